@@ -1,0 +1,60 @@
+"""Backproof shows the work of a neural network.
+
+A model is captured once into a small graph of textbook operations, and each question is that graph read over
+another kind of value: numbers, exact numbers, 50-digit floats, formulas.
+
+    >>> import backproof as bp
+    >>> solution = bp.solve("ctu-vir-3/sine-neuron")
+    >>> solution.answers["dL/dw"]
+    [-8.0, -4.0]
+
+Everything is imported when it is first used, so that ``import backproof`` and ``backproof --help`` are instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .capturing import capture
+    from .coverage import ops_table
+    from .errors import BackproofError, CaptureError, EvidenceError, FormulaError, InputError, MissingRule
+    from .problems.catalogue import catalogue
+    from .problems.problem import Problem
+    from .studies.solve import Solution, solve
+    from .studies.trace import Trace, trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackproofError", "CaptureError", "EvidenceError", "FormulaError", "InputError", "MissingRule", "Problem",
+    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "solve", "trace",
+]  # fmt: skip
+
+_HOME = {
+    "BackproofError": "errors",
+    "CaptureError": "errors",
+    "EvidenceError": "errors",
+    "FormulaError": "errors",
+    "InputError": "errors",
+    "MissingRule": "errors",
+    "Problem": "problems.problem",
+    "Solution": "studies.solve",
+    "Trace": "studies.trace",
+    "capture": "capturing",
+    "catalogue": "problems.catalogue",
+    "ops_table": "coverage",
+    "solve": "studies.solve",
+    "trace": "studies.trace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'backproof' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

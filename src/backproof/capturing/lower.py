@@ -1,0 +1,408 @@
+"""From ATen overloads to our operations: one small function per overload that is not exactly an operation.
+
+Most overloads need nothing here: the operation's record names them, and the schema gives the arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..errors import CaptureError
+from ..graph import Builder, Node
+from ..ops import Op, by_aten
+
+__all__ = ["LOWERINGS", "Call", "NotCaptured", "lower"]
+
+
+class NotCaptured(CaptureError):
+    """An overload, or a use of it, that has no operation yet; the message is the small cause."""
+
+
+class Call:
+    """One ATen call being lowered: its normalised arguments, its result's meta value, and ``emit``."""
+
+    def __init__(self, builder: Builder, overload: str, args: dict[str, Any], meta: Any, place: dict[str, Any]) -> None:
+        self.builder, self.overload, self.args, self.meta, self._place = builder, overload, args, meta, place
+
+    def __getitem__(self, name: str) -> Any:
+        return self.args.get(name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the result."""
+        return tuple(int(n) for n in self.meta.shape)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the result."""
+        return str(self.meta.dtype).removeprefix("torch.")
+
+    def emit(self, op: str | Op, *inputs: Any, **attrs: Any) -> Node:
+        """Append an operation; numbers among the operands become constants."""
+        return self.builder.emit(op, *(self.node(x) for x in inputs if x is not None), **self._place, **attrs)
+
+    def node(self, value: Any) -> Node:
+        """A node for an operand that may be a plain number."""
+        if isinstance(value, Node):
+            return value
+        if not isinstance(value, (bool, int, float)):
+            raise NotCaptured(f"an operand of aten.{self.overload} is {type(value).__name__}, not a tensor or number")
+        kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float64"
+        return self.builder.constant(value, (), kind)
+
+    def reduced(self, errors: Node) -> Node:
+        """Apply a loss's ``reduction`` (0 none, 1 mean, 2 sum) to the errors of the entries."""
+        return errors if self["reduction"] == 0 else self.emit("sum" if self["reduction"] == 2 else "mean", errors)
+
+    def refuse_unless(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise NotCaptured(f"aten.{self.overload} with {what}")
+
+
+Lowering = Callable[[Call], Any]
+LOWERINGS: dict[str, Lowering] = {}
+
+
+def _lower(*overloads: str) -> Callable[[Lowering], Lowering]:
+    def add(function: Lowering) -> Lowering:
+        LOWERINGS.update(dict.fromkeys(overloads, function))
+        return function
+
+    return add
+
+
+def lower(call: Call) -> Any:
+    """Append the operations that an ATen call is; returns its node, or a tuple of nodes."""
+    if rule := LOWERINGS.get(call.overload):
+        return rule(call)
+    if (op := by_aten(call.overload)) is None:
+        raise NotCaptured(f"aten.{call.overload} has no operation here yet")
+    return _generic(call, op)
+
+
+_HARMLESS = {"memory_format", "dtype", "layout", "device", "pin_memory", "inplace", "out", "non_blocking", "copy"}
+
+
+def _generic(call: Call, op: Op) -> Node:
+    """Operands are the schema's tensors (or numbers) in order, attributes the rest by name."""
+    names = list(call.args)
+    count = len(op.operands)
+    operands = [call.args[name] for name in names[:count]]
+    attrs = {}
+    for name in names[count:]:
+        if name in op.attrs:
+            attrs[name] = _plain(call.args[name])
+        elif call.args[name] is not None and name not in _HARMLESS:
+            raise NotCaptured(f"aten.{call.overload} with {name}={call.args[name]}")
+    node = call.emit(op, *operands, **attrs)
+    return _cast(call, node)
+
+
+def _cast(call: Call, node: Node) -> Node:
+    """torch's own result dtype wins (an integer mean with dtype=, a truth value summed...)."""
+    same = node.dtype == call.dtype or not hasattr(call.meta, "dtype")
+    return node if same else call.emit("cast", node, dtype=call.dtype)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, torch.Size)) else value
+
+
+# --- arithmetic with a factor, scalars on the other side -----------------------------------------------------------
+def _scaled(call: Call, value: Any) -> Any:
+    alpha = call["alpha"]
+    return value if alpha in (None, 1) else call.emit("mul", alpha, value)
+
+
+@_lower("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar")
+def _add(call: Call) -> Node:
+    return call.emit(call.overload[:3], call["self"], _scaled(call, call["other"]))
+
+
+@_lower("rsub.Scalar", "rsub.Tensor")
+def _rsub(call: Call) -> Node:
+    return call.emit("sub", call["other"], _scaled(call, call["self"]))
+
+
+@_lower("addmm.default")
+def _addmm(call: Call) -> Node:
+    call.refuse_unless(call["beta"] == 1 and call["alpha"] == 1, "beta or alpha other than 1")
+    return call.emit("add", call["self"], call.emit("matmul", call["mat1"], call["mat2"]))
+
+
+@_lower("clamp_min.default", "clamp_max.default")
+def _clamp_one(call: Call) -> Node:
+    return call.emit("clamp", call["self"], min=call["min"], max=call["max"])
+
+
+@_lower("clamp.Tensor")
+def _clamp_tensor(call: Call) -> Node:
+    low = call["self"] if call["min"] is None else call.emit("maximum", call["self"], call["min"])
+    return low if call["max"] is None else call.emit("minimum", low, call["max"])
+
+
+@_lower("masked_fill.Scalar", "masked_fill.Tensor")
+def _masked_fill(call: Call) -> Node:
+    return call.emit("where", call["mask"], call["value"], call["self"])
+
+
+@_lower("where.ScalarSelf", "where.ScalarOther", "where.Scalar")
+def _where(call: Call) -> Node:
+    return _cast(call, call.emit("where", call["condition"], call["self"], call["other"]))
+
+
+# --- the same entries in another shape -------------------------------------------------------------------------------
+@_lower("reshape.default", "view.default", "flatten.using_ints", "unsqueeze.default", "squeeze.dim", "squeeze.dims",
+        "squeeze.default", "_unsafe_view.default", "view_as.default", "reshape_as.default", "unflatten.int")  # fmt: skip
+def _reshape(call: Call) -> Node:
+    same = call["self"].shape == call.shape
+    return call["self"] if same else call.emit("reshape", call["self"], shape=call.shape)
+
+
+@_lower("t.default", "numpy_T.default", "mT.default", "adjoint.default", "transpose.int", "swapaxes.default", "permute.default",
+        "movedim.int", "matrix_H.default")  # fmt: skip
+def _permute(call: Call) -> Node:
+    rank = len(call["self"].shape)
+    order = _order(call, rank)
+    return call["self"] if order == tuple(range(rank)) else call.emit("permute", call["self"], dims=order)
+
+
+def _order(call: Call, rank: int) -> tuple[int, ...]:
+    kind, order = call.overload.split(".")[0], list(range(rank))
+    if kind == "permute":
+        return tuple(d % rank for d in call["dims"])
+    if kind == "numpy_T" or (kind == "t" and rank == 2):
+        return tuple(reversed(order))
+    if kind == "movedim":
+        order.insert(call["destination"] % rank, order.pop(call["source"] % rank))
+        return tuple(order)
+    if rank < 2:
+        return tuple(order)
+    a, b = {"transpose": ("dim0", "dim1"), "swapaxes": ("axis0", "axis1")}.get(kind, ("", ""))
+    i, j = (call[a] % rank, call[b] % rank) if a else (rank - 2, rank - 1)
+    order[i], order[j] = order[j], order[i]
+    return tuple(order)
+
+
+def _expanded(call: Call, node: Node, shape: Sequence[int]) -> Node:
+    return node if node.shape == tuple(shape) else call.emit("expand", node, shape=tuple(shape))
+
+
+@_lower("expand.default", "expand_as.default", "broadcast_to.default")
+def _expand(call: Call) -> Node:
+    return _expanded(call, call["self"], call.shape)
+
+
+@_lower("broadcast_tensors.default")
+def _broadcast_tensors(call: Call) -> tuple[Node, ...]:
+    return tuple(_expanded(call, x, meta.shape) for x, meta in zip(call["tensors"], call.meta, strict=True))
+
+
+@_lower("clone.default", "contiguous.default", "lift_fresh_copy.default", "alias.default", "view.dtype", "detach_.default",
+        "expand_copy.default", "to.device", "feature_dropout.default", "alpha_dropout.default", "dropout.default")  # fmt: skip
+def _same(call: Call) -> Node:
+    first: Node = next(iter(call.args.values()))
+    random = call.overload.endswith("dropout.default") and call["train"] and call["p"] > 0
+    call.refuse_unless(not random, "random draws in training; call model.eval(), or set p = 0")
+    call.refuse_unless(first.dtype == call.dtype, "another dtype")
+    return call.emit("stop_gradient", first) if call.overload == "detach_.default" and first.role != "constant" else first
+
+
+@_lower("to.dtype", "to.dtype_layout", "_to_copy.default", "to.other", "type_as.default")
+def _to(call: Call) -> Node:
+    return _cast(call, next(iter(call.args.values())))
+
+
+# --- indexing --------------------------------------------------------------------------------------------------------
+@_lower("slice.Tensor")
+def _slice(call: Call) -> Node:
+    x, dim = call["self"], call["dim"] % len(call["self"].shape)
+    start, end, step = slice(call["start"], call["end"], call["step"]).indices(x.shape[dim])
+    return x if call.shape == x.shape else call.emit("slice", x, dim=dim, start=start, end=end, step=step)
+
+
+def _piece(call: Call, dim: int, start: int, end: int) -> Node:
+    return call.emit("slice", call["self"], dim=dim, start=start, end=end, step=1)
+
+
+@_lower("split.Tensor", "split_with_sizes.default", "chunk.default", "split.sizes")
+def _split(call: Call) -> tuple[Node, ...]:
+    dim, start, pieces = call["dim"] % len(call["self"].shape), 0, []
+    for meta in call.meta:
+        pieces.append(_piece(call, dim, start, start + meta.shape[dim]))
+        start += meta.shape[dim]
+    return tuple(pieces)
+
+
+@_lower("unbind.int")
+def _unbind(call: Call) -> tuple[Node, ...]:
+    return tuple(call.emit("select", call["self"], dim=call["dim"], index=i) for i in range(len(call.meta)))
+
+
+@_lower("narrow.default")
+def _narrow(call: Call) -> Node:
+    return _piece(call, call["dim"] % len(call["self"].shape), call["start"], call["start"] + call["length"])
+
+
+@_lower("cat.default", "concat.default", "stack.default")
+def _cat(call: Call) -> Node:
+    return call.emit("stack" if call.overload.startswith("stack") else "cat", *call["tensors"], dim=call["dim"])
+
+
+@_lower("gather.default")
+def _gather(call: Call) -> Node:
+    return call.emit("gather", call["self"], call["index"], dim=call["dim"])
+
+
+@_lower("embedding.default")
+def _embedding(call: Call) -> Node:
+    call.refuse_unless(call["padding_idx"] in (None, -1) and not call["scale_grad_by_freq"], "a padding index")
+    return call.emit("embedding", call["weight"], call["indices"])
+
+
+@_lower("index.Tensor", "index_select.default")
+def _index(call: Call) -> Node:
+    indices = call["indices"] if call.overload == "index.Tensor" else [call["index"]]
+    first = call.overload == "index.Tensor" or call["dim"] % len(call["self"].shape) == 0
+    ok = len(indices) == 1 and isinstance(indices[0], Node) and indices[0].dtype == "int64" and first
+    call.refuse_unless(ok, "more than one index tensor, a mask, or an axis other than the first")
+    return call.emit("embedding", call["self"], indices[0])
+
+
+@_lower("max.dim", "min.dim")
+def _max_dim(call: Call) -> tuple[Node, Node]:
+    x, dim = call["self"], call["dim"]
+    index = call.emit("arg" + call.overload[:3], x, dim=dim, keepdim=True)
+    value = call.emit("gather", x, index, dim=dim)
+    if call["keepdim"]:
+        return value, index
+    shape = tuple(call.meta[0].shape)
+    return call.emit("reshape", value, shape=shape), call.emit("reshape", index, shape=shape)
+
+
+@_lower("max.other", "min.other")
+def _max_other(call: Call) -> Node:
+    return call.emit("maximum" if call.overload[:3] == "max" else "minimum", call["self"], call["other"])
+
+
+# --- reductions and norms ------------------------------------------------------------------------------------------
+@_lower("var.correction", "std.correction", "var.dim", "std.dim", "var.default", "std.default")
+def _var(call: Call) -> Node:
+    unbiased = call["unbiased"]
+    correction = call["correction"] if call["correction"] is not None else int(unbiased is not False)
+    var = call.emit("var", call["self"], dim=_plain(call["dim"]), keepdim=bool(call["keepdim"]), correction=correction)
+    return var if call.overload.startswith("var") else call.emit("sqrt", var)
+
+
+@_lower("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar")
+def _norm(call: Call) -> Node:
+    order = call["ord"] if call["ord"] is not None else call["p"]
+    call.refuse_unless(order in (None, 1, 2), "an order other than 1 and 2")
+    dims = {"dim": _plain(call["dim"]), "keepdim": bool(call["keepdim"])}
+    if order == 1:
+        return call.emit("sum", call.emit("abs", call["self"]), **dims)
+    return call.emit("sqrt", call.emit("sum", call.emit("square", call["self"]), **dims))
+
+
+# --- softmax family, activations with structure ----------------------------------------------------------------------
+@_lower("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default")
+def _softmax(call: Call) -> Node:
+    node = call.emit("log_softmax" if "log" in call.overload else "softmax", call["self"], dim=call["dim"])
+    return _cast(call, node)
+
+
+@_lower("prelu.default")
+def _prelu(call: Call) -> Node:
+    x, weight = call["self"], call["weight"]
+    wide = (1, weight.size, *(1,) * (len(x.shape) - 2)) if len(x.shape) > 1 else (weight.size,)
+    return call.emit("prelu", x, weight if weight.size == 1 else call.emit("reshape", weight, shape=wide))
+
+
+@_lower("glu.default")
+def _glu(call: Call) -> Node:
+    dim = call["dim"] % len(call["self"].shape)
+    half = call["self"].shape[dim] // 2
+    return call.emit("mul", _piece(call, dim, 0, half), call.emit("sigmoid", _piece(call, dim, half, 2 * half)))
+
+
+# --- losses: the error of an entry, then the reduction -----------------------------------------------------------------
+_ERRORS = {"mse_loss": "squared_error", "l1_loss": "absolute_error", "huber_loss": "huber_error",
+           "smooth_l1_loss": "smooth_l1_error", "soft_margin_loss": "soft_margin_error",
+           "hinge_embedding_loss": "hinge_embedding_error", "poisson_nll_loss": "poisson_error",
+           "kl_div": "kl_error"}  # fmt: skip
+
+
+@_lower(*(f"{name}.default" for name in _ERRORS))
+def _loss(call: Call) -> Node:
+    names = list(call.args)
+    y, t = call.args[names[0]], call.args[names[1]]
+    call.refuse_unless(not call["full"], "full=True")
+    known = {key: call[key] for key in ("delta", "beta", "margin", "log_input", "log_target") if key in call.args}
+    return call.reduced(call.emit(_ERRORS[call.overload.split(".")[0]], y, t, **known))
+
+
+@_lower("binary_cross_entropy.default", "binary_cross_entropy_with_logits.default")
+def _bce(call: Call) -> Node:
+    call.refuse_unless(call["pos_weight"] is None, "pos_weight")
+    name = "logistic_error" if "logits" in call.overload else "bernoulli_error"
+    errors = call.emit(name, call["self"], call["target"])
+    weighted = errors if call["weight"] is None else call.emit("mul", errors, call["weight"])
+    return call.reduced(weighted)
+
+
+_REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
+
+
+def _nll_of(call: Call, y: Node, target: Node) -> Node:
+    attrs = {"reduction": _REDUCTIONS[call["reduction"]], "ignore_index": call["ignore_index"]}
+    return call.emit("nll", y, target, *([] if call["weight"] is None else [call["weight"]]), **attrs)
+
+
+@_lower("nll_loss.default", "nll_loss_nd.default", "nll_loss2d.default")
+def _nll(call: Call) -> Node:
+    return _nll_of(call, call["self"], call["target"])
+
+
+@_lower("cross_entropy_loss.default")
+def _cross_entropy(call: Call) -> Node:
+    x, target, smooth = call["self"], call["target"], call["label_smoothing"]
+    call.refuse_unless(len(x.shape) > 1, "an input without a batch axis")
+    log_p = call.emit("log_softmax", x, dim=1)
+    if target.is_float:
+        return _soft_targets(call, log_p, target)
+    hard = _nll_of(call, log_p, target)
+    if not smooth:
+        return hard
+    call.refuse_unless(call["weight"] is None and call["ignore_index"] == -100, "label smoothing with weights")
+    spread = call.reduced(call.emit("neg", call.emit("mean", log_p, dim=(1,))))
+    return call.emit("add", call.emit("mul", 1 - smooth, hard), call.emit("mul", smooth, spread))
+
+
+def _soft_targets(call: Call, log_p: Node, target: Node) -> Node:
+    call.refuse_unless(call["weight"] is None and not call["label_smoothing"], "weights or smoothing of soft targets")
+    per_sample = call.emit("neg", call.emit("sum", call.emit("mul", target, log_p), dim=(1,)))
+    if call["reduction"] != 1:
+        return call.reduced(per_sample)
+    samples = math.prod(log_p.shape) // log_p.shape[1]
+    return call.emit("div", call.emit("sum", per_sample), samples)
+
+
+# --- tensors made on the way -------------------------------------------------------------------------------------------
+@_lower("zeros_like.default", "ones_like.default", "full_like.default", "zeros.default", "ones.default", "full.default",
+        "arange.default", "arange.start", "arange.start_step", "scalar_tensor.default", "new_zeros.default", "new_ones.default",
+        "eye.default", "linspace.default")  # fmt: skip
+def _made(call: Call) -> Node:
+    kind = call.overload.split(".")[0]
+    dtype = call.meta.dtype
+    if kind.startswith(("zeros", "ones", "full", "new")):
+        fill = call["fill_value"] if "full" in kind else float("ones" in kind)
+        call.refuse_unless(isinstance(fill, (int, float)), "a fill value that is a tensor")
+        value = torch.full(call.shape, fill, dtype=dtype)
+    else:
+        numbers = [v for v in call.args.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        value = torch.scalar_tensor(numbers[0], dtype=dtype) if kind == "scalar_tensor" else getattr(torch, kind)(*numbers, dtype=dtype)
+    return call.builder.constant(value, call.shape, call.dtype, name=kind)

@@ -1,0 +1,144 @@
+"""What a Graph was captured from, kept so that it can be read live and run again by independent means."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ModuleOrigin", "Origin", "Wrapped", "tensors_of"]
+
+
+class Origin(Protocol):
+    """The program behind a Graph.
+
+    ``leaves()`` reads the present values of its inputs and parameters by name. ``values(leaves)`` runs the
+    program itself (not our reading of it) on other leaves and returns what it computes by name, connected to
+    the leaves for torch.autograd: an independent witness. ``loss(leaves)`` is the loss alone, run eagerly.
+    """
+
+    def leaves(self) -> dict[str, Tensor]: ...
+
+    def values(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+    def loss(self, leaves: Mapping[str, Tensor]) -> Tensor | None: ...
+
+
+class Wrapped(nn.Module):
+    """The user's model and loss behind one forward: (args, keywords, targets) -> (output, loss or None)."""
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Any] | None, pick: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_module = loss if isinstance(loss, nn.Module) else None
+        self._loss = [loss]
+        self._pick = pick
+
+    def forward(self, args: tuple[Any, ...], keywords: dict[str, Any], targets: Any) -> tuple[Any, Any]:
+        output = self.model(*args, **keywords)
+        loss = self.loss_module or self._loss[0]
+        if loss is None:
+            return output, None
+        picked = self._pick(output)
+        return output, (loss(picked) if targets is None else loss(picked, targets))
+
+
+def tensors_of(wrapped: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of our wrapper, under the user's names."""
+    found = {**dict(wrapped.named_parameters(remove_duplicate=False)), **dict(wrapped.named_buffers(remove_duplicate=False))}
+    return {user_name(name): tensor for name, tensor in found.items()}
+
+
+def user_name(name: str) -> str:
+    """``model.fc1.weight`` in our wrapper is ``fc1.weight`` in the user's module."""
+    return name.removeprefix("model.") if name.startswith("model.") else name.replace("loss_module.", "loss.", 1)
+
+
+@dataclass
+class ModuleOrigin:
+    """A captured nn.Module (or function behind one).
+
+    Args:
+        wrapped: the module and loss.
+        args, keywords, targets: the example inputs.
+        inputs: the tensors among them by our name.
+        order: our names of their leaves as torch flattens them; None for what is no tensor.
+        program: the exported graph module and, for each of its nodes, our node's name.
+        loss_name: our name of the loss node.
+    """
+
+    wrapped: Wrapped
+    args: tuple[Any, ...]
+    keywords: dict[str, Any]
+    targets: Any
+    inputs: dict[str, Tensor]
+    fx: torch.fx.GraphModule
+    placeholders: list[tuple[str, str]]
+    names: dict[str, str]
+    loss_name: str | None = None
+    ties: dict[str, str] = field(default_factory=dict)
+    order: tuple[str | None, ...] = ()
+
+    def leaves(self) -> dict[str, Tensor]:
+        """The inputs, parameters, buffers and lifted constants as they are now."""
+        state = {name: tensor.detach() for name, tensor in tensors_of(self.wrapped).items()}
+        return {**state, **{name: tensor.detach() for name, tensor in self.inputs.items()}}
+
+    def values(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the exported program on other leaves; autograd sees every named value."""
+        written = {n.args[0].name for n in self.fx.graph.nodes if _writes(n)}
+        interpreter = _Recorder(self.fx, {fx: ours for fx, ours in self.names.items() if fx not in written})
+        interpreter.run(*self._given(leaves))
+        return interpreter.seen
+
+    def _given(self, leaves: Mapping[str, Tensor]) -> list[Any]:
+        """What the exported program takes, in order: leaves, and inputs that are no tensors."""
+        values = torch.utils._pytree.tree_leaves((self.args, self.keywords, self.targets))
+        plain = iter([value for name, value in zip(self.order, values, strict=True) if name is None])
+        return [next(plain) if kind == "constant" else leaves[self.ties.get(name, name)] for name, kind in self.placeholders]
+
+    def loss(self, leaves: Mapping[str, Tensor]) -> Tensor | None:
+        """Run the user's own module eagerly on other leaves."""
+        if self.loss_name is None:
+            return None
+        state = {}
+        for name in dict(self.wrapped.named_parameters(remove_duplicate=False)) | dict(self.wrapped.named_buffers()):
+            own = user_name(name)
+            state[name] = leaves[self.ties.get(own, own)] if self.ties.get(own, own) in leaves else tensors_of(self.wrapped)[own]
+        values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
+        given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
+        args = torch.utils._pytree.tree_unflatten(given, form)
+        output, loss = torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
+        result = output if loss is None else loss
+        while isinstance(result, (tuple, list)):
+            result = result[0]
+        return result.reshape(()) if isinstance(result, Tensor) else None
+
+
+def _writes(node: torch.fx.Node) -> bool:
+    """Whether a call overwrites its first operand, whose earlier value is then gone."""
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+class _Recorder(torch.fx.Interpreter):
+    """Runs an exported graph and keeps the values of the nodes that have a name of ours."""
+
+    def __init__(self, module: torch.fx.GraphModule, names: Mapping[str, str]) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self._ours = names
+        self.seen: dict[str, Tensor] = {}
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self._ours and isinstance(result, Tensor):
+            self.seen[self._ours[n.name]] = result
+        return result
+
+
+def doubled(model: nn.Module) -> nn.Module:
+    """A float64 copy of a module; the original is left alone."""
+    return copy.deepcopy(model).double()

@@ -1,0 +1,33 @@
+"""The command line: it parses, calls one function of Backproof, and shows its result.
+
+Nothing heavy is imported before a command needs it, so that ``backproof --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from .failures import guarded
+from .parser import parse
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        argv: the words after ``backproof``; by default those of the process.
+
+    Returns:
+        0: done, nothing wrong found; 1: done, with a finding; 2: the request could not be carried out.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
+    arguments = parse(words)
+    status: int = arguments.run(arguments)
+    return status

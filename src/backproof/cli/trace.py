@@ -1,0 +1,71 @@
+"""``backproof trace``: record a network's training steps."""
+
+from __future__ import annotations
+
+import argparse
+
+from backproof.errors import InputError
+
+from .models import add_model, requested
+from .options import add_common, add_settings, settings_of
+from .output import Shown, present
+
+__all__ = ["EXAMPLE", "add_arguments", "run"]
+
+EXAMPLE = (
+    "backproof trace net.py:Net --input 4x2 --targets 4x1 --loss mse --optimizer sgd --set lr=0.1 --steps 3 "
+    "--out trace.html"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL and how it is trained."""
+    add_model(parser)
+    parser.add_argument("--optimizer", metavar="NAME", help="sgd, adam, ...; without one, no update")
+    add_settings(parser, "a hyper-parameter of the optimizer")
+    parser.add_argument("--steps", type=_steps, default=1, metavar="N", help="how many updates (1)")
+    parser.add_argument(
+        "--arithmetic",
+        choices=("model", "float64", "exact"),
+        default="model",
+        help="what is computed with (model)",
+    )
+    parser.add_argument(
+        "--evidence", choices=("none", "sampled", "full"), default="none", help="confirm the numbers (none)"
+    )
+    add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trace the model and show the record."""
+    if arguments.settings and not arguments.optimizer:
+        raise InputError("--set changes the optimizer: name it too, as in --optimizer sgd.")
+    return present(arguments, lambda: _traced(arguments))
+
+
+def _traced(arguments: argparse.Namespace) -> Shown:
+    import backproof as bp
+
+    from .training import optimizer_named
+
+    request = requested(arguments)
+    optimizer = None
+    if arguments.optimizer:
+        optimizer = optimizer_named(arguments.optimizer, request.model, settings_of(arguments))
+    record: Shown = bp.trace(
+        request.model,
+        request.inputs,
+        request.targets,
+        loss=request.loss,
+        optimizer=optimizer,
+        steps=arguments.steps,
+        arithmetic=arguments.arithmetic,
+        evidence=arguments.evidence,
+    )
+    return record
+
+
+def _steps(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text[:9]) and len(text) < 9):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)

@@ -1,0 +1,162 @@
+"""The numbers domain: every node is a torch tensor.
+
+Operations run torch's own forward kernels; derivatives run the hand-written stable forms of
+:mod:`.kernels`. torch.autograd is never called here.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..graph import Graph, Node
+from ..ops import Elementwise, Op
+from .base import Domain
+from .kernels import KERNELS, SLOPES
+
+__all__ = ["code", "evaluate", "gelu_slope", "numbers", "tensor_of"]
+
+numbers = Domain("numbers", "torch tensors in the graph's own dtype")
+
+
+def gelu_slope(x: torch.Tensor, approximate: str) -> torch.Tensor:
+    """The derivative of GELU: Φ(x) + x φ(x), or that of its tanh form."""
+    if approximate == "tanh":
+        c = math.sqrt(2 / math.pi)
+        u = c * (x + 0.044715 * x**3)
+        return torch.sigmoid(2 * u) + 0.5 * x / torch.cosh(u) ** 2 * c * (1 + 3 * 0.044715 * x**2)
+    density = torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    return 0.5 * torch.erfc(-x / math.sqrt(2)) + x * density
+
+
+def _nll_grad(delta: torch.Tensor, t: torch.Tensor, weight: torch.Tensor | None, attrs: Mapping[str, Any]) -> torch.Tensor:
+    """-delta w[t] (divided by the sum of the weights for a mean) at each target class."""
+    keep = t != attrs["ignore_index"]
+    safe = torch.where(keep, t, 0)
+    share = keep.to(delta.dtype) if weight is None else weight[safe] * keep
+    if attrs["reduction"] == "mean":
+        share = share / share.sum()
+    grad = torch.zeros(attrs["shape"], dtype=delta.dtype, device=delta.device)
+    return grad.scatter(1, safe.unsqueeze(1), (-delta * share).unsqueeze(1))
+
+
+_NAMES: dict[str, Any] = {"torch": torch, "F": F, "math": math, "gelu_slope": gelu_slope}
+
+
+def _source(op: Op) -> str | None:
+    return KERNELS.get(op.name) or SLOPES.get(op.name)
+
+
+def _parameters(op: Op) -> str:
+    operands = [name.rstrip("?") + ("=None" if name.endswith("?") else "") for name in op.operands if name[0] != "*"]
+    starred = ["*xs"] if "*xs" in op.operands else []
+    attrs = [f"{key}=None" for key in op.attrs]
+    return ", ".join(operands + starred + ([] if starred or not attrs else ["*"]) + attrs)
+
+
+@lru_cache(maxsize=None)
+def _kernel(op: Op) -> Callable[..., torch.Tensor] | None:
+    """The function that a kernel's line of code is."""
+    if (text := _source(op)) is not None:
+        function: Callable[..., torch.Tensor] = eval(f"lambda {_parameters(op)}: {text}", dict(_NAMES))
+        return function
+    return _from_formula(op) if isinstance(op, Elementwise) else None
+
+
+def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
+    """The formula through SymPy, for operations (of a third party, say) without a line in the table."""
+    import sympy
+
+    def run(*args: torch.Tensor, **attrs: Any) -> torch.Tensor:
+        xs = sympy.symbols(f"x0:{len(args)}", real=True)
+        expr = sympy.sympify(op.formula(*xs, **attrs)).evalf(17)
+        function = sympy.lambdify(xs, expr, "numpy")
+        wide = torch.broadcast_tensors(*args)
+        value = torch.as_tensor(function(*(a.detach().cpu().double().numpy() for a in wide)))
+        return value.to(args[0].dtype).expand(wide[0].shape).to(args[0].device)
+
+    return run
+
+
+@numbers.rule("nll_grad")
+def _read_nll_grad(node: Node, delta: torch.Tensor, t: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    return _nll_grad(delta, t, weight, node.attrs)
+
+
+@numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax")
+def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
+    kernel = _kernel(node.op)
+    if kernel is None:
+        raise KeyError(node.op.name)
+    if _stretched(node):
+        operands = tuple(torch.broadcast_tensors(*operands))
+    value = kernel(*operands, **node.attrs)
+    # a slope that one of two broadcast operands does not enter has the other's shape
+    return value.expand(node.shape) if isinstance(node.op, Elementwise) and value.shape != node.shape else value
+
+
+def _stretched(node: Node) -> bool:
+    """Whether a loss broadcasts: torch's own losses warn about it or refuse."""
+    return node.op.family == "loss" and isinstance(node.op, Elementwise) and len({x.shape for x in node.inputs}) > 1
+
+
+def tensor_of(node: Node, device: Any = None) -> torch.Tensor:
+    """The tensor of a constant."""
+    dtype = getattr(torch, node.dtype)
+    if isinstance(node.value, torch.Tensor):
+        return node.value.to(device) if device is not None else node.value
+    return torch.tensor(_plain(node.value), dtype=dtype, device=device)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (bool, int, float)) else float(value)
+
+
+def evaluate(graph: Graph, leaves: Mapping[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:
+    """Read a graph over tensors; constants are filled in."""
+    device = next((t.device for t in leaves.values()), None)
+    constants = {n: tensor_of(n, device) for n in graph.of_role("constant") if n not in leaves}
+    with torch.no_grad():
+        return numbers.run(graph, {**constants, **leaves})
+
+
+class _Substitute(ast.NodeTransformer):
+    def __init__(self, names: Mapping[str, ast.expr]) -> None:
+        self._names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._names.get(node.id, node)
+
+
+_BY_HAND = {"nll_grad": "nll_grad(delta, t, weight, reduction, ignore_index, shape)"}
+
+
+def code(node: Node, names: list[str]) -> str:
+    """The torch code of one node, with variable names for its operands: the same line that the domain runs.
+
+    Args:
+        node: the node.
+        names: Python expressions for its operands, in order.
+    """
+    text = _BY_HAND.get(node.op.name) or _source(node.op)
+    if text is None:
+        raise KeyError(node.op.name)
+    if _stretched(node):
+        names = [name if x.shape == node.shape else f"{name}.expand({node.shape})" for name, x in zip(names, node.inputs, strict=True)]
+    exprs = [ast.parse(name, mode="eval").body for name in names]
+    table: dict[str, ast.expr] = {key: ast.parse(repr(value), mode="eval").body for key, value in node.attrs.items()}
+    if "*xs" in node.op.operands:
+        table["xs"] = ast.List(exprs, ast.Load())
+    else:
+        operands = [name.rstrip("?") for name in node.op.operands]
+        table |= dict(zip(operands, [*exprs, *(ast.Constant(None),) * len(operands)], strict=False))
+    tree = _Substitute(table).visit(ast.parse(text, mode="eval"))
+    return ast.unparse(ast.fix_missing_locations(tree))

@@ -1,0 +1,348 @@
+"""The symbols domain: what a node is, as a formula.
+
+Two views share the spelling of operations: ``matrix`` keeps whole tensors (S = X W), ``entries`` writes one entry in
+terms of entries (s₁₂ = x₁₁ w₁₂ + x₁₂ w₂₂). Named quantities are never substituted; steps without a name are. A
+:class:`Writer` knows the graph, the reader's layout, index base and symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..document.math import BigSum, Call, Expr, Function, Mul, Num, Partial, Ref, Sym, Transpose, map_leaves
+from ..graph import Graph, Node
+from ..notation import delta_of, named, symbol
+from ..ops import OPS, Op
+from ..ops.shapes import axes_of
+from .base import Domain
+from .entries import Array, entries
+from .spelling import FROM_OUTPUT, spell
+from .terms import Term, constant, term
+
+__all__ = ["Layout", "Writer", "symbols"]
+
+symbols = Domain("symbols", "formulas of whole tensors")
+
+
+class _Formulas:
+    """The arithmetic of terms, for the entries domain."""
+
+    def number(self, value: Any) -> Any:
+        return constant(value)
+
+    def apply(self, op: Op, args: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
+        return spell(op, args, attrs)
+
+    def largest(self, values: list[Any], sign: int) -> Any:
+        name = "maximum" if sign > 0 else "minimum"
+        return spell(OPS[name], tuple(values), {}) if len(values) > 1 else values[0]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which quantities are shown transposed, so that a page has the reader's layout."""
+
+    flipped: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(graph: Graph, wanted: str) -> Layout:
+        """rows: S = X W; columns: s = W x; torch: s = x Wᵀ; own: as the graph has it."""
+        if wanted == "own":
+            return Layout()
+        inner = {n.inputs[1].name for n in graph.nodes if n.op.name == "matmul" and n.inputs[1].role == "parameter"}
+        outer = {n.inputs[1].name for n in graph.nodes if n.op.name == "linear"}
+        weights = inner | outer if wanted == "flip" else (inner if wanted in ("columns", "torch") else outer)
+        values = {n.name for n in graph.nodes if n.role != "parameter" and n.op.name != "constant"} if wanted == "columns" else set()
+        matrices = {n.name for n in graph.nodes if len(n.shape) == 2}
+        return Layout(frozenset((weights | values) & matrices))
+
+
+@dataclass
+class Writer:
+    """Writes formulas of a joint graph's nodes.
+
+    Args:
+        graph: the (joint) graph.
+        layout: what is shown transposed.
+        base: what indices count from.
+        names: symbols that the reader writes differently.
+        step: the update whose numbers the formulas refer to.
+        known: symbols of particular nodes by name, where the rules of :mod:`backproof.notation` are not meant.
+    """
+
+    graph: Graph
+    layout: Layout = Layout()
+    base: int = 1
+    names: Mapping[str, str] = field(default_factory=dict)
+    step: int = 0
+    known: Mapping[str, Expr] = field(default_factory=dict)
+
+    @cached_property
+    def _outputs(self) -> dict[tuple[str, Node], Node]:
+        """(operation, operand) -> the named node that it is."""
+        return {(n.op.name, n.inputs[0]): n for n in self.graph.nodes if n.role == "value" and len(n.inputs) == 1}
+
+    @cached_property
+    def _differentiated(self) -> Node | None:
+        """The node whose adjoint is 1."""
+        return next((n.of for n in self.graph.nodes if n.of is not None), None)
+
+    # --- symbols ------------------------------------------------------------------------------------------------------
+    def symbol(self, node: Node) -> Expr:
+        """The symbol of a node: of an adjoint, delta of a value or the partial derivative by a leaf."""
+        of = node.of
+        if node.name in self.known:
+            return self.known[node.name]
+        if of is None:
+            return symbol(node, self.names, self.step)
+        if of.is_leaf:
+            return Partial(self.loss_symbol(), named(of.name, symbols=self.names, ref=Ref(of.name, (), "gradient", self.step)))
+        return delta_of(of, self.names, self.step)
+
+    def loss_symbol(self) -> Expr:
+        """The symbol of what is differentiated."""
+        first = self._differentiated or self.graph.loss
+        return Sym("L") if first is None else named(first.name, symbols=self.names)
+
+    def entry(self, node: Node, place: tuple[int, ...]) -> Expr:
+        """The symbol of one entry, with indices in the reader's order and base."""
+        whole = self.symbol(node)
+        of = node.of or node
+        order = tuple(reversed(place)) if of.name in self.layout.flipped else place
+        labels = tuple(str(i + self.base) for i in order)
+
+        def index(leaf: Num | Sym) -> Expr:
+            if not isinstance(leaf, Sym) or leaf.ref is None:
+                return leaf
+            ref = Ref(leaf.ref.name, place, leaf.ref.kind, leaf.ref.step, leaf.ref.state)
+            return Sym(leaf.name, (*leaf.sub, *labels), leaf.sup, leaf.accent, ref)
+
+        return map_leaves(whole, index)
+
+    # --- entries ------------------------------------------------------------------------------------------------------
+    def entries(self, node: Node) -> Array:
+        """For each entry of a node its formula in terms of entries of named quantities."""
+        return self._each(self._entry_terms(node, {}, top=True))
+
+    def _each(self, terms: Array) -> Array:
+        out = np.empty(terms.shape, dtype=object)
+        for place in np.ndindex(*terms.shape):
+            out[place] = terms[place].expr()
+        return out
+
+    def _entry_terms(self, node: Node, seen: dict[Node, Array], top: bool = False) -> Array:
+        if node in seen and not top:
+            return seen[node]
+        if self.is_named(node) and not top:
+            found = self._entry_symbols(node)
+        elif node.role == "constant":
+            found = self._constants(node)
+        elif (named_output := self._from_output(node)) is not None:
+            shape = FROM_OUTPUT[node.op.name]
+            found = _mapped(self._entry_terms(named_output, seen), shape)
+        else:
+            found = self._apply(node, [self._entry_terms(x, seen) for x in node.inputs])
+        seen[node] = found
+        return found
+
+    def _from_output(self, node: Node) -> Node | None:
+        if node.op.name not in FROM_OUTPUT:
+            return None
+        return self._outputs.get((node.op.name.rstrip("'"), node.inputs[0]))
+
+    def _apply(self, node: Node, operands: list[Array]) -> Array:
+        if node.op.name == "square":
+            return _mapped(operands[0], lambda x: x.power(Term(Fraction(2))))
+        value = entries.apply(node, _Formulas(), *operands)
+        if not isinstance(value, np.ndarray):
+            value, only = np.empty((), dtype=object), value
+            value[()] = only
+        return value.reshape(node.shape)
+
+    def is_named(self, node: Node) -> bool:
+        """Whether formulas use its symbol; the adjoint of a step without a name, and of the loss (1), are written out."""
+        if node.of is not None and (node.of.role == "helper" or node.of is self._differentiated):
+            return False
+        return node.role in ("value", "adjoint", "parameter", "input", "target", "buffer") or (
+            node.role == "constant" and node.size > 1
+        )
+
+    def _entry_symbols(self, node: Node) -> Array:
+        out = np.empty(node.shape, dtype=object)
+        whole_integers = not node.is_float and node.dtype != "bool"
+        for place in np.ndindex(*node.shape):
+            out[place] = 0 if whole_integers else term(self.entry(node, place))
+        return out
+
+    # --- whole tensors --------------------------------------------------------------------------------------------------
+    def matrix(self, node: Node) -> Expr:
+        """The formula of a node in terms of whole named quantities."""
+        return self._shown(node, self._matrix_term(node, {}, top=True)).expr()
+
+    def _shown(self, node: Node, t: Term) -> Term:
+        of = node.of or node
+        return t.transposed() if of.name in self.layout.flipped else t
+
+    def _matrix_term(self, node: Node, seen: dict[Node, Term], top: bool = False) -> Term:
+        if node in seen and not top:
+            return seen[node]
+        if self.is_named(node) and not top:
+            found = self._shown(node, term(self.symbol(node), len(node.shape)))
+        elif node.role == "constant":
+            found = self._constants(node).reshape(-1)[0] if node.size == 1 else term(self.symbol(node), len(node.shape))
+        elif (named_output := self._from_output(node)) is not None:
+            found = FROM_OUTPUT[node.op.name](self._matrix_term(named_output, seen))
+        else:
+            rule = symbols.lookup(node.op)
+            operands = [self._matrix_term(x, seen) for x in node.inputs]
+            found = rule(node, *operands) if rule else _plain_call(node, *operands)
+        seen[node] = found
+        return found
+
+
+    def _constants(self, node: Node) -> Array:
+        """A constant's entries: its number, or its name where it has one (lr, beta1); index tensors stay integers."""
+        raw = node.value.tolist() if hasattr(node.value, "tolist") else node.value
+        array = np.array(raw, dtype=object)
+        if node.name in self.known:
+            return _mapped(array, lambda v: term(self.known[node.name]))
+        if node.dtype in ("int64", "int32") and array.ndim:
+            return array.reshape(node.shape)
+        return _mapped(array.reshape(node.shape), constant)
+
+
+def _mapped(array: Array, change: Any) -> Array:
+    out = np.empty(array.shape, dtype=object)
+    for place in np.ndindex(*array.shape):
+        out[place] = change(array[place])
+    return out
+
+
+# --- rules for whole tensors ---------------------------------------------------------------------------------------------
+@symbols.rule("elementwise", "arithmetic", "comparison", "loss")
+def _elementwise(node: Node, *x: Term) -> Term:
+    return spell(node.op, x, node.attrs)
+
+
+def _plain_call(node: Node, *x: Term) -> Term:
+    function = Function(node.op.name, node.op.text or node.op.name, node.op.latex)
+    attrs = tuple((k, v) for k, v in node.attrs.items() if k == "dim" and v is not None)
+    return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
+
+
+@symbols.rule("index", "softmax", "reduce", "nll", "nll_grad")
+def _called(node: Node, *x: Term) -> Term:
+    return _plain_call(node, *x)
+
+
+@symbols.rule("softmax_grad")
+def _softmax_grad(node: Node, delta: Term, p: Term) -> Term:
+    inner = term(BigSum((delta * p).expr(), "j"), delta.rank)
+    return p * (delta - inner)
+
+
+@symbols.rule("matmul")
+def _matmul(node: Node, a: Term, b: Term) -> Term:
+    return a.times_matrix(b)
+
+
+@symbols.rule("outer")
+def _outer(node: Node, a: Term, b: Term) -> Term:
+    return a.times_matrix(b.transposed())
+
+
+@symbols.rule("linear")
+def _linear(node: Node, x: Term, weight: Term, bias: Term | None = None) -> Term:
+    product = x.times_matrix(weight.transposed())
+    return product if bias is None else product + bias
+
+
+@symbols.rule("permute")
+def _permute(node: Node, x: Term) -> Term:
+    return x.transposed() if len(node.shape) == 2 else _plain_call(node, x)
+
+
+@symbols.rule("reshape", "expand", "cast")
+def _same(node: Node, x: Term) -> Term:
+    return Term(x.coefficient, x.factors, len(node.shape)) if x.factors else x
+
+
+@symbols.rule("stop_gradient")
+def _stop(node: Node, x: Term) -> Term:
+    return x
+
+
+@symbols.rule("sum", "sum_to")
+def _sum(node: Node, x: Term) -> Term:
+    return _big_sum(node, x)
+
+
+@symbols.rule("mean")
+def _mean(node: Node, x: Term) -> Term:
+    count = node.inputs[0].size // max(node.size, 1)
+    return Term(Fraction(1, count)) * _big_sum(node, x) if not x.number else x
+
+
+def _big_sum(node: Node, x: Term) -> Term:
+    """The sum over the reduced axes, with an index on what is summed; for a constant, the constant times their number."""
+    source = node.inputs[0]
+    if x.number:
+        return Term(x.coefficient * (source.size // max(node.size, 1)))
+    letters = "nijklm"
+    if node.op.name == "sum_to":
+        pad = len(source.shape) - len(node.shape)
+        axes: tuple[int, ...] = tuple(i for i in range(len(source.shape)) if i < pad or node.shape[i - pad] != source.shape[i])
+    else:
+        axes = axes_of(node.attrs["dim"], len(source.shape))
+    body = _indexed(x.expr(), letters[: len(source.shape)], len(source.shape)) if len(axes) == len(source.shape) else x.expr()
+    index = ",".join(letters[a] for a in axes if a < len(letters)) or "n"
+    return term(BigSum(body, index), len(node.shape))
+
+
+def _indexed(expr: Expr, letters: str, rank: int) -> Expr:
+    """Put indices on the tensors of an entry-by-entry formula; a formula with matrix products stays whole."""
+    if not rank or _has_matrix(expr):
+        return expr
+
+    def index(leaf: Num | Sym) -> Expr:
+        if isinstance(leaf, Sym) and leaf.ref is not None:
+            return Sym(leaf.name, (*leaf.sub, *letters[:rank]), leaf.sup, leaf.accent, leaf.ref)
+        return leaf
+
+    return _plain_products(map_leaves(expr, index))
+
+
+def _has_matrix(expr: object) -> bool:
+    if isinstance(expr, Transpose) or (isinstance(expr, Mul) and expr.style == "matrix"):
+        return True
+    if isinstance(expr, tuple):
+        return any(_has_matrix(e) for e in expr)
+    if isinstance(expr, Expr):
+        return any(_has_matrix(getattr(expr, f)) for f in expr.__dataclass_fields__)  # type: ignore[attr-defined]
+    return False
+
+
+def _plain_products(expr: Expr) -> Expr:
+    """Between indexed entries a product is a plain one."""
+    from dataclasses import replace
+
+    if isinstance(expr, Mul) and expr.style == "elementwise":
+        return Mul(tuple(_plain_products(f) for f in expr.factors))
+    if isinstance(expr, (Num, Sym)):
+        return expr
+    fields = {f: _inner(getattr(expr, f)) for f in expr.__dataclass_fields__}  # type: ignore[attr-defined]
+    return replace(expr, **fields)  # type: ignore[type-var]
+
+
+def _inner(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_inner(v) for v in value)
+    return _plain_products(value) if isinstance(value, Expr) else value
+
+

@@ -1,0 +1,231 @@
+"""The Graph: a network as a list of textbook operations in topological order.
+
+Nodes are frozen and compared by identity (structural hashing took 79 s on ResNet-50). A node carries the name,
+module path and source line of the user's own program, and these stay the same in every reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from .errors import BackproofError
+from .ops import OPS, Op, Shape
+
+__all__ = ["Builder", "Graph", "Node", "Role", "Source"]
+
+Role = Literal["input", "target", "parameter", "buffer", "constant", "value", "helper", "adjoint"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A line of the user's program or formula."""
+
+    file: str
+    line: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation, or one leaf.
+
+    Args:
+        op: the operation's record; ``leaf`` and ``constant`` for the leaves.
+        inputs: its operands.
+        attrs: its attributes, complete with defaults.
+        shape, dtype: of its result ("float64", "int64", "bool"...).
+        name: unique in the graph; the user's own where the source gives it.
+        role: what kind of node it is; a "helper" is a step inside a formula that has no name of its own, an
+            "adjoint" is the gradient of the loss with respect to ``of``.
+        module: the path of the module it belongs to ("layer1.0.conv1"), "" at the top.
+        source: where the user wrote it.
+        value: a constant's value (a number or nested tuple); None otherwise.
+    """
+
+    op: Op
+    inputs: tuple[Node, ...]
+    attrs: Mapping[str, Any]
+    shape: Shape
+    dtype: str
+    name: str
+    role: Role = "value"
+    module: str = ""
+    source: Source | None = None
+    value: Any = None
+    of: Node | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.op.name}{list(self.shape)}>"
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it is given rather than computed."""
+        return self.op.family == "leaf"
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its entries are real numbers."""
+        return self.dtype.startswith(("float", "bfloat"))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A captured network: nodes in topological order, what goes in, what comes out.
+
+    Args:
+        nodes: every node, each after its inputs.
+        outputs: the nodes that the model returns.
+        loss: the node of the loss, if there is one.
+        title: the model's name.
+        origin: what it was captured from, for capturing again with other shapes; not part of the mathematics.
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    loss: Node | None = None
+    title: str = ""
+    origin: Any = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def by_name(self) -> dict[str, Node]:
+        """The nodes by their names."""
+        return {node.name: node for node in self.nodes}
+
+    def of_role(self, *roles: Role) -> tuple[Node, ...]:
+        """The nodes of the given roles, in order."""
+        return tuple(node for node in self.nodes if node.role in roles)
+
+    @cached_property
+    def parameters(self) -> tuple[Node, ...]:
+        """The parameters, in order."""
+        return self.of_role("parameter")
+
+    @cached_property
+    def values(self) -> tuple[Node, ...]:
+        """The named results, in order."""
+        return self.of_role("value")
+
+    @cached_property
+    def users(self) -> dict[Node, tuple[Node, ...]]:
+        """For each node the nodes that take it as an operand."""
+        users: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for operand in dict.fromkeys(node.inputs):
+                users[operand].append(node)
+        return {node: tuple(found) for node, found in users.items()}
+
+    def check(self) -> Graph:
+        """Return the graph if it is well formed, else raise.
+
+        Every operand comes before its user, names are unique, and each shape is what the op's rule says.
+        """
+        seen: set[Node] = set()
+        names: set[str] = set()
+        for node in self.nodes:
+            if missing := [x.name for x in node.inputs if x not in seen]:
+                raise BackproofError(f"{node.name} uses {missing[0]} before it is computed")
+            if node.name in names:
+                raise BackproofError(f"two nodes are called {node.name}")
+            if not node.is_leaf and node.op.family != "opaque":
+                _check_shape(node)
+            seen.add(node)
+            names.add(node.name)
+        return self
+
+
+def _check_shape(node: Node) -> None:
+    expected = node.op.shape([x.shape for x in node.inputs], node.attrs)
+    if tuple(expected) != tuple(node.shape):
+        raise BackproofError(f"{node.name}: {node.op.name} gives shape {list(expected)}, the graph says {list(node.shape)}")
+
+
+_RANK = {"bool": 0, "int8": 1, "uint8": 1, "int16": 2, "int32": 3, "int64": 4, "float16": 5, "bfloat16": 5,
+         "float32": 6, "float64": 7, "complex64": 8, "complex128": 9}  # fmt: skip
+
+
+def _result_dtype(op: Op, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> str:
+    if op.dtype == "attr":
+        return str(attrs["dtype"])
+    if op.dtype != "same":
+        return op.dtype
+    return promote(inputs)
+
+
+def promote(inputs: Iterable[Node]) -> str:
+    """The dtype of an operation on these operands: a number written in the program does not widen a tensor."""
+    nodes = list(inputs)
+    tensors = [x for x in nodes if not (x.role == "constant" and x.shape == ())] or nodes
+    best = max((x.dtype for x in tensors), key=lambda d: _RANK.get(d, 6), default="float64")
+    floats = [x.dtype for x in nodes if x.is_float]
+    return floats[0] if floats and not best.startswith(("float", "bfloat", "complex")) else best
+
+
+class Builder:
+    """Adds nodes one after another, inferring shapes and dtypes and keeping names unique."""
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self.nodes: list[Node] = list(nodes)
+        self._names: set[str] = {node.name for node in self.nodes}
+
+    def unique(self, name: str) -> str:
+        """Return the name, numbered (#2, #3...) if it is taken."""
+        candidate, count = name, 1
+        while candidate in self._names:
+            count += 1
+            candidate = f"{name}#{count}"
+        return candidate
+
+    def release(self, name: str) -> None:
+        """Free the name of a node that was taken out again."""
+        self._names.discard(name)
+
+    def rename(self, node: Node, name: str, role: Role) -> Node:
+        """Give a node that nothing uses yet another name and role."""
+        place = self.nodes.index(node, max(0, len(self.nodes) - 8))
+        if any(node in other.inputs for other in self.nodes[place:]):
+            raise BackproofError(f"{node.name} is in use and keeps its name")
+        self.release(node.name)
+        renamed = replace(node, name=self.unique(name), role=role)
+        self.nodes[place] = renamed
+        self._names.add(renamed.name)
+        return renamed
+
+    def add(self, node: Node) -> Node:
+        """Append a node; its name is made unique."""
+        name = self.unique(node.name)
+        node = node if name == node.name else replace(node, name=name)
+        self.nodes.append(node)
+        self._names.add(name)
+        return node
+
+    def leaf(self, name: str, role: Role, shape: Shape, dtype: str, **more: Any) -> Node:
+        """Append an input, target, parameter or buffer."""
+        return self.add(Node(OPS["leaf"], (), {"shape": tuple(shape)}, tuple(shape), dtype, name, role, **more))
+
+    def constant(self, value: Any, shape: Shape = (), dtype: str = "float64", name: str = "") -> Node:
+        """Append a constant; ``value`` is a number, a SymPy number or nested tuples of them."""
+        label = name or (f"{value}" if shape == () else "constant")
+        attrs = {"shape": tuple(shape)}
+        return self.add(Node(OPS["constant"], (), attrs, tuple(shape), dtype, label, "constant", value=value))
+
+    def emit(self, op: str | Op, *inputs: Node, name: str = "", role: Role = "helper", **more: Any) -> Node:
+        """Append an operation on nodes; keywords that name attributes of the op become its attributes."""
+        record = OPS[op] if isinstance(op, str) else op
+        attrs = {key: more.pop(key, default) for key, default in record.attrs.items()}
+        shape = tuple(record.shape([x.shape for x in inputs], attrs))
+        dtype = _result_dtype(record, inputs, attrs)
+        return self.add(Node(record, tuple(inputs), attrs, shape, dtype, name or record.name, role, **more))

@@ -1,0 +1,72 @@
+"""How names are written: s_out becomes s with subscript out, W1 becomes W with subscript 1, fc1.weight becomes W of fc1.
+
+The names of symbols are a convention that a reader may change (``--set symbols={"s": "a"}``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from .document.math import Ref, Sym
+from .graph import Node
+
+__all__ = ["GREEK", "delta_of", "named", "symbol"]
+
+GREEK = frozenset(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega".split()
+)
+_PARTS = re.compile(r"^([A-Za-z]+?)(\d+)$")
+_ROLES = {"weight": "W", "bias": "b", "target": "t", "input": "x"}
+_OPERATIONS = {"linear": "s", "mse_loss": "L", "cross_entropy_loss": "L", "l1_loss": "L", "huber_loss": "L"}
+
+
+def named(name: str, *, ref: Ref | None = None, symbols: Mapping[str, str] | None = None, state: bool = False) -> Sym:
+    """The symbol of a name.
+
+    Args:
+        name: a name of the record; ``#2`` marks the second value of that name.
+        ref: the quantity that the symbol stands for.
+        symbols: names that the reader writes differently.
+    """
+    if symbols and name in symbols:
+        name = symbols[name]
+    name, _, count = name.partition("#")
+    *path, last = name.split(".")
+    last = _ROLES.get(last, last) if path else _ROLES.get(last, last) if last in ("weight", "bias", "target") else last
+    letter, sub = _letter(last)
+    sup = (count,) if count else ()
+    if letter.endswith("hat") and len(letter) > 3:
+        return Sym(letter[:-3], sub, (*_path(path), *sup), "hat", ref)
+    return Sym(letter, sub, (*_path(path), *sup), "", ref)
+
+
+def _path(path: list[str]) -> tuple[str, ...]:
+    return (".".join(path),) if path else ()
+
+
+def _letter(word: str) -> tuple[str, tuple[str, ...]]:
+    """The letter and the subscripts of one word: s_out -> s, out; W1 -> W, 1; m_hat -> m-hat."""
+    head, *rest = [part for part in word.split("_") if part] or [word]
+    if rest == ["hat"]:
+        return head + "hat", ()
+    found = _PARTS.match(head)
+    if found and (len(found[1]) <= 2 or found[1].lower() in GREEK):
+        return found[1], (found[2], *rest)
+    return head, tuple(rest)
+
+
+def symbol(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) -> Sym:
+    """The symbol of a node's value (for an adjoint: of the gradient that it is)."""
+    if node.of is not None:
+        return delta_of(node.of, symbols, step)
+    kind = "before" if node.role == "parameter" else "value"
+    ref = None if node.role == "constant" else Ref(node.name, (), kind, step)  # type: ignore[arg-type]
+    return named(node.name, ref=ref, symbols=symbols)
+
+
+def delta_of(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) -> Sym:
+    """The error signal of a value: delta with the value's symbol above, as in delta^(s)."""
+    own = named(node.name, symbols=symbols)
+    words = own.name + "".join(f"_{s}" for s in own.sub)
+    return Sym("delta", (), (words, *own.sup), "", Ref(node.name, (), "gradient", step))

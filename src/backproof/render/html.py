@@ -1,0 +1,157 @@
+"""A Document as one self-contained HTML file: nothing is loaded; nothing runs unless ``page.js`` is there.
+
+The content-security policy in the page allows exactly the style (and the script) that the page holds, by
+their hashes. The record is embedded as JSON data for the script, in ``<script id="record">``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+
+from backproof.document.blocks import Document
+
+from .escape import xml
+from .html_blocks import Page, blocks, phase_mark
+from .page import asset, has_asset
+from .palette import CALLOUTS, DARK, LIGHT, PHASES, css_variables
+from .svg import drawing_css
+
+__all__ = ["record_json", "render_fragment", "render_html", "style_sheet"]
+
+
+def render_html(document: Document) -> str:
+    """Return the whole page.
+
+    Args:
+        document: what to show; its record, if it has one, is embedded for the page's script.
+    """
+    page = Page()
+    body = blocks(document.blocks, page)
+    style = style_sheet() + asset("page.css")
+    script = asset("page.js") if has_asset("page.js") else ""
+    return _PAGE.format(
+        policy=_policy(style, script),
+        title=xml(document.title),
+        style=style,
+        header=_header(document),
+        contents=_contents(page),
+        body=body,
+        record=_record(document),
+        script=f"<script>{script}</script>" if script else "",
+    )
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="generator" content="Backproof">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body class="backproof">
+<a class="skip" href="#content">Skip to the content</a>
+{header}
+<div class="layout">
+{contents}
+<main id="content">
+{body}
+</main>
+</div>
+{record}
+{script}
+</body>
+</html>
+"""
+
+
+def render_fragment(document: Document) -> str:
+    """Return the document for a notebook: the same blocks and style, without the page around them."""
+    body = blocks(document.blocks, Page(level=3))
+    heading = f'<p class="title">{xml(document.title)}</p>' if document.title else ""
+    return (
+        f'<div class="backproof fragment"><style>{style_sheet()}</style>'
+        f"{heading}{_subtitle(document)}{_verdict(document)}\n{body}\n</div>"
+    )
+
+
+def style_sheet() -> str:
+    """Return the style of everything inside an element of class ``backproof``."""
+    light = f".backproof{{color-scheme:light dark;{css_variables(LIGHT)}}}"
+    dark = f"@media screen and (prefers-color-scheme:dark){{.backproof{{{css_variables(DARK)}}}}}"
+    phases = "".join(f".phase-{name}{{--phase:var(--{name})}}" for name in PHASES)
+    widths = "".join(f".f{size}{{min-width:{size}ch}}" for size in range(1, 25))
+    nested = f"{asset('document.css')}{drawing_css()}{phases}{widths}"
+    return f"{light}\n{dark}\n.backproof{{\n{nested}\n}}\n"
+
+
+def _policy(style: str, script: str) -> str:
+    scripts = f"; script-src {_hash(script)}" if script else ""
+    closed = "img-src data:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; style-src {_hash(style)}{scripts}; {closed}"
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _header(document: Document) -> str:
+    return (
+        f'<header class="banner"><div class="banner-inner"><h1 id="title">{xml(document.title)}</h1>'
+        f"{_subtitle(document)}{_verdict(document)}</div></header>"
+    )
+
+
+def _subtitle(document: Document) -> str:
+    return f'<p class="subtitle">{xml(document.subtitle)}</p>' if document.subtitle else ""
+
+
+def _verdict(document: Document) -> str:
+    if not document.verdict:
+        return ""
+    mark = CALLOUTS.get(document.standing)
+    sign = f'<span class="sign" aria-hidden="true">{mark.sign}</span> ' if mark else ""
+    word = f'<span class="word">{mark.word}</span> ' if mark else ""
+    return f'<p class="verdict {document.standing}">{sign}{word}{xml(document.verdict)}</p>'
+
+
+def _contents(page: Page) -> str:
+    listed = [entry for entry in page.contents if entry[0] <= 3]
+    if len(listed) < 3:
+        return ""
+    items = "".join(
+        f'<li class="depth{level}{f" phase-{section.phase}" if section.phase else ""}"><a href="#{key}">'
+        f"{phase_mark(section.phase)}<span>{xml(section.title)}</span></a></li>"
+        for level, key, section in listed
+    )
+    return f'<nav class="contents" aria-label="Contents"><p id="contents">Contents</p><ol>{items}</ol></nav>'
+
+
+def _record(document: Document) -> str:
+    if not document.record:
+        return ""
+    return f'<script type="application/json" id="record">{record_json(document.record)}</script>'
+
+
+def record_json(record: object) -> str:
+    """Return a record as JSON that can stand in a <script> element; inf and nan become words."""
+    text = json.dumps(_finite(record), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(name): _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)

@@ -1,0 +1,222 @@
+"""Each kind of block as HTML, one function each; the table at the end says which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from backproof.document.blocks import (
+    Block,
+    Callout,
+    Code,
+    Derivation,
+    Details,
+    Equation,
+    Figure,
+    Items,
+    Paragraph,
+    Parts,
+    Plot,
+    Section,
+    Table,
+)
+from backproof.document.math import Expr, Num
+
+from .cells import Cell, as_parts, columns_of, cut, longest_after, number_of
+from .chain import estimate, lines
+from .escape import xml
+from .math_mathml import MathMLPrinter, attributes, math, reference, wrap
+from .math_text import number_text
+from .notation import full
+from .palette import CALLOUTS, PHASES
+from .plot import plot_drawing
+from .svg import svg
+
+__all__ = ["Page", "blocks", "inline", "phase_mark"]
+
+LINE = 62
+"""Characters that one line of a derivation may take beside its left side."""
+
+
+@dataclass
+class Page:
+    """What rendering keeps track of: the heading level, the ids given out, the sections found."""
+
+    level: int = 2
+    taken: set[str] = field(default_factory=lambda: {"record", "contents", "title"})
+    contents: list[tuple[int, str, Section]] = field(default_factory=list)
+
+    def key(self, wanted: str) -> str:
+        """Return an id that is made from words and not in use yet."""
+        base = re.sub(r"[^\w.-]+", "-", wanted.lower()).strip("-.") or "part"
+        base = base if base[0].isalpha() else f"s-{base}"
+        key, number = base, 2
+        while key in self.taken:
+            key, number = f"{base}-{number}", number + 1
+        self.taken.add(key)
+        return key
+
+
+def blocks(found: Iterable[Block], page: Page) -> str:
+    """Return blocks one after the other."""
+    return "\n".join(_BLOCKS[type(block)](block, page) for block in found)
+
+
+def inline(parts: Parts) -> str:
+    """Return prose with formulas in it."""
+    return "".join(xml(part) if isinstance(part, str) else math(part) for part in parts)
+
+
+def _paragraph(paragraph: Paragraph, page: Page) -> str:
+    return f"<p>{inline(paragraph.parts)}</p>"
+
+
+# --- derivations -----------------------------------------------------------------------------------------
+
+_printer = MathMLPrinter()
+
+
+def _derivation(derivation: Derivation, page: Page) -> str:
+    rows = "".join(_equation(equation) for equation in derivation.equations)
+    reach = max((_reach(equation) for equation in derivation.equations), default=0)
+    focus = ' tabindex="0" role="group" aria-label="Derivation"' if reach > 34 else ""
+    return f'<div class="scroll derivation"{focus}><div class="equations">{rows}</div></div>'
+
+
+def _reach(equation: Equation) -> float:
+    widest = max(
+        (sum(estimate(piece.expr) + 3 for piece in line) for line in lines(equation, LINE)), default=0
+    )
+    return widest + estimate(equation.left)
+
+
+def _equation(equation: Equation) -> str:
+    right = "".join(
+        f'<div class="line">{" ".join(_piece(piece.expr, piece.start) for piece in line)}</div>'
+        for line in lines(equation, LINE)
+    )
+    why = f'<p class="why">{xml(equation.why)}</p>' if equation.why else ""
+    left = f'<div class="left">{math(equation.left, display=True)}</div>'
+    return f'<div class="equation"{reference(equation.ref)}>{left}<div class="right">{right}</div>{why}</div>'
+
+
+def _piece(expr: Expr, start: bool) -> str:
+    return wrap(_printer.equals(expr) if start else _printer.tail(expr), display=True)
+
+
+# --- tables ----------------------------------------------------------------------------------------------
+
+
+def _table(table: Table, page: Page) -> str:
+    key = page.key(table.caption or "table")
+    caption = f'<caption id="{key}">{xml(table.caption)}</caption>' if table.caption else ""
+    label = f'aria-labelledby="{key}"' if table.caption else 'aria-label="Table"'
+    spread = [len(longest_after(table, column)) for column in range(columns_of(table))]
+    head = "".join(_header(table, column) for column in range(len(table.columns)))
+    rows = "".join(f"<tr>{_row(table, row, spread)}</tr>" for row in table.rows)
+    body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scroll" role="region" tabindex="0" {label}><table>{caption}{body}</table></div>'
+
+
+def _header(table: Table, column: int) -> str:
+    kind = ' class="numeric"' if column in table.numeric else ""
+    return f'<th scope="col"{kind}>{inline(as_parts(table.columns[column]))}</th>'
+
+
+def _row(table: Table, row: tuple[Cell, ...], spread: list[int]) -> str:
+    first_names = 0 not in table.numeric and bool(row) and bool(as_parts(row[0]))
+    cells = [_cell(cell, column in table.numeric, spread[column]) for column, cell in enumerate(row)]
+    if first_names:
+        cells[0] = cells[0].replace("<td", '<th scope="row"', 1)[: -len("</td>")] + "</th>"
+    return "".join(cells)
+
+
+def _cell(cell: Cell, numeric: bool, spread: int) -> str:
+    number = number_of(cell)
+    shown = _aligned(number, spread if numeric else 0) if number else inline(as_parts(cell))
+    kind = ' class="numeric"' if numeric else ""
+    return f"<td{kind}>{shown}</td>"
+
+
+def _aligned(number: Num, spread: int) -> str:
+    before, after = cut(number_text(number))
+    tail = f'<span class="after f{min(spread, 24)}">{after}</span>' if spread else after
+    exact = attributes(number) if number.ref else f' data-full="{xml(full(number))}"'
+    return f'<span class="number"{exact} title="{xml(full(number))}">{before}{tail}</span>'
+
+
+# --- the rest --------------------------------------------------------------------------------------------
+
+
+def _items(items: Items, page: Page) -> str:
+    tag = "ol" if items.ordered else "ul"
+    return f"<{tag}>{''.join(f'<li>{inline(item)}</li>' for item in items.items)}</{tag}>"
+
+
+def _code(code: Code, page: Page) -> str:
+    text = f'<code class="language-{xml(code.language)}">{xml(code.text)}</code>'
+    return f'<pre class="scroll" tabindex="0">{text}</pre>'
+
+
+def _callout(callout: Callout, page: Page) -> str:
+    mark = CALLOUTS[callout.kind]
+    sign = f'<span class="sign" aria-hidden="true">{mark.sign}</span>'
+    title = f'<p class="callout-title">{sign}{xml(callout.title or mark.word)}</p>'
+    return f'<div class="callout {callout.kind}" role="note">{title}<p>{inline(callout.parts)}</p></div>'
+
+
+def _figure(figure: Figure, page: Page) -> str:
+    drawing = svg(figure.drawing, figure.alt, page.key("figure"))
+    return _captioned(drawing, figure.caption)
+
+
+def _captioned(drawing: str, caption: Parts) -> str:
+    words = f"<figcaption>{inline(caption)}</figcaption>" if caption else ""
+    return f'<figure><div class="scroll canvas">{drawing}</div>{words}</figure>'
+
+
+def _plot(plot: Plot, page: Page) -> str:
+    return _captioned(svg(plot_drawing(plot), plot.alt, page.key("plot")), plot.caption)
+
+
+def _details(details: Details, page: Page) -> str:
+    opened = " open" if details.open else ""
+    inside = blocks(details.blocks, page)
+    summary = f"<summary>{xml(details.summary)}</summary>"
+    return f'<details{opened}>{summary}<div class="folded">{inside}</div></details>'
+
+
+def phase_mark(phase: str) -> str:
+    """Return the word of a phase with its sign, or nothing."""
+    if not phase:
+        return ""
+    mark = PHASES[phase]
+    return f'<span class="phase"><span aria-hidden="true">{mark.sign}</span> {mark.word}</span> '
+
+
+def _section(section: Section, page: Page) -> str:
+    key = page.key(section.anchor or section.title)
+    page.contents.append((page.level, key, section))
+    tag = f"h{min(page.level, 6)}"
+    heading = f'<{tag} id="{key}">{phase_mark(section.phase)}{xml(section.title)}</{tag}>'
+    page.level += 1
+    inside = blocks(section.blocks, page)
+    page.level -= 1
+    kind = f' class="in-phase phase-{section.phase}"' if section.phase else ""
+    return f'<section{kind} aria-labelledby="{key}">\n{heading}\n{inside}\n</section>'
+
+
+_BLOCKS: dict[type[Block], Callable[[Any, Page], str]] = {
+    Paragraph: _paragraph,
+    Derivation: _derivation,
+    Table: _table,
+    Items: _items,
+    Code: _code,
+    Callout: _callout,
+    Figure: _figure,
+    Plot: _plot,
+    Details: _details,
+    Section: _section,
+}

@@ -1,0 +1,68 @@
+"""A Document as a Jupyter notebook: one Markdown cell for each top block, drawings attached as SVG."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+
+from backproof.document.blocks import Block, Document
+from backproof.document.drawing import Drawing
+
+from .markdown import Writer, render_blocks, render_heading
+from .svg import render_svg
+
+__all__ = ["render_notebook"]
+
+
+def render_notebook(document: Document, code: str = "") -> str:
+    """Return the notebook's JSON, in the format nbformat 4.5.
+
+    Args:
+        document: what to show.
+        code: Python that makes the result again; it becomes the first cell.
+    """
+    cells = [_code_cell(code)] if code else []
+    cells.append(_text_cell(render_heading(document), {}))
+    cells += [_block_cell(block) for block in document.blocks]
+    numbered = [{"id": f"cell-{number}", **cell} for number, cell in enumerate(cells, 1)]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}, "title": document.title}
+    return json.dumps(
+        {"cells": numbered, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5},
+        indent=1,
+        ensure_ascii=False,
+    )
+
+
+@dataclass
+class _Attachments:
+    """The drawings of one cell."""
+
+    found: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, drawing: Drawing) -> str:
+        name = f"drawing-{len(self.found) + 1}.svg"
+        data = base64.b64encode(render_svg(drawing).encode()).decode()
+        self.found[name] = {"image/svg+xml": data}
+        return name
+
+
+def _block_cell(block: Block) -> dict[str, object]:
+    attachments = _Attachments()
+    text = render_blocks([block], Writer(attach=attachments.add))
+    return _text_cell(text, attachments.found)
+
+
+def _text_cell(text: str, attachments: dict[str, dict[str, str]]) -> dict[str, object]:
+    cell: dict[str, object] = {
+        "cell_type": "markdown",
+        "metadata": {},
+        "source": text.splitlines(keepends=True),
+    }
+    return cell | ({"attachments": attachments} if attachments else {})
+
+
+def _code_cell(code: str) -> dict[str, object]:
+    source = code.splitlines(keepends=True)
+    return {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source}

@@ -1,0 +1,101 @@
+"""A network with its data and its training conventions: what a trace runs and what the evidence runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..capturing.origin import ModuleOrigin
+from ..differentiate import Joint, differentiate
+from ..domains.entries import Array
+from ..formula.read import FormulaOrigin
+from ..formula.witness import witness
+from ..graph import Graph, Node
+from ..optimizers import Optimizer
+
+__all__ = ["Batch", "Program", "run_original"]
+
+Batch = Literal["full", "sample"]
+
+
+@dataclass
+class Program:
+    """What is trained, on what, and how.
+
+    Args:
+        graph: the captured network on all samples.
+        start: the leaves' values at the start, by name.
+        trained: the names of the parameters that an update changes.
+        optimizer: the update rule, or None for no update.
+        steps: passes over the data.
+        batch: "full" (one update per pass) or "sample" (one update per sample).
+        samples: the leaves whose first axis counts samples.
+        capture_for: the graph for other leaves (shapes belong to a graph), for batch = "sample".
+        exact: the leaves as exact numbers, where all are exact.
+        accumulate: whether gradients are left uncleared, so that each update uses the sum of all so far.
+    """
+
+    graph: Graph
+    start: dict[str, Tensor]
+    trained: tuple[str, ...]
+    optimizer: Optimizer | None = None
+    steps: int = 1
+    batch: Batch = "full"
+    samples: tuple[str, ...] = ()
+    capture_for: Callable[[Mapping[str, Tensor]], Graph] | None = None
+    exact: dict[str, Array] | None = None
+    accumulate: bool = False
+    _joints: dict[int, Joint | None] = field(default_factory=dict)
+    _single: Graph | None = None
+
+    def batches(self) -> list[int | None]:
+        """The sample of each update of one pass: None for all of them."""
+        if self.batch == "full" or not self.samples:
+            return [None]
+        return list(range(self.start[self.samples[0]].shape[0]))
+
+    def graph_for(self, sample: int | None) -> Graph:
+        """The graph of one update."""
+        if sample is None:
+            return self.graph
+        if self._single is None:
+            assert self.capture_for is not None
+            self._single = self.capture_for(self.leaves_for(self.start, sample))
+        return self._single
+
+    def joint(self, graph: Graph) -> Joint | None:
+        """The joint graph (None without a loss); made once per graph."""
+        if id(graph) not in self._joints:
+            self._joints[id(graph)] = differentiate(graph) if graph.loss is not None else None
+        return self._joints[id(graph)]
+
+    def leaves_for(self, leaves: Mapping[str, Any], sample: int | None) -> dict[str, Any]:
+        """The leaves that one update sees: all, or one sample's rows."""
+        if sample is None:
+            return dict(leaves)
+        return {name: v[sample : sample + 1] if name in self.samples else v for name, v in leaves.items()}
+
+    @property
+    def given(self) -> tuple[Node, ...]:
+        """The leaves, constants aside."""
+        return tuple(n for n in self.graph.nodes if n.is_leaf and n.role != "constant")
+
+
+def run_original(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Run the user's own program (not our reading of it) on leaves, connected to them for autograd.
+
+    Returns the named values that the program lets us see; the loss is under the loss node's name.
+    """
+    origin = graph.origin
+    if isinstance(origin, FormulaOrigin):
+        return witness(origin, leaves)
+    assert isinstance(origin, ModuleOrigin)
+    values = origin.values(leaves)
+    loss = origin.loss(leaves)
+    if loss is not None and graph.loss is not None and torch.is_tensor(loss):
+        values[graph.loss.name] = values.get(graph.loss.name, loss.reshape(graph.loss.shape))
+    return values

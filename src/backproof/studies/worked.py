@@ -1,0 +1,351 @@
+"""The worked solution as a document: givens, pictures, equations, every step with its numbers, results, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..document.blocks import (
+    Block, Callout, Derivation, Details, Document, Equation, Figure, Paragraph, Parts, Phase, Plot, Section,
+    Series, Table,
+)  # fmt: skip
+from ..document.math import Expr, Num, Ref, Sym, Words
+from ..graph import Graph, Node
+from ..notation import named, symbol
+from .evidence import Evidence, summary
+from .program import Program
+from .trace import Step, Trace
+from .updates import HYPER, entry_updates, rule_equations
+from .why import why_gradient
+from .written import MOST_ENTRIES, StepWriter, matrix_of
+
+__all__ = ["Page", "document_of_trace"]
+
+MOST_EQUATIONS = 700
+
+
+class Page:
+    """Puts a document together, section by section; the writers it used hold the evidence of what was printed."""
+
+    def __init__(self, program: Program, steps: Sequence[Step], *, names: Mapping[str, str], layout: str = "own", base: int = 1) -> None:
+        self.program, self.steps, self.names = program, steps, names
+        self.layout, self.base = layout, base
+        self.writers = [StepWriter(program, s, names, layout, base) for s in steps]
+        self.graph = program.graph
+
+    # --- givens ---------------------------------------------------------------------------------------------------------
+    def givens(self, exact: Mapping[str, Any] | None) -> Section:
+        """What is given, as symbols and numbers."""
+        equations = []
+        for node in self.program.given:
+            tensor = self.program.start[node.name]
+            twin = None if exact is None else exact.get(node.name)
+            flipped = bool(self.writers) and node.name in self.writers[0].writer.layout.flipped
+            shown: Expr = matrix_of(tensor, twin, Ref(node.name, (), "value"), flipped) if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2 \
+                else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {_range(tensor)}")  # fmt: skip
+            equations.append(Equation(symbol(node, self.names), (shown,), _role(node, self.program)))
+        blocks: list[Block] = [Derivation(tuple(equations))]
+        return Section("Given", tuple(blocks), "given", "given")
+
+    def pictures(self) -> Section | None:
+        """The computational graph of operations, and the network of units where there is one."""
+        from ..pictures.network import units
+        from ..pictures.operations import operations
+
+        def write(node: Node) -> Expr:
+            return symbol(node, self.names)
+
+        blocks: list[Block] = []
+        joint = self.program.joint(self.graph)
+        drawing = operations(self.graph, joint=joint, symbols=write)
+        blocks.append(Figure(drawing, ("The computational graph: every operation, from what is given to the loss.",),
+                             f"Computational graph with {len([n for n in self.graph.nodes if not n.is_leaf])} operations"))  # fmt: skip
+        weights = {n: t.tolist() for n, t in self.program.start.items() if n in {p.name for p in self.graph.parameters}}
+        net = units(self.graph, symbols=write, weights=weights)
+        if net is not None:
+            blocks.append(Figure(net, ("The network of units: each edge carries a weight.",), "Network of units with its weights at the start"))
+        return Section("The network", tuple(blocks), "", "network")
+
+    # --- equations ------------------------------------------------------------------------------------------------------
+    def derivation(self) -> tuple[Section, ...]:
+        """Forward equations, error signals and gradients with their reasons, and the update rule."""
+        if not self.writers:
+            return ()
+        writer = self.writers[0]
+        forward = tuple(writer.whole(n) for n in self._values(writer))
+        sections = [Section("Forward", (Derivation(forward),), "forward", "forward")]
+        if writer.joint is not None:
+            text = Paragraph(("The error signal of a quantity is the derivative of the loss with respect to it, ", Sym("delta", sup=("s",)), " for ",
+                              Sym("s"), ". Each follows from the ones after it; products of equal shape (⊙) are taken entry by entry.",))  # fmt: skip
+            back = tuple(self._gradient_equation(writer, n) for n in self._adjoints(writer))
+            sections.append(Section("Backward", (text, Derivation(back)), "backward", "backward"))
+        if self.program.optimizer is not None:
+            sections.append(self._rule(writer))
+        return tuple(sections)
+
+    def _rule(self, writer: StepWriter) -> Section:
+        rule = self.program.optimizer
+        assert rule is not None
+        hyper = [Equation(HYPER[k], (Num(float(v)),), k) for k, v in rule.hyper.items()
+                 if k in HYPER and not isinstance(v, bool) and (k == "lr" or v)]  # fmt: skip
+        text = Paragraph((f"{rule.described()}; {rule.rule.source}",))
+        return Section("Update rule", (text, Derivation(rule_equations(writer)), Derivation(tuple(hyper))), "update", "rule")
+
+    def _values(self, writer: StepWriter) -> list[Node]:
+        return [n for n in writer.step.graph.nodes if n.role == "value"]
+
+    def _adjoints(self, writer: StepWriter) -> list[Node]:
+        """The error signals in the order of the backward pass, then the gradients of what is trained."""
+        assert writer.joint is not None
+        gradients = writer.joint.gradients
+        values = [gradients[n] for n in reversed(writer.step.graph.nodes) if n.role == "value"]
+        trained = [gradients[writer.step.graph.by_name[n]] for n in self.program.trained]
+        return [g for g in (*values, *trained) if g is not None]
+
+    def _gradient_equation(self, writer: StepWriter, adjoint: Node) -> Equation:
+        node = adjoint.of
+        assert node is not None
+        graph = writer.step.graph
+        reached = tuple(u for u in graph.users[node] if writer.joint and writer.joint.gradients.get(u) is not None)
+        whole = writer.whole(adjoint)
+        return Equation(whole.left, whole.steps, why_gradient(node, reached, graph.loss), whole.ref)
+
+    def equations_dict(self) -> list[dict[str, str]]:
+        """The derivation as data: name, formula in LaTeX, rule."""
+        from ..render.math_latex import latex_of
+        from ..render.math_text import text_of
+
+        if not self.writers:
+            return []
+        writer = self.writers[0]
+        equations = [writer.whole(n) for n in self._values(writer)]
+        if writer.joint is not None:
+            equations += [self._gradient_equation(writer, n) for n in self._adjoints(writer)]
+        equations += list(rule_equations(writer))
+        return [{"name": text_of(e.left), "formula": f"{latex_of(e.left)} = {latex_of(e.steps[0])}", "rule": e.why or "update rule"}
+                for e in equations]  # fmt: skip
+
+    # --- steps ------------------------------------------------------------------------------------------------------------
+    def worked_steps(self) -> list[Block]:
+        """Every step with its numbers, as many as a page holds; the rest is in the tables."""
+        if not self.writers:
+            return []
+        per_step = max(self._count(self.writers[0]), 1)
+        if per_step > MOST_EQUATIONS:
+            return [self._summary_step(w) for w in self.writers[:1]]
+        count = max(1, MOST_EQUATIONS // per_step)
+        shown = list(range(len(self.writers))) if len(self.writers) <= count else [*range(max(count - 1, 1)), len(self.writers) - 1]
+        return [self.worked_step(self.writers[i]) for i in sorted(set(shown))]
+
+    def _count(self, writer: StepWriter) -> int:
+        nodes = self._values(writer) + (self._adjoints(writer) if writer.joint else [])
+        return sum(n.size for n in nodes if n.size <= MOST_ENTRIES) + sum(p.before.numel() for p in writer.step.parameters.values())
+
+    def worked_step(self, writer: StepWriter) -> Section:
+        """One update in full: forward, loss, backward, update."""
+        step = writer.step
+        title = f"Update {step.number}" + ("" if step.sample is None else f", sample {step.sample + self.base}")
+        parts: list[Block] = [self._phase(writer, "Forward pass", "forward", [n for n in self._values(writer) if n is not step.graph.loss])]
+        if step.graph.loss is not None:
+            parts.append(self._phase(writer, "Loss", "loss", [step.graph.loss]))
+            parts.append(self._phase(writer, "Backward pass", "backward", self._adjoints(writer)))
+        if self.program.optimizer is not None:
+            parts.append(self._updates(writer))
+        parts.append(Details(f"Update {step.number} as tables", tuple(self.tables(writer))))
+        return Section(title, tuple(parts), "", f"update-{step.number}")
+
+    def _phase(self, writer: StepWriter, title: str, phase: Phase, nodes: Iterable[Node]) -> Section:
+        blocks: list[Block] = []
+        for node in nodes:
+            blocks += self._quantity(writer, node)
+        return Section(title, tuple(blocks), phase, f"update-{writer.step.number}-{title.split()[0].lower()}")
+
+    def _quantity(self, writer: StepWriter, node: Node) -> list[Block]:
+        tensor = writer.tensor(writer.ref(node))
+        whole = writer.whole(node) if node.of is None else self._gradient_equation(writer, node)
+        if tensor is None or tensor.ndim > 2 or node.size > MOST_ENTRIES:
+            size = Words("no number") if tensor is None else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {_range(tensor)}")
+            return [Derivation((Equation(whole.left, (*whole.steps, size), whole.why, whole.ref),))]
+        entries = tuple(writer.entries(node))
+        if len(entries) == 1:
+            return [Derivation((Equation(entries[0].left, entries[0].steps, whole.why, entries[0].ref),))]
+        flipped = (node.of or node).name in writer.writer.layout.flipped
+        ref = writer.ref(node)
+        result = matrix_of(tensor, writer.exact(ref), ref, flipped)
+        return [Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),)), Details("each entry", (Derivation(entries),), open=True)]
+
+    def _updates(self, writer: StepWriter) -> Section:
+        blocks: list[Block] = []
+        for name, record in writer.step.parameters.items():
+            entries = tuple(entry_updates(writer, name))
+            if entries:
+                blocks.append(Derivation(entries))
+            elif record.gradient is None:
+                blocks.append(Paragraph((named(name, symbols=self.names), " receives no gradient and stays as it is.")))
+        return Section("Update", tuple(blocks), "update", f"update-{writer.step.number}-update")
+
+    def _summary_step(self, writer: StepWriter) -> Section:
+        """A step of a larger network: one row per quantity."""
+        rows = []
+        for name, value in writer.step.values.items():
+            grad = writer.step.gradients.get(name)
+            rows.append((named(name, symbols=self.names), "×".join(map(str, value.shape)) or "1", *_stats(value), *_stats(grad)))
+        columns: tuple[Parts, ...] = (("quantity",), ("shape",), ("mean size",), ("largest",), ("gradient: mean size",), ("largest",))
+        params = [(named(n, symbols=self.names), "×".join(map(str, p.before.shape)) or "1", *_stats(p.before), *_stats(p.gradient))
+                  for n, p in writer.step.parameters.items()]  # fmt: skip
+        return Section(f"Update {writer.step.number}", (Table(columns, tuple(rows), "Values and error signals", (2, 3, 4, 5)),
+                                                       Table(columns, tuple(params), "Parameters and their gradients", (2, 3, 4, 5))), "", f"update-{writer.step.number}")  # fmt: skip
+
+    # --- tables ---------------------------------------------------------------------------------------------------------
+    def tables(self, writer: StepWriter) -> list[Block]:
+        """The record of one step: values with error signals, parameters with gradients before and after."""
+        blocks: list[Block] = []
+        for node in self._values(writer):
+            if node.size <= MOST_ENTRIES and node.is_float:
+                blocks.append(self._value_table(writer, node))
+        for name, p in writer.step.parameters.items():
+            if p.before.numel() <= MOST_ENTRIES:
+                blocks.append(self._parameter_table(writer, name))
+        return blocks
+
+    def _value_table(self, writer: StepWriter, node: Node) -> Table:
+        import numpy as np
+
+        value, grad = writer.step.values[node.name], writer.step.gradients.get(node.name)
+        delta = writer.joint.gradients.get(node) if writer.joint else None
+        rows = []
+        for place in np.ndindex(*node.shape):
+            cells: list[Any] = [writer.writer.entry(node, place), writer.number(Sym("", ref=Ref(node.name, place, "value", writer.step.number)))]
+            if grad is not None:
+                cells.append(writer.number(Sym("", ref=Ref(node.name, place, "gradient", writer.step.number))))
+            rows.append(tuple(cells))
+        head: list[Parts] = [("entry",), (named(node.name, symbols=self.names),)]
+        if grad is not None and delta is not None:
+            head.append((writer.writer.symbol(delta),))
+        assert value.shape == node.shape
+        return Table(tuple(head), tuple(rows), f"{node.name} and its error signal", tuple(range(1, len(head))))
+
+    def _parameter_table(self, writer: StepWriter, name: str) -> Table:
+        import numpy as np
+
+        record, step = writer.step.parameters[name], writer.step
+        node = step.graph.by_name[name]
+        exact_after, exact_grad = step.exact.get(f"after.{name}"), step.exact.get(f"grad.{name}")
+        rows = []
+        for place in np.ndindex(*record.before.shape):
+            row: list[Any] = [writer.writer.entry(node, place), writer.number(Sym("", ref=Ref(name, place, "before", step.number)))]
+            row.append(None if record.gradient is None else _num(record.gradient, exact_grad, Ref(name, place, "gradient", step.number)))
+            row += [_num(t, None, Ref(name, place, "state", step.number, s)) for s, t in record.state.items()]
+            row.append(_num(record.after, exact_after, Ref(name, place, "after", step.number)))
+            rows.append(tuple(row))
+        head: tuple[Parts, ...] = (("entry",), ("before",), ("gradient",), *((named(s),) for s in record.state), ("after",))
+        return Table(head, tuple(rows), f"{name} before and after update {step.number}", tuple(range(1, len(head))))
+
+    # --- all updates ------------------------------------------------------------------------------------------------------
+    def losses(self, loss_after: float | None) -> list[Block]:
+        """The loss over the updates, as a table and a curve."""
+        losses = [s.loss for s in self.steps]
+        if not losses or losses[0] is None:
+            return []
+        numbers = [float(v) for v in losses if v is not None]
+        by_sample = any(s.sample is not None for s in self.steps)
+        after = [] if loss_after is None or by_sample else [loss_after]
+        at = [*range(1, len(numbers) + 1)] + ([len(numbers) + 1] if after else [])
+        both = numbers + after
+        keep = range(len(both)) if len(both) <= 60 else sorted({*range(0, len(both), -(-len(both) // 50)), len(both) - 1})
+        rows = tuple((_before(i, len(numbers)), Num(both[i])) for i in keep)
+        blocks: list[Block] = [Table((("at",), (self._loss_name(),)), rows, "The loss", (1,))]
+        if len(both) > 2:
+            wide = max(both) / max(min(both), 1e-300) > 1e3 and min(both) > 0
+            blocks.insert(0, Plot((Series("loss", tuple(float(v) for v in at), tuple(both)),), "update", "loss", ("The loss before each update.",),
+                                  f"The loss falls from {both[0]:.4g} to {both[-1]:.4g}" if both[-1] < both[0] else f"The loss goes from {both[0]:.4g} to {both[-1]:.4g}",
+                                  log_y=wide))  # fmt: skip
+        return blocks
+
+    def _loss_name(self) -> Expr:
+        loss = self.graph.loss
+        return Sym("L") if loss is None else named(loss.name, symbols=self.names)
+
+    # --- evidence ---------------------------------------------------------------------------------------------------------
+    def printed_evidence(self) -> list[Evidence]:
+        """What the writers found when they evaluated what they printed."""
+        used = [w for w in self.writers if w.checked]
+        if not used:
+            return []
+        wrong = list(dict.fromkeys(name for w in used for name in w.wrong))
+        what = "printed formulas" + (f" ({', '.join(wrong)})" if wrong else "")
+        count = sum(w.checked for w in used)
+        return [Evidence(what, "each formula evaluated as printed", not wrong, max(w.worst for w in used), count, count)]
+
+
+def _num(tensor: Tensor, exact: Any, ref: Ref) -> Num:
+    return Num(float(tensor[ref.index]), None if exact is None else str(exact[ref.index]), ref)
+
+
+def _before(i: int, count: int) -> str:
+    return f"before update {i + 1}" if i < count else f"after update {count}"
+
+
+def _range(tensor: Tensor) -> str:
+    if not tensor.numel():
+        return "none"
+    wide = tensor.double()
+    return f"from {wide.min().item():.4g} to {wide.max().item():.4g}"
+
+
+def _stats(tensor: Tensor | None) -> tuple[Num | None, Num | None]:
+    if tensor is None or not tensor.numel():
+        return None, None
+    wide = tensor.double().abs()
+    return Num(wide.mean().item()), Num(wide.max().item())
+
+
+def _role(node: Node, program: Program) -> str:
+    if node.name in program.trained:
+        return "trained"
+    return {"input": "", "target": "target", "buffer": "buffer"}.get(node.role, "")
+
+
+def evidence_section(evidence: Sequence[Evidence]) -> Section:
+    """All comparisons as a table behind one sentence."""
+    text = summary(evidence)
+    wrong = any(e.agrees is False for e in evidence)
+    rows = tuple((e.what, e.oracle, {True: "agrees", False: "DISAGREES", None: "does not apply"}[e.agrees],
+                  None if e.error is None else Num(e.error), f"{e.looked_at:,} of {e.of:,}", e.note) for e in evidence)  # fmt: skip
+    columns: tuple[Parts, ...] = (("what",), ("independent way",), ("outcome",), ("largest error",), ("looked at",), ("note",))
+    table = Table(columns, rows, "Every comparison that was made; errors are relative to the size of the quantity", (3,))
+    callout = Callout("finding" if wrong else "agrees", (text,), "Evidence")
+    return Section("Evidence", (callout, Details("Every comparison", (table,))), "result", "evidence")
+
+
+def document_of_trace(trace: Trace) -> Document:
+    """The record of bp.trace as a document."""
+    page = Page(trace.program, trace.steps, names={})
+    blocks: list[Block] = []
+    if (pictures := page.pictures()) is not None:
+        blocks.append(pictures)
+    blocks += page.derivation()
+    blocks += page.worked_steps()
+    if losses := page.losses(None):
+        blocks.append(Section("The loss", tuple(losses), "result", "losses"))
+    blocks += [Callout("note", (r,)) for r in trace.remarks]
+    evidence = (*trace.evidence, *(page.printed_evidence() if trace.evidence else ()))
+    if evidence:
+        blocks.append(evidence_section(evidence))
+    rule = trace.program.optimizer
+    subtitle = " · ".join([rule.described() if rule else "no update", f"{len(trace.steps)} updates" if rule else "one pass"])
+    wrong = any(e.agrees is False for e in evidence)
+    return Document(f"Trace of {trace.title}", tuple(blocks), subtitle, summary(evidence) if evidence else "",
+                    "finding" if wrong else "agrees" if evidence else "", trace.to_dict())  # fmt: skip
+
+
+def graph_listing(graph: Graph) -> Table:
+    """The graph as a table: one row per node."""
+    rows = tuple((n.name, n.role, n.op.name, "×".join(map(str, n.shape)) or "1", ", ".join(x.name for x in n.inputs), n.module, str(n.source or ""))
+                 for n in graph.nodes)  # fmt: skip
+    columns: tuple[Parts, ...] = (("name",), ("role",), ("operation",), ("shape",), ("from",), ("module",), ("line",))
+    return Table(columns, rows, f"The graph of {graph.title}")
+
+

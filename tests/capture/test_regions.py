@@ -1,0 +1,268 @@
+"""What torch.export loses, keeps or hides: stopped gradients, ties, in-place forms, custom backwards, checkpoints."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import backproof as bp
+from backproof.errors import CaptureError
+
+from .models import Doubled, Layer, Tied, Twice, agrees_with_eager, computed, doubles, eager_gradients, gradients, named
+
+X = doubles(4, 3)
+
+
+def test_no_grad_region_stops_the_gradient() -> None:
+    def f(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            c = x * x
+        return (x * c).sum()
+
+    graph = bp.capture(f, X)
+    agrees_with_eager(graph)
+    assert torch.allclose(gradients(graph)["x"], X * X), "decomposing the region would give 3 x²"
+    assert "stop_gradient" in dict(computed(graph)).values()
+
+
+def test_grad_enabled_again_inside_no_grad() -> None:
+    def f(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            a = x.sin()
+            with torch.enable_grad():
+                b = x.cos()
+        return (a * x * b).sum()
+
+    agrees_with_eager(bp.capture(f, X))
+
+
+@pytest.mark.parametrize("stop", [lambda x: x.detach(), lambda x: x.clone().detach_()], ids=["detach", "detach_"])
+def test_detach(stop: object) -> None:
+    def f(x: Tensor) -> Tensor:
+        return (x * stop(x)).sum()  # type: ignore[operator]
+
+    graph = bp.capture(f, X)
+    agrees_with_eager(graph)
+    assert torch.allclose(gradients(graph)["x"], X)
+
+
+def test_nothing_but_stopped_gradients() -> None:
+    graph = bp.capture(lambda x: (x.detach() * 2).sum(), X)
+    assert gradients(graph) == {}
+
+
+def test_tied_weights_are_one_node_and_their_gradients_add_up() -> None:
+    model = Tied().double()
+    graph = bp.capture(model, X, loss=lambda y: (y * y).sum())
+    assert [n.name for n in graph.parameters] == ["encoder.weight"]
+    assert len(graph.users[graph.parameters[0]]) == 2
+    loss = (model(X) ** 2).sum()
+    (expected,) = torch.autograd.grad(loss, model.encoder.weight)
+    assert torch.allclose(gradients(graph)["encoder.weight"], expected, rtol=1e-12)
+
+
+def test_a_module_called_twice() -> None:
+    graph = bp.capture(Twice().double(), X)
+    agrees_with_eager(graph)
+    assert [n.name for n in graph.parameters] == ["layer.linear.weight", "layer.linear.bias"]
+    assert {n.module for n in graph.values} >= {"layer.linear", "layer#2.linear"}
+
+
+# --- in place ----------------------------------------------------------------------------------------------------------
+def relu_in_place(x: Tensor) -> Tensor:
+    y = x * 2
+    y.relu_()
+    return y.sum()
+
+
+def add_in_place(x: Tensor) -> Tensor:
+    y = x * 2
+    y.add_(x)
+    y += 1
+    y *= 1.5
+    y.mul_(0.5).sub_(x).div_(3.0)
+    return (y * x).sum()
+
+
+def many_in_place(x: Tensor) -> Tensor:
+    y = F.silu(x * 2, inplace=True)
+    z = torch.sigmoid_(y + 1)
+    w = (z * 1).clamp_(0.2, 0.8).exp_()
+    return (w * x).sum()
+
+
+@pytest.mark.parametrize("f", [relu_in_place, add_in_place, many_in_place])
+def test_in_place_forms_become_plain(f: object) -> None:
+    graph = bp.capture(f, X)
+    agrees_with_eager(graph)
+    assert not any(op.endswith("_") for _, op in computed(graph))
+
+
+def test_in_place_module() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 1)).double()
+    agrees_with_eager(bp.capture(model, X, loss=nn.MSELoss(), targets=doubles(4, 1, seed=1)))
+
+
+def test_writing_into_a_part_is_refused_with_the_line() -> None:
+    def f(x: Tensor) -> Tensor:
+        y = x * 2
+        y[0] = 0
+        return y.sum()
+
+    with pytest.raises(CaptureError, match=r"fill_.*in place.*test_regions\.py:\d+ \(y\[0\] = 0\)"):
+        bp.capture(f, X)
+
+
+def test_writing_through_a_view_is_refused() -> None:
+    def f(x: Tensor) -> Tensor:
+        y = x * 2
+        v = y.reshape(-1)
+        v.mul_(3)
+        return y.sum()
+
+    with pytest.raises(CaptureError, match=r"mul_.*in place.*\(v\.mul_\(3\)\)"):
+        bp.capture(f, X)
+
+
+def test_writing_where_a_view_is_read_later_is_refused() -> None:
+    def f(x: Tensor) -> Tensor:
+        y = x * 2
+        v = y[0]
+        y.mul_(3)
+        return v.sum()
+
+    with pytest.raises(CaptureError, match=r"mul_.*in place"):
+        bp.capture(f, X)
+
+
+def test_changing_an_input_is_refused() -> None:
+    def f(x: Tensor) -> Tensor:
+        x += 1
+        return x.sum()
+
+    x = X.clone()
+    with pytest.raises(CaptureError, match=r"add_.*an input or a parameter in place.*\(x \+= 1\)"):
+        bp.capture(f, x)
+    assert torch.equal(x, X), "a refused capture leaves the user's tensor alone"
+
+
+# --- losses with broadcast_tensors -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("loss", ["mse", "l1", "huber", "smooth_l1"])
+def test_losses_that_begin_with_broadcast_tensors(loss: str) -> None:
+    model = nn.Linear(3, 2).double()
+    graph = bp.capture(model, X, loss=loss, targets=doubles(4, 2, seed=1))
+    agrees_with_eager(graph)
+    assert "expand" not in dict(computed(graph)).values(), "equal shapes need no node"
+
+
+def test_a_loss_that_really_broadcasts() -> None:
+    def loss(y: Tensor, t: Tensor) -> Tensor:
+        return F.mse_loss(*torch.broadcast_tensors(y, t))
+
+    graph = bp.capture(nn.Linear(3, 2).double(), X, loss=loss, targets=doubles(2, seed=1))
+    agrees_with_eager(graph)
+
+
+# --- what is lost ------------------------------------------------------------------------------------------------------
+def test_a_custom_backward_is_lost_and_eager_autograd_shows_it() -> None:
+    graph = bp.capture(lambda x: (Doubled.apply(x) * x).sum(), X)
+    assert torch.allclose(gradients(graph)["x"], 2 * X)
+    assert torch.allclose(eager_gradients(graph)["x"], 3 * X), "the user's own claim"
+
+
+def test_checkpoint_is_transparent() -> None:
+    layer = Layer(3, 3).double()
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = checkpoint(self.layer, x, use_reentrant=False)
+            return (h * x).sum()
+
+    graph = bp.capture(Net(), X)
+    agrees_with_eager(graph)
+    assert "layer.linear.weight" in gradients(graph)
+
+
+def test_autocast_is_refused() -> None:
+    def f(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = x @ x.T
+        return y.sum()
+
+    with pytest.raises(CaptureError, match="autocast"):
+        bp.capture(f, X.float())
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------------
+def test_a_data_dependent_if(capfd: pytest.CaptureFixture[str]) -> None:
+    def f(x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return x.sum()
+        return (2 * x).sum()
+
+    with pytest.raises(CaptureError) as error:
+        bp.capture(f, X)
+    message = str(error.value)
+    assert re.search(r"branches on a value .*test_regions\.py:\d+ \(if x\.sum\(\) > 0:\)", message)
+    assert "torch.where" in message
+    assert "\n" not in message
+    assert capfd.readouterr().err == "", "torch.export prints two graphs"
+
+
+def test_numpy_inside() -> None:
+    def f(x: Tensor) -> Tensor:
+        y = x.detach().numpy() * 2
+        return torch.from_numpy(y).sum()
+
+    with pytest.raises(CaptureError, match=r"test_regions\.py:\d+ \(y = x\.detach\(\)\.numpy\(\) \* 2\)"):
+        bp.capture(f, X)
+
+
+def test_every_gap_at_once_with_its_line() -> None:
+    def f(x: Tensor) -> Tensor:
+        a = torch.cumsum(x, 0)
+        b = torch.sort(x).values
+        return (a * b).sum()
+
+    with pytest.raises(CaptureError) as error:
+        bp.capture(f, X)
+    message = str(error.value)
+    assert re.search(r"cumsum.*\(a = torch\.cumsum\(x, 0\)\); .*sort.*\(b = torch\.sort\(x\)\.values\)$", message), message
+    assert "mul" not in message and "Node" not in message, "what follows from a gap is no gap"
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: (x * x.sum().item()).sum(),
+        lambda x: torch.func.vmap(torch.sum)(x).sum(),
+        lambda x: torch.func.grad(torch.sum)(x).sum(),
+        lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)).sum(),
+        lambda x: torch.fft.fft(x).real.sum(),
+        lambda x: x.nonzero().sum(),
+        lambda x: None,
+        lambda x: "text",
+    ],
+    ids=["item", "vmap", "grad", "cond", "fft", "nonzero", "None", "text"],
+)
+def test_what_has_no_way_in_is_refused_in_one_paragraph(f: object, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CaptureError) as error:
+        bp.capture(f, X)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_dropout_in_training_is_refused_and_in_evaluation_is_nothing() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).double()
+    with pytest.raises(CaptureError, match=r"random draws in training; call model\.eval\(\)"):
+        bp.capture(model, X)
+    assert named(bp.capture(model.eval(), X)) == ["0.linear"]

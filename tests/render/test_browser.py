@@ -1,0 +1,73 @@
+"""The page in a real browser: nothing on the console, nothing scrolls sideways, data can be read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backproof.render.html import render_html
+
+from .samples import document
+from .test_documents import wide_document
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium")
+    if not program:
+        pytest.skip("chromium is not installed")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    files = [folder / "hostile.html", folder / "wide.html"]
+    for file, shown in zip(files, (document(4), wide_document()), strict=True):
+        file.write_text(render_html(shown), encoding="utf-8")
+    return files
+
+
+@pytest.mark.parametrize("width", [390, 800, 1600])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_quiet_and_fits(browser: Any, pages: list[Path], width: int, scheme: str) -> None:
+    for file in pages:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        said: list[str] = []
+        page.on("console", lambda message, said=said: said.append(message.text))
+        page.on("pageerror", lambda error, said=said: said.append(str(error)))
+        page.on("dialog", lambda dialog, said=said: (said.append(dialog.message), dialog.dismiss()))
+        page.goto(file.as_uri())
+        assert said == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.close()
+
+
+def test_style_applies_and_record_is_data(browser: Any, pages: list[Path]) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto(pages[0].as_uri())
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+    record = page.evaluate("JSON.parse(document.getElementById('record').textContent)")
+    assert record == {"</script><script>alert(1)</script>": [1, "inf", "]]>", "\u2028"]}
+    assert page.evaluate("document.querySelectorAll('main math').length") > 10
+    page.close()
+
+
+def test_numbers_of_a_column_line_up_at_the_point(browser: Any, pages: list[Path]) -> None:
+    page = browser.new_page(viewport={"width": 1600, "height": 900})
+    page.goto(pages[1].as_uri())
+    edges = page.evaluate(
+        "[...document.querySelectorAll('tbody tr')]"
+        ".map(row => row.children[2].querySelector('.after').getBoundingClientRect().x)"
+    )
+    assert len(edges) == 60
+    assert max(edges) - min(edges) < 0.1
+    page.close()
