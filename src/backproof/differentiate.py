@@ -16,10 +16,10 @@ from typing import Any
 
 from .errors import CaptureError, MissingRule
 from .graph import Builder, Graph, Node
-from .ops import Elementwise, Shape, derivative
+from .ops import Elementwise, Op, Shape, derivative
 from .ops.shapes import axes_of
 
-__all__ = ["Joint", "differentiate", "has_vjp"]
+__all__ = ["Joint", "differentiate", "has_vjp", "rule_of"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,13 @@ def _vjp(*names: str) -> Callable[[VJP], VJP]:
 def has_vjp(node: Node) -> bool:
     """Whether a gradient can be passed through this node."""
     return node.op.name in _TABLE or isinstance(node.op, Elementwise)
+
+
+def rule_of(op: Op) -> str:
+    """Where an operation's vector-Jacobian product comes from: "own", "formula", "none", or "-" where no gradient passes."""
+    if not op.differentiable:
+        return "-"
+    return "own" if op.name in _TABLE else "formula" if isinstance(op, Elementwise) else "none"
 
 
 # --- arithmetic: each contribution is summed back where broadcasting stretched an operand -----------------------

@@ -128,6 +128,37 @@ class Graph:
                 users[operand].append(node)
         return {node: tuple(found) for node, found in users.items()}
 
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the structure says: tied weights, parameters that the outputs do not depend on, identity paths."""
+        needed = self._needed
+        return {
+            "tied_weights": dict(getattr(self.origin, "ties", {})),
+            "unused_parameters": [n.name for n in self.parameters if n not in needed],
+            "identity_paths": [n.name for n in self.of_role("input") if self._identity_from(n)],
+            "opaque_nodes": [n.name for n in self.nodes if n.op.family == "opaque"],
+        }
+
+    @cached_property
+    def _needed(self) -> set[Node]:
+        """The nodes on which an output or the loss depends."""
+        needed = set(self.outputs) | ({self.loss} if self.loss is not None else set())
+        for node in reversed(self.nodes):
+            if node in needed:
+                needed.update(node.inputs)
+        return needed
+
+    def _identity_from(self, start: Node) -> bool:
+        """Whether an output is ``start`` plus something: a path of sums and changes of shape alone."""
+        carried = {start}
+        for node in self.nodes:
+            passes = node.op.name in ("add", "identity", "reshape", "permute", "cast") or (
+                node.op.name == "sub" and node.inputs[0] in carried
+            )
+            if passes and any(x in carried for x in node.inputs):
+                carried.add(node)
+        return any(node in carried and node is not start for node in self.outputs)
+
     def check(self) -> Graph:
         """Return the graph if it is well formed, else raise.
 

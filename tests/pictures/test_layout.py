@@ -87,7 +87,7 @@ def test_a_spine_is_straight_and_captions_keep_their_room(
         spine.append(chance.choice(following))
     aside = {node: chance.uniform(0, 60) for node in sizes}
     plan = layered(sizes, edges, spine=spine, aside=aside)
-    assert len({round(plan.centers[node][1], 3) for node in spine}) == 1
+    assert len({plan.centers[node][1] for node in spine}) == 1
     tall = {
         n: Box(x, y + aside[n] / 2, sizes[n][0], sizes[n][1] + aside[n]) for n, (x, y) in plan.centers.items()
     }

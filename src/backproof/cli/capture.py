@@ -29,5 +29,6 @@ def _captured(arguments: argparse.Namespace) -> Shown:
 
     request = requested(arguments)
     inputs = (request.inputs,) if isinstance(request.inputs, dict) else request.inputs
-    graph: Shown = bp.capture(request.model, *inputs, loss=request.loss, targets=request.targets)
-    return graph
+    from backproof.studies.captured import Captured
+
+    return Captured(bp.capture(request.model, *inputs, loss=request.loss, targets=request.targets))

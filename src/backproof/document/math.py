@@ -244,11 +244,17 @@ def _factors(expr: Expr) -> tuple[Expr, ...]:
 
 
 def map_leaves(expr: Expr, change: Callable[[Num | Sym], Expr]) -> Expr:
-    """Return the same tree with every number and symbol replaced by ``change(leaf)``."""
+    """Return the same tree with every number and symbol replaced by ``change(leaf)``.
+
+    A partial derivative whose lower symbol becomes a number becomes that number.
+    """
 
     def go(node: Expr) -> Expr:
         if isinstance(node, (Num, Sym)):
             return change(node)
+        if isinstance(node, Partial):
+            bottom = go(node.bottom)
+            return bottom if isinstance(bottom, Num) else Partial(node.top, bottom)
         changed = {field: _map_field(getattr(node, field), go) for field in node.__dataclass_fields__}  # type: ignore[attr-defined]
         return replace(node, **changed)  # type: ignore[type-var]
 

@@ -104,6 +104,7 @@ KERNELS: dict[str, str] = {
     "softmax_grad": "p * (delta - (delta * p).sum(dim, keepdim=True))",
     "log_softmax_grad": "delta - torch.exp(y) * delta.sum(dim, keepdim=True)",
     "nll": "F.nll_loss(y, t, weight, reduction=reduction, ignore_index=ignore_index)",
+    "nll_grad": "nll_grad(delta, t, weight, reduction, ignore_index, shape)",
 }  # fmt: skip
 
 SLOPES: dict[str, str] = {

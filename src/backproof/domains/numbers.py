@@ -7,8 +7,9 @@ Operations run torch's own forward kernels; derivatives run the hand-written sta
 from __future__ import annotations
 
 import ast
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..ops import Elementwise, Op
 from .base import Domain
 from .kernels import KERNELS, SLOPES
 
-__all__ = ["code", "evaluate", "gelu_slope", "numbers", "tensor_of"]
+__all__ = ["code", "evaluate", "gelu_slope", "helper_source", "nll_grad", "numbers", "tensor_of"]
 
 numbers = Domain("numbers", "torch tensors in the graph's own dtype")
 
@@ -35,18 +36,21 @@ def gelu_slope(x: torch.Tensor, approximate: str) -> torch.Tensor:
     return 0.5 * torch.erfc(-x / math.sqrt(2)) + x * density
 
 
-def _nll_grad(delta: torch.Tensor, t: torch.Tensor, weight: torch.Tensor | None, attrs: Mapping[str, Any]) -> torch.Tensor:
+def nll_grad(
+    delta: torch.Tensor, t: torch.Tensor, weight: torch.Tensor | None, reduction: str, ignore_index: int, shape: tuple[int, ...]
+) -> torch.Tensor:
     """-delta w[t] (divided by the sum of the weights for a mean) at each target class."""
-    keep = t != attrs["ignore_index"]
+    keep = t != ignore_index
     safe = torch.where(keep, t, 0)
     share = keep.to(delta.dtype) if weight is None else weight[safe] * keep
-    if attrs["reduction"] == "mean":
+    if reduction == "mean":
         share = share / share.sum()
-    grad = torch.zeros(attrs["shape"], dtype=delta.dtype, device=delta.device)
+    grad = torch.zeros(shape, dtype=delta.dtype, device=delta.device)
     return grad.scatter(1, safe.unsqueeze(1), (-delta * share).unsqueeze(1))
 
 
-_NAMES: dict[str, Any] = {"torch": torch, "F": F, "math": math, "gelu_slope": gelu_slope}
+_HELPERS: dict[str, Callable[..., torch.Tensor]] = {"gelu_slope": gelu_slope, "nll_grad": nll_grad}
+_NAMES: dict[str, Any] = {"torch": torch, "F": F, "math": math, **_HELPERS}
 
 
 def _source(op: Op) -> str | None:
@@ -82,11 +86,6 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
         return value.to(args[0].dtype).expand(wide[0].shape).to(args[0].device)
 
     return run
-
-
-@numbers.rule("nll_grad")
-def _read_nll_grad(node: Node, delta: torch.Tensor, t: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    return _nll_grad(delta, t, weight, node.attrs)
 
 
 @numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax")
@@ -136,9 +135,6 @@ class _Substitute(ast.NodeTransformer):
         return self._names.get(node.id, node)
 
 
-_BY_HAND = {"nll_grad": "nll_grad(delta, t, weight, reduction, ignore_index, shape)"}
-
-
 def code(node: Node, names: list[str]) -> str:
     """The torch code of one node, with variable names for its operands: the same line that the domain runs.
 
@@ -146,9 +142,11 @@ def code(node: Node, names: list[str]) -> str:
         node: the node.
         names: Python expressions for its operands, in order.
     """
-    text = _BY_HAND.get(node.op.name) or _source(node.op)
+    text = _source(node.op)
     if text is None:
         raise KeyError(node.op.name)
+    if node.op.name == "pow'0" and node.inputs[1].role == "constant":
+        text = "b * a ** (b - 1)"
     if _stretched(node):
         names = [name if x.shape == node.shape else f"{name}.expand({node.shape})" for name, x in zip(names, node.inputs, strict=True)]
     exprs = [ast.parse(name, mode="eval").body for name in names]
@@ -160,3 +158,13 @@ def code(node: Node, names: list[str]) -> str:
         table |= dict(zip(operands, [*exprs, *(ast.Constant(None),) * len(operands)], strict=False))
     tree = _Substitute(table).visit(ast.parse(text, mode="eval"))
     return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def helper_source(ops: Iterable[str]) -> list[str]:
+    """The source lines of the functions that the code of these operations calls, for a script."""
+    texts = [KERNELS.get(name) or SLOPES.get(name) or "" for name in ops]
+    lines: list[str] = []
+    for name, function in _HELPERS.items():
+        if any(f"{name}(" in text for text in texts):
+            lines += ["", "", *inspect.getsource(function).rstrip().splitlines()]
+    return lines

@@ -50,7 +50,10 @@ def axes_of(dim: object, rank: int) -> tuple[int, ...]:
     for axis in dims:
         if not -max(rank, 1) <= axis < max(rank, 1):
             raise InputError(f"axis {axis} does not exist in a tensor of {rank} axes")
-    return tuple(sorted(axis % rank for axis in dims)) if rank else ()
+    found = sorted({axis % rank for axis in dims}) if rank else []
+    if rank and len(found) != len(dims):
+        raise InputError(f"an axis is named twice in {dims}")
+    return tuple(found)
 
 
 def reduced(shapes: Sequence[Shape], attrs: Attrs) -> Shape:

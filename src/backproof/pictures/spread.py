@@ -72,7 +72,7 @@ def spread(
         for column in grid.columns if forward else reversed(grid.columns):
             pulls = {step: _pull(step, before, after, forward, both) for step in column}
             _settle(column, places, pulls, sizes, gap, spine)
-    return places
+    return {step: 0.0 if step in spine else place for step, place in places.items()}
 
 
 def _start(column: Sequence[Hashable], place: int, sizes: Mapping[Hashable, Extent], gap: float) -> float:

@@ -81,7 +81,7 @@ def _problem(table: Mapping[str, Any], file: str, folder: Path, lines: Mapping[s
         loss=None if loss is None else str(loss),
         gradients=ask[0],
         also=ask[1],
-        about=str(table.get("about", "")).strip(),
+        about=" ".join(str(table.get("about", "")).split()),
         conventions=Conventions().changed({k: v for k, v in table.items() if k in _CONVENTIONS}),
         file=file,
         lines=lines,

@@ -35,7 +35,8 @@ _DIFFERENCES_BUDGET = {True: 600_000, False: 120_000}
 _ROUNDING, _OWN_DTYPE = "float64", "torch.optim in the model's dtype"
 _ROUGH = 5e-3  # what float32 and shorter may lose over many layers
 _CURVED = 1e-10  # slopes a step of 1e-16 apart differ by less than this unless the curvature is a million
-_FLOOR = 1e-6  # errors are relative to a tensor's size, but not below this share of the largest of its kind
+# Errors are relative to a tensor's size, but not below this share of the largest of its kind.
+_VALUE_FLOOR, _FLOOR = 1e-3, 1e-6
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _compare_rounding(step: Step, values: Mapping[str, Tensor], grads: Mapping[s
     value_scale, grad_scale = _scale(values.values()), _scale(grads.values())
     for name, value in step.values.items():
         if value.is_floating_point():
-            tally.add(f"value of {name}", _ROUNDING, _error(value, values[name], value_scale), value.numel())
+            tally.add(f"value of {name}", _ROUNDING, _error(value, values[name], value_scale, _VALUE_FLOOR), value.numel())
     for name, grad in step.gradients.items():
         wide = grads[name]
         if grad is not None and wide is not None:
@@ -147,12 +148,12 @@ def _scale(tensors: Iterable[Tensor | None]) -> float:
     return max(sizes, default=0.0)
 
 
-def _error(ours: Tensor, theirs: Tensor, scale: float) -> float:
+def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = _FLOOR) -> float:
     """The largest difference, relative to the tensor's own size (or a share of the largest of its kind)."""
     if not ours.numel():
         return 0.0
     ours, theirs = ours.double(), theirs.double()
-    size = max(theirs.abs().max().item(), _FLOOR * scale, 1e-300)
+    size = max(theirs.abs().max().item(), floor * scale, 1e-300)
     return (ours - theirs).abs().max().item() / size
 
 
@@ -173,7 +174,7 @@ def _autograd(program: Program, step: Step, tally: _Tally) -> None:
     value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
     for name, value in values.items():
         if name in step.values and value.is_floating_point():
-            tally.add(f"value of {name}", "autograd", _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale),
+            tally.add(f"value of {name}", "autograd", _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale, _VALUE_FLOOR),
                       value.numel())  # fmt: skip
     if loss is None or not loss.requires_grad:
         return
@@ -258,7 +259,7 @@ def _compare_reading(step: Step, gradients: Mapping[Node, Node | None], arrays: 
     value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
     for node in step.graph.nodes:
         if node.name in step.values and node.is_float:
-            tally.add(f"value of {node.name}", "50 digits", _error(step.values[node.name], _tensor(arrays[node]), value_scale), node.size)
+            tally.add(f"value of {node.name}", "50 digits", _error(step.values[node.name], _tensor(arrays[node]), value_scale, _VALUE_FLOOR), node.size)
         delta, ours = gradients.get(node), step.gradients.get(node.name)
         if delta is not None and ours is not None:
             tally.add(f"gradient of {node.name}", "50 digits", _error(ours, _tensor(arrays[delta]), grad_scale), node.size)

@@ -149,6 +149,7 @@ def _check(writer: StepWriter, put_in: Expr, result: Num, tensor: Tensor) -> Non
     try:
         value = float(value_of(put_in))
     except (Unreadable, ZeroDivisionError):
+        writer.unread += 1
         return
     size = max(float(tensor.abs().max()), 1e-300)
     error = abs(value - result.value) / size

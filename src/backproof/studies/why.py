@@ -16,6 +16,11 @@ _VALUES = {
     "log_softmax": "logarithm of the softmax",
     "nll": "negative log-likelihood of the target class",
     "outer": "outer product",
+    "add": "sum",
+    "sub": "difference",
+    "mul": "product",
+    "div": "quotient",
+    "pow": "power",
 }
 _GRADIENTS = {
     "matmul": "chain rule through the product {name}",
@@ -48,7 +53,7 @@ def why_value(node: Node) -> str:
         return _VALUES[node.op.name]
     if isinstance(node.op, Elementwise) and len(node.inputs) == 1:
         return f"{node.op.text or node.op.name}, entry by entry" if node.shape else (node.op.text or node.op.name)
-    return node.op.doc.rstrip(".")
+    return node.op.doc.rstrip(".") or node.op.text or node.op.name
 
 
 def _through(user: Node) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -123,8 +124,8 @@ class Page:
         equations = [writer.whole(n) for n in self._values(writer)]
         if writer.joint is not None:
             equations += [self._gradient_equation(writer, n) for n in self._adjoints(writer)]
-        equations += list(rule_equations(writer))
-        return [{"name": text_of(e.left), "formula": f"{latex_of(e.left)} = {latex_of(e.steps[0])}", "rule": e.why or "update rule"}
+        equations += [replace(e, why="update rule") for e in rule_equations(writer)]
+        return [{"name": text_of(e.left), "formula": f"{latex_of(e.left)} = {latex_of(e.steps[0])}", "rule": e.why}
                 for e in equations]  # fmt: skip
 
     # --- steps ------------------------------------------------------------------------------------------------------------
@@ -277,7 +278,8 @@ class Page:
         wrong = list(dict.fromkeys(name for w in used for name in w.wrong))
         what = "printed formulas" + (f" ({', '.join(wrong)})" if wrong else "")
         count = sum(w.checked for w in used)
-        return [Evidence(what, "each formula evaluated as printed", not wrong, max(w.worst for w in used), count, count)]
+        there = count + sum(w.unread for w in used)
+        return [Evidence(what, "each formula evaluated as printed", not wrong, max(w.worst for w in used), count, there)]
 
 
 def _num(tensor: Tensor, exact: Any, ref: Ref) -> Num:

@@ -20,7 +20,7 @@ from ..document.math import Expr, Matrix, Num, Ref, Sym, leaves, map_leaves
 from ..domains.printed import Unreadable, value_of
 from ..domains.symbols import Layout, Writer
 from ..graph import Node
-from .evidence import TOLERANCE, Evidence
+from .evidence import TOLERANCE
 from .program import Program
 from .trace import Step
 from .why import why_value
@@ -69,6 +69,7 @@ class StepWriter:
     layout: str = "own"
     base: int = 1
     checked: int = 0
+    unread: int = 0
     worst: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
@@ -142,13 +143,14 @@ class StepWriter:
         steps = (formula, put_in, result) if put_in != formula else (formula, result)
         if isinstance(put_in, Num) and put_in.value == result.value:
             steps = (formula, result)
-        return steps if formula != result else (result,)
+        return (result,) if isinstance(formula, Num) else steps
 
     def _check(self, node: Node, put_in: Expr, result: Num) -> None:
         """Evaluate the formula as it is printed and compare with the recorded number."""
         try:
             value = float(value_of(put_in))
         except (Unreadable, ZeroDivisionError, StopIteration):
+            self.unread += 1
             return
         tensor = self.tensor(self.ref(node))
         size = float(tensor.abs().max()) if tensor is not None and tensor.numel() else 0.0
@@ -160,10 +162,3 @@ class StepWriter:
         allowed = TOLERANCE if tensor is None or tensor.dtype == torch.float64 else 1e-4
         if not error <= allowed or math.isnan(error):
             self.wrong.append(node.name)
-
-    def evidence(self) -> Evidence | None:
-        """The printed formulas, evaluated as they are printed."""
-        if not self.checked:
-            return None
-        what = "printed formulas" + (f" ({', '.join(dict.fromkeys(self.wrong))})" if self.wrong else "")
-        return Evidence(what, "the formula evaluated as printed", not self.wrong, self.worst, self.checked, self.checked)
