@@ -37,7 +37,7 @@ def ops_table() -> Coverage:
         >>> bp.ops_table().columns
         ('gradient', 'numbers', 'exact', 'symbols', 'ranges')
     """
-    from .differentiate import rule_of
+    from .vjps import rule_of
     from .domains.entries import entries
     from .domains.numbers import numbers
     from .domains.ranges import ranges

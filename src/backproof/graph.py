@@ -6,9 +6,11 @@ module path and source line of the user's own program, and these stay the same i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from .errors import BackproofError
@@ -28,7 +30,9 @@ class Source:
     text: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
+        here = str(Path.cwd()) + os.sep
+        file = self.file.removeprefix(here)
+        return f"{file}:{self.line}" if self.line else file
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .document.blocks import Document
+from .document.math import Expr
 from .errors import InputError
 
-__all__ = ["Result", "plain", "write"]
+__all__ = ["Result", "plain", "write", "written"]
 
 FULL_ENTRIES = 1000
 
@@ -121,6 +122,14 @@ def write(path: Path, content: str | bytes) -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return path
+
+
+def written(expr: Expr) -> tuple[str, str]:
+    """A formula as plain text and as LaTeX, for records."""
+    from .render.math_latex import latex_of
+    from .render.math_text import text_of
+
+    return text_of(expr), latex_of(expr)
 
 
 def plain(value: Any, full: bool = False) -> Any:

@@ -48,6 +48,8 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             return result() if callable(result) else result or FakeResult()
 
         monkeypatch.setattr(backproof, name, fake, raising=False)
+        if name == "capture":  # the command wraps the graph to show it
+            monkeypatch.setattr("backproof.studies.captured.Captured", lambda graph: graph)
         return calls
 
     return replace

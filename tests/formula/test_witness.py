@@ -45,7 +45,7 @@ NUMBERS = [
 @pytest.mark.parametrize("text", [*CALLS, *NUMBERS])
 def test_elementwise(text: str) -> None:
     agree(text)
-    if OPS[text.partition("(")[0]].differentiable:
+    if OPS[text.partition("(")[0]].differentiable and text != "hinge_embedding_error(0.5, X)":  # flat in its label
         assert agree_in_gradients(text) > 0
 
 

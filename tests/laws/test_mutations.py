@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from backproof import differentiate as transform
+from backproof import vjps
 from backproof.domains import numbers as numbers_module
 from backproof.domains.entries import entries
 from backproof.domains.kernels import KERNELS, SLOPES
@@ -126,8 +126,8 @@ PASSING = [
 
 @pytest.mark.parametrize(("name", "operand"), PASSING)
 def test_a_wrong_vjp_is_found(name: str, operand: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = transform._TABLE.get(name, transform._elementwise)
-    monkeypatch.setitem(transform._TABLE, name, _wrong_vjp(right, operand))
+    right = vjps.VJPS.get(name, vjps._elementwise)
+    monkeypatch.setitem(vjps.VJPS, name, _wrong_vjp(right, operand))
     op = OPS[name]
     assert _fails(laws.difference_law, op)
     assert op.name in laws.WRONG_IN_TORCH or _fails(laws.autograd_law, op)
@@ -138,7 +138,7 @@ def test_a_wrong_vjp_is_found_at_second_order(name: str, monkeypatch: pytest.Mon
     def law(op: Op, example: Any) -> None:
         laws.second_order_law(op, example)
 
-    monkeypatch.setitem(transform._TABLE, name, _wrong_vjp(transform._TABLE.get(name, transform._elementwise), 0))
+    monkeypatch.setitem(vjps.VJPS, name, _wrong_vjp(vjps.VJPS.get(name, vjps._elementwise), 0))
     assert _fails(law, OPS[name])
 
 

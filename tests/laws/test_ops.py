@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backproof.differentiate import has_vjp
+from backproof.vjps import has_vjp
 from backproof.domains.entries import entries
 from backproof.domains.numbers import numbers
 from backproof.graph import Node

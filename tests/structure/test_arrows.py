@@ -19,24 +19,30 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "ops": {"errors"},
     "graph": {"errors", "ops"},
-    "differentiate": CORE,
-    "capture": CORE,
+    "vjps": CORE,
+    "differentiate": CORE | {"vjps"},
+    "capturing": CORE,
     "formula": CORE,
     "joint": CORE,
     "document": {"errors"},
-    "domains": CORE | {"document"},
+    "notation": {"document", "graph"},  # how names are written
+    "domains": CORE | {"document", "notation"},
+    "pictures": CORE | {"document", "differentiate"},
+    "coverage": CORE | {"document", "domains", "result", "vjps"},
     "optimizers": CORE | {"formula"},
     "render": {"document", "errors"},
     "result": {"document", "errors"},
     "studies": CORE
     | {
-        "capture",
+        "capturing",
         "differentiate",
         "document",
         "domains",
         "formula",
         "joint",
+        "notation",
         "optimizers",
+        "pictures",
         "problems",
         "result",
     },
@@ -56,12 +62,13 @@ OUTSIDE: dict[str, set[str]] = {
     "errors": {"torch", "sympy", "numpy", "rich"},
     "ops": {"torch", "numpy", "rich"},
     "graph": {"torch", "sympy", "numpy", "rich"},
+    "vjps": {"torch", "numpy", "rich"},
     "differentiate": {"torch", "numpy", "rich"},
     "document": {"torch", "sympy", "numpy", "rich"},
     "render": {"torch"},
 }
 
-TRACERS = {"capture", "joint"}
+TRACERS = {"capturing", "joint"}
 """The only units that may touch torch.export or torch.fx, or place hooks."""
 
 

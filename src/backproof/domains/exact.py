@@ -37,6 +37,8 @@ def as_exact(value: Any) -> Any:
 @lru_cache(maxsize=4096)
 def _tidy(value: Any) -> Any:
     """The shorter of the number as it stands and expanded; refuses what has outgrown the budget."""
+    if value.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
+        raise TooLarge("the exact value is not a real number")
     size = value.count_ops()
     if size > 3 * BUDGET or _digits_in(value) > 400:
         raise TooLarge("an exact number has outgrown its budget")
@@ -63,7 +65,7 @@ class _Exact:
             raise TooLarge("a power is too large to be written out")
         exact_attrs = {k: as_exact(v) if isinstance(v, float) else v for k, v in attrs.items()}
         result = _tidy(sympy.sympify(op.formula(*args, **exact_attrs)))
-        if result.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo) or not result.is_real:
+        if not result.is_real:
             raise TooLarge("the exact value is not a real number")
         return result
 

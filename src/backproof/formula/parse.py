@@ -42,7 +42,7 @@ def parse(text: str, place: str = "the formula") -> ast.expr:
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -71,6 +71,7 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "hinge_embedding_error": lambda y, t, margin=1.0: torch.where(t > 0, y, torch.relu(margin - y)),
     "prelu": lambda a, b: torch.relu(a) - b * torch.relu(-a),
     "soft_margin_error": lambda y, t: torch.log1p(torch.exp(-t * y)),
+    "hardsigmoid": lambda x: F.relu6(x + 3) / 6,  # torch's own has a float32 1/6 in its backward pass
     "where": lambda c, a, b: torch.where(c != 0, a, b),
 }
 _BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {

@@ -158,7 +158,7 @@ unary("elu", _elu, "elu.default", text="ELU", kinks=at(0), attrs={"alpha": 1, "s
       tries=({}, {"alpha": 0.5}))  # fmt: skip
 unary("celu", lambda x, alpha=1.0: Piecewise((x, x > 0), (alpha * (exp(x / alpha) - 1), True)), "celu.default",
       text="CELU", kinks=at(0), attrs={"alpha": 1.0}, tries=({}, {"alpha": 0.5}))  # fmt: skip
-unary("selu", lambda x: _elu(x, S("1.6732632423543772848170429916717"), S("1.0507009873554804934193349852946")),
+unary("selu", lambda x: _elu(x, Rational("1.6732632423543772848170429916717"), Rational("1.0507009873554804934193349852946")),
       "selu.default", text="SELU", kinks=at(0))  # fmt: skip
 unary("gelu", _gelu, "gelu.default", text="GELU", attrs={"approximate": "none"}, tries=({}, {"approximate": "tanh"}))
 unary("silu", lambda x: x * _sigmoid(x), "silu.default", text="SiLU", doc="x times the logistic function of x.")

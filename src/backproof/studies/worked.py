@@ -15,6 +15,7 @@ from ..document.blocks import (
 from ..document.math import Expr, Num, Ref, Sym, Words
 from ..graph import Graph, Node
 from ..notation import named, symbol
+from ..result import written
 from .evidence import Evidence, summary
 from .program import Program
 from .trace import Step, Trace
@@ -115,9 +116,6 @@ class Page:
 
     def equations_dict(self) -> list[dict[str, str]]:
         """The derivation as data: name, formula in LaTeX, rule."""
-        from ..render.math_latex import latex_of
-        from ..render.math_text import text_of
-
         if not self.writers:
             return []
         writer = self.writers[0]
@@ -125,8 +123,7 @@ class Page:
         if writer.joint is not None:
             equations += [self._gradient_equation(writer, n) for n in self._adjoints(writer)]
         equations += [replace(e, why="update rule") for e in rule_equations(writer)]
-        return [{"name": text_of(e.left), "formula": f"{latex_of(e.left)} = {latex_of(e.steps[0])}", "rule": e.why}
-                for e in equations]  # fmt: skip
+        return [_equation_dict(e) for e in equations]
 
     # --- steps ------------------------------------------------------------------------------------------------------------
     def worked_steps(self) -> list[Block]:
@@ -280,6 +277,11 @@ class Page:
         count = sum(w.checked for w in used)
         there = count + sum(w.unread for w in used)
         return [Evidence(what, "each formula evaluated as printed", not wrong, max(w.worst for w in used), count, there)]
+
+
+def _equation_dict(equation: Equation) -> dict[str, str]:
+    name, left = written(equation.left)
+    return {"name": name, "formula": f"{left} = {written(equation.steps[0])[1]}", "rule": equation.why}
 
 
 def _num(tensor: Tensor, exact: Any, ref: Ref) -> Num:

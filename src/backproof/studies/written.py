@@ -20,7 +20,7 @@ from ..document.math import Expr, Matrix, Num, Ref, Sym, leaves, map_leaves
 from ..domains.printed import Unreadable, value_of
 from ..domains.symbols import Layout, Writer
 from ..graph import Node
-from .evidence import TOLERANCE
+from .evidence import _FLOOR, _VALUE_FLOOR, TOLERANCE
 from .program import Program
 from .trace import Step
 from .why import why_value
@@ -156,7 +156,8 @@ class StepWriter:
         size = float(tensor.abs().max()) if tensor is not None and tensor.numel() else 0.0
         kind = self.step.gradients if node.of is not None else self.step.values
         largest = max((float(t.abs().max()) for t in kind.values() if t is not None and t.numel() and t.is_floating_point()), default=1.0)
-        error = abs(value - result.value) / max(size, 1e-6 * largest, 1e-300)
+        floor = _FLOOR if node.of is not None else _VALUE_FLOOR
+        error = abs(value - result.value) / max(size, floor * largest, 1e-300)
         self.checked += 1
         self.worst = max(self.worst, error)
         allowed = TOLERANCE if tensor is None or tensor.dtype == torch.float64 else 1e-4
