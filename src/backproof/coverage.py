@@ -20,13 +20,21 @@ class Coverage(Result):
 
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The table as {"operations": [{"name", "family", reading: cover}]}."""
-        return {"operations": [{"name": n, "family": f, **dict(zip(self.columns, cells, strict=True))} for n, f, cells in self.rows]}
+        return {
+            "operations": [
+                {"name": n, "family": f, **dict(zip(self.columns, cells, strict=True))} for n, f, cells in self.rows
+            ]
+        }
 
     def document(self) -> Document:
         """The table as a document."""
         head = (("operation",), ("family",), *((c,) for c in self.columns))
         rows = tuple((name, family, *cells) for name, family, cells in self.rows)
-        return Document("Operations and readings", (Table(head, rows, "How each reading covers each operation"),), record=self.to_dict())
+        return Document(
+            "Operations and readings",
+            (Table(head, rows, "How each reading covers each operation"),),
+            record=self.to_dict(),
+        )
 
 
 def ops_table() -> Coverage:
@@ -37,13 +45,17 @@ def ops_table() -> Coverage:
         >>> bp.ops_table().columns
         ('gradient', 'numbers', 'exact', 'symbols', 'ranges')
     """
-    from .vjps import rule_of
     from .domains.entries import entries
     from .domains.numbers import numbers
     from .domains.ranges import ranges
     from .domains.symbols import symbols
     from .ops import OPS
+    from .vjps import rule_of
 
     readings = {"numbers": numbers, "exact": entries, "symbols": symbols, "ranges": ranges}
-    rows = [(op.name, op.family, (rule_of(op), *(d.cover(op) for d in readings.values()))) for op in OPS.values() if op.family != "leaf"]
+    rows = [
+        (op.name, op.family, (rule_of(op), *(d.cover(op) for d in readings.values())))
+        for op in OPS.values()
+        if op.family != "leaf"
+    ]
     return Coverage(("gradient", *readings), tuple(sorted(rows, key=lambda r: (r[1], r[0]))))

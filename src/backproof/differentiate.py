@@ -53,8 +53,10 @@ def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | No
     output = of or graph.loss
     if output is None or output.size != 1:
         shape = "nothing" if output is None else f"'{output.name}' of shape {list(output.shape)}"
-        raise CaptureError(f"a gradient needs one number to differentiate, and this is {shape}; "
-                           "name a loss (loss=...), or reduce the output with .sum() or .mean()")  # fmt: skip
+        raise CaptureError(
+            f"a gradient needs one number to differentiate, and this is {shape}; "
+            "name a loss (loss=...), or reduce the output with .sum() or .mean()"
+        )
     wanted = [n for n in graph.nodes if n.is_leaf and n.is_float and n.role != "constant"] if wrt is None else list(wrt)
     active = _active(graph, wanted)
     _require_rules(graph, active, output)
@@ -66,8 +68,9 @@ def _require_rules(graph: Graph, active: set[Node], output: Node) -> None:
     if missing:
         first, names = missing[0], sorted({n.op.name for n in missing})
         where = " in ".join(str(x) for x in (first.name, first.module, first.source) if x)
-        raise MissingRule(f"no vector-Jacobian product for {', '.join(names)}; first needed by {where}. "
-                          "Add one in vjps.py")  # fmt: skip
+        raise MissingRule(
+            f"no vector-Jacobian product for {', '.join(names)}; first needed by {where}. Add one in vjps.py"
+        )
 
 
 def _ancestors(node: Node) -> set[Node]:
@@ -104,8 +107,9 @@ def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
         builder.nodes.pop()
         builder.release(total.name)
         return builder.add(replace(total, role="adjoint", of=node, name=f"grad({node.name})"))
-    return builder.emit("identity", total, name=f"grad({node.name})", role="adjoint", of=node,
-                        module=node.module, source=node.source)  # fmt: skip
+    return builder.emit(
+        "identity", total, name=f"grad({node.name})", role="adjoint", of=node, module=node.module, source=node.source
+    )
 
 
 def _send_back(builder: Builder, node: Node, delta: Node, active: set[Node], pieces: dict[Node, list[Node]]) -> None:

@@ -185,7 +185,9 @@ class Graph:
 def _check_shape(node: Node) -> None:
     expected = node.op.shape([x.shape for x in node.inputs], node.attrs)
     if tuple(expected) != tuple(node.shape):
-        raise BackproofError(f"{node.name}: {node.op.name} gives shape {list(expected)}, the graph says {list(node.shape)}")
+        raise BackproofError(
+            f"{node.name}: {node.op.name} gives shape {list(expected)}, the graph says {list(node.shape)}"
+        )
 
 
 _RANK = {"bool": 0, "int8": 1, "uint8": 1, "int16": 2, "int32": 3, "int64": 4, "float16": 5, "bfloat16": 5,

@@ -149,5 +149,10 @@ def _tensor(tensor: Any, full: bool) -> Any:
     if full or tensor.numel() <= FULL_ENTRIES:
         return plain(tensor.tolist())
     wide = tensor.double()
-    summary = {"min": wide.min().item(), "max": wide.max().item(), "mean": wide.mean().item(), "norm": wide.norm().item()}
+    summary = {
+        "min": wide.min().item(),
+        "max": wide.max().item(),
+        "mean": wide.mean().item(),
+        "norm": wide.norm().item(),
+    }
     return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), **plain(summary)}

@@ -25,15 +25,19 @@ class Rule:
         self.attrs = node.attrs
 
     def emit(self, op: Any, *inputs: Node, **attrs: Any) -> Node:
+        """Append an operation that belongs to the node's module and line."""
         return self.builder.emit(op, *inputs, module=self.node.module, source=self.node.source, **attrs)
 
     def needs(self, operand: int) -> bool:
+        """Whether a gradient is wanted for this operand."""
         return self.x[operand] in self._active
 
     def times(self, a: Node, b: Node) -> Node:
+        """The product, entry by entry."""
         return self.emit("mul", a, b)
 
     def constant(self, value: Any) -> Node:
+        """A number in the adjoint's dtype."""
         return self.builder.constant(value, dtype=self.delta.dtype)
 
     def to(self, grad: Node, operand: int) -> Node:
@@ -47,6 +51,7 @@ class Rule:
         return self.emit("permute", x, dims=order)
 
     def reshaped(self, x: Node, shape: Shape) -> Node:
+        """The same entries in another shape; the node itself where nothing changes."""
         return x if x.shape == shape else self.emit("reshape", x, shape=shape)
 
 
@@ -132,7 +137,7 @@ def _elementwise(r: Rule) -> Contributions:
 
 
 def _slope_times(r: Rule, operand: int) -> Node:
-    slope = r.emit(derivative(r.node.op, operand), *r.x, **dict(r.attrs))  # type: ignore[arg-type]
+    slope = r.emit(derivative(r.node.op, operand), *r.x, **dict(r.attrs))
     return r.times(r.delta, slope)
 
 
@@ -140,7 +145,7 @@ def _slope_times(r: Rule, operand: int) -> Node:
 @_vjp("matmul")
 def _matmul(r: Rule) -> Contributions:
     """Y = A B: delta Bᵀ and Aᵀ delta; with a vector among them, outer products."""
-    ranks = tuple(len(x.shape) for x in r.x)
+    ranks = (len(r.x[0].shape), len(r.x[1].shape))
     rule = {(1, 1): _dot, (2, 1): _matrix_vector, (1, 2): _vector_matrix}.get(ranks, _batched)
     return rule(r)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 __all__ = ["Program", "RandomNet", "random_nets", "random_programs"]
 
 Draw = Callable[[Any], Any]
-Step = Callable[[list[Tensor]], Tensor]
 MAX_SIZE = 60
 
 
@@ -55,7 +53,7 @@ UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "squeeze": lambda x: x.squeeze(),
     "transpose": lambda x: x.transpose(0, -1) if x.dim() > 1 else x,
     "T": lambda x: x.mT if x.dim() > 1 else x,
-    "permute": lambda x: x.permute(*reversed(range(x.dim()))),
+    "permute": lambda x: x.permute(tuple(reversed(range(x.dim())))),
     "first": lambda x: x[0] if x.dim() else x,
     "last": lambda x: x[..., -1] if x.dim() else x,
     "slice": lambda x: x[..., ::2] if x.dim() else x,
@@ -148,7 +146,7 @@ class Program:
         values, used = list(given), set()
         for name, i, j in self.steps:
             a, b = values[i % len(values)], values[j % len(values)]
-            result = UNARY[name](a) if name in UNARY and not name.endswith("2") else self.paired(name, a, b)
+            result = self.step(name, a, b)
             used |= {id(a), id(b)} if name not in UNARY else {id(a)}
             if result.numel() <= MAX_SIZE:
                 values.append(3 * torch.tanh(result / 3))
@@ -156,7 +154,7 @@ class Program:
         return torch.stack([(v * (k + 1)).mean() for k, v in enumerate(rest)]).sum()
 
     @staticmethod
-    def paired(name: str, a: Tensor, b: Tensor) -> Tensor:
+    def step(name: str, a: Tensor, b: Tensor) -> Tensor:
         if name in UNARY:
             return UNARY[name](a)
         fits = all(m == n or 1 in (m, n) for m, n in zip(reversed(a.shape), reversed(b.shape), strict=False))
@@ -237,6 +235,3 @@ def random_nets(draw: Draw) -> tuple[RandomNet, Tensor, Tensor, str]:
     x = words if flags[3] else torch.randn(samples, widths[0], dtype=torch.float64)
     target = torch.randn(samples, 3, dtype=torch.float64)
     return net, x, target, draw(st.sampled_from([*LOSSES]))
-
-
-assert math.inf > MAX_SIZE

@@ -15,6 +15,8 @@ from backproof.document.blocks import (
     Document,
     Equation,
     Figure,
+    Glance,
+    Instant,
     Items,
     Paragraph,
     Plot,
@@ -235,6 +237,8 @@ def blocks(random: Random) -> tuple[Block, ...]:
         ),
         Figure(drawing(), _parts(random), random.choice(HOSTILE)),
         _plot(),
+        Glance(symbol(random), _parts(random), (1, 0, 3), -1.0, 2.0, ((0.5, -1.0), (0.0, 1.0)), Ref("W")),
+        Instant(random.choice(HOSTILE), inner, "forward", 1, (Ref("s"),), (Ref("W", (), "before"),), HOSTILE[0]),
         Details(random.choice(HOSTILE), inner, random.random() < 0.5),
         Section(random.choice(HOSTILE), (Section("Deeper", inner, "loss"),), "backward", "same-anchor"),
         Section(

@@ -59,6 +59,7 @@ class Call:
         return errors if self["reduction"] == 0 else self.emit("sum" if self["reduction"] == 2 else "mean", errors)
 
     def refuse_unless(self, condition: bool, what: str) -> None:
+        """Raise NotCaptured with the small cause unless the condition holds."""
         if not condition:
             raise NotCaptured(f"aten.{self.overload} with {what}")
 
@@ -84,7 +85,17 @@ def lower(call: Call) -> Any:
     return _generic(call, op)
 
 
-_HARMLESS = {"memory_format", "dtype", "layout", "device", "pin_memory", "inplace", "out", "non_blocking", "copy"}
+_HARMLESS = {
+    "memory_format",
+    "dtype",
+    "layout",
+    "device",
+    "pin_memory",
+    "inplace",
+    "out",
+    "non_blocking",
+    "copy",
+}
 
 
 def _generic(call: Call, op: Op) -> Node:
@@ -150,21 +161,49 @@ def _masked_fill(call: Call) -> Node:
     return call.emit("where", call["mask"], call["value"], call["self"])
 
 
+@_lower("bitwise_and.Tensor", "__and__.Tensor", "bitwise_or.Tensor", "__or__.Tensor", "bitwise_not.default")
+def _bitwise(call: Call) -> Node:
+    """``&``, ``|`` and ``~`` of truth values; of whole numbers they are something else."""
+    names = [name for name in ("self", "other") if name in call.args]
+    call.refuse_unless(all(isinstance(call[n], Node) and call[n].dtype == "bool" for n in names), "operands that are no truth values")
+    return call.emit(f"logical_{call.overload.strip('_').removeprefix('bitwise_').partition('.')[0].strip('_')}", *(call[n] for n in names))
+
+
 @_lower("where.ScalarSelf", "where.ScalarOther", "where.Scalar")
 def _where(call: Call) -> Node:
     return _cast(call, call.emit("where", call["condition"], call["self"], call["other"]))
 
 
 # --- the same entries in another shape -------------------------------------------------------------------------------
-@_lower("reshape.default", "view.default", "flatten.using_ints", "unsqueeze.default", "squeeze.dim", "squeeze.dims",
-        "squeeze.default", "_unsafe_view.default", "view_as.default", "reshape_as.default", "unflatten.int")  # fmt: skip
+@_lower(
+    "reshape.default",
+    "view.default",
+    "flatten.using_ints",
+    "unsqueeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "squeeze.default",
+    "_unsafe_view.default",
+    "view_as.default",
+    "reshape_as.default",
+    "unflatten.int",
+)
 def _reshape(call: Call) -> Node:
     same = call["self"].shape == call.shape
     return call["self"] if same else call.emit("reshape", call["self"], shape=call.shape)
 
 
-@_lower("t.default", "numpy_T.default", "mT.default", "adjoint.default", "transpose.int", "swapaxes.default", "permute.default",
-        "movedim.int", "matrix_H.default")  # fmt: skip
+@_lower(
+    "t.default",
+    "numpy_T.default",
+    "mT.default",
+    "adjoint.default",
+    "transpose.int",
+    "swapaxes.default",
+    "permute.default",
+    "movedim.int",
+    "matrix_H.default",
+)
 def _permute(call: Call) -> Node:
     rank = len(call["self"].shape)
     order = _order(call, rank)
@@ -202,14 +241,27 @@ def _broadcast_tensors(call: Call) -> tuple[Node, ...]:
     return tuple(_expanded(call, x, meta.shape) for x, meta in zip(call["tensors"], call.meta, strict=True))
 
 
-@_lower("clone.default", "contiguous.default", "lift_fresh_copy.default", "alias.default", "view.dtype", "detach_.default",
-        "expand_copy.default", "to.device", "feature_dropout.default", "alpha_dropout.default", "dropout.default")  # fmt: skip
+@_lower(
+    "clone.default",
+    "contiguous.default",
+    "lift_fresh_copy.default",
+    "alias.default",
+    "view.dtype",
+    "detach_.default",
+    "expand_copy.default",
+    "to.device",
+    "feature_dropout.default",
+    "alpha_dropout.default",
+    "dropout.default",
+)
 def _same(call: Call) -> Node:
     first: Node = next(iter(call.args.values()))
     random = call.overload.endswith("dropout.default") and call["train"] and call["p"] > 0
     call.refuse_unless(not random, "random draws in training; call model.eval(), or set p = 0")
     call.refuse_unless(first.dtype == call.dtype, "another dtype")
-    return call.emit("stop_gradient", first) if call.overload == "detach_.default" and first.role != "constant" else first
+    return (
+        call.emit("stop_gradient", first) if call.overload == "detach_.default" and first.role != "constant" else first
+    )
 
 
 @_lower("to.dtype", "to.dtype_layout", "_to_copy.default", "to.other", "type_as.default")
@@ -330,10 +382,16 @@ def _glu(call: Call) -> Node:
 
 
 # --- losses: the error of an entry, then the reduction -----------------------------------------------------------------
-_ERRORS = {"mse_loss": "squared_error", "l1_loss": "absolute_error", "huber_loss": "huber_error",
-           "smooth_l1_loss": "smooth_l1_error", "soft_margin_loss": "soft_margin_error",
-           "hinge_embedding_loss": "hinge_embedding_error", "poisson_nll_loss": "poisson_error",
-           "kl_div": "kl_error"}  # fmt: skip
+_ERRORS = {
+    "mse_loss": "squared_error",
+    "l1_loss": "absolute_error",
+    "huber_loss": "huber_error",
+    "smooth_l1_loss": "smooth_l1_error",
+    "soft_margin_loss": "soft_margin_error",
+    "hinge_embedding_loss": "hinge_embedding_error",
+    "poisson_nll_loss": "poisson_error",
+    "kl_div": "kl_error",
+}
 
 
 @_lower(*(f"{name}.default" for name in _ERRORS))
@@ -392,9 +450,22 @@ def _soft_targets(call: Call, log_p: Node, target: Node) -> Node:
 
 
 # --- tensors made on the way -------------------------------------------------------------------------------------------
-@_lower("zeros_like.default", "ones_like.default", "full_like.default", "zeros.default", "ones.default", "full.default",
-        "arange.default", "arange.start", "arange.start_step", "scalar_tensor.default", "new_zeros.default", "new_ones.default",
-        "eye.default", "linspace.default")  # fmt: skip
+@_lower(
+    "zeros_like.default",
+    "ones_like.default",
+    "full_like.default",
+    "zeros.default",
+    "ones.default",
+    "full.default",
+    "arange.default",
+    "arange.start",
+    "arange.start_step",
+    "scalar_tensor.default",
+    "new_zeros.default",
+    "new_ones.default",
+    "eye.default",
+    "linspace.default",
+)
 def _made(call: Call) -> Node:
     kind = call.overload.split(".")[0]
     dtype = call.meta.dtype
@@ -404,5 +475,9 @@ def _made(call: Call) -> Node:
         value = torch.full(call.shape, fill, dtype=dtype)
     else:
         numbers = [v for v in call.args.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
-        value = torch.scalar_tensor(numbers[0], dtype=dtype) if kind == "scalar_tensor" else getattr(torch, kind)(*numbers, dtype=dtype)
+        value = (
+            torch.scalar_tensor(numbers[0], dtype=dtype)
+            if kind == "scalar_tensor"
+            else getattr(torch, kind)(*numbers, dtype=dtype)
+        )
     return call.builder.constant(value, call.shape, call.dtype, name=kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import logging
 import traceback
@@ -11,48 +10,20 @@ import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten_with_path
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
+from .example import Example, leaf_names, loss_function
 from .lower import Call, NotCaptured, lower
 from .names import Origin as Place
 from .names import origins, user_line
 from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
 
-__all__ = ["LOSSES", "Example", "capture", "loss_function"]
-
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "mse": F.mse_loss,
-    "l1": F.l1_loss,
-    "huber": F.huber_loss,
-    "smooth_l1": F.smooth_l1_loss,
-    "cross_entropy": F.cross_entropy,
-    "nll": F.nll_loss,
-    "bce": F.binary_cross_entropy,
-    "bce_with_logits": F.binary_cross_entropy_with_logits,
-    "soft_margin": F.soft_margin_loss,
-    "hinge_embedding": F.hinge_embedding_loss,
-    "kl_div": F.kl_div,
-    "poisson_nll": F.poisson_nll_loss,
-    "sum": torch.sum,
-    "mean": torch.mean,
-}
-
-
-def loss_function(loss: Any) -> Callable[..., Any] | None:
-    """A loss by its name, or the callable that it is already."""
-    if loss is None or callable(loss):
-        return loss
-    if loss in LOSSES:
-        return LOSSES[loss]
-    raise InputError(f"there is no loss called '{loss}'; known: {', '.join(LOSSES)}, or give a function of (output, targets)")
+__all__ = ["capture"]
 
 
 class _Function(nn.Module):
@@ -71,51 +42,22 @@ def _as_forward(function: Callable[..., Any]) -> Callable[..., Any]:
     if not isinstance(function, types.FunctionType):
         return function
     code = function.__code__.replace(co_name="forward")
-    twin = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    twin = types.FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
     twin.__kwdefaults__ = function.__kwdefaults__
     return twin
 
 
-@dataclass(frozen=True)
-class Example:
-    """Example inputs in a normal form: positional, keyword, and the names of their leaves in order."""
-
-    args: tuple[Any, ...]
-    keywords: dict[str, Any]
-    names: tuple[str, ...]
-
-    @staticmethod
-    def of(model: Any, inputs: Any) -> Example:
-        """Read a tensor, a tuple or a dict of keywords; tensors are named after the parameters of ``forward``."""
-        keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
-        args = () if keywords else tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-        function = model.forward if isinstance(model, nn.Module) else model
-        names = _parameter_names(function, len(args))
-        named = [*zip(names, args, strict=True), *keywords.items()]
-        return Example(args, keywords, tuple(n for name, value in named for n in _leaf_names(name, value)))
-
-
-def _parameter_names(function: Any, count: int) -> list[str]:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = [n for n in names if n != "self"] if names[:1] == ["self"] else names
-    return (names + [f"x{i + 1}" for i in range(len(names), count)])[:count]
-
-
-def _leaf_names(name: str, value: Any) -> list[str]:
-    """The names of a value's leaves, as torch flattens it: ``pair1``, ``pair2``, ``batch.image``."""
-    return [name + "".join(_step(key) for key in path) for path, _ in tree_flatten_with_path(value)[0]]
-
-
-def _step(key: Any) -> str:
-    return f"{key.idx + 1}" if hasattr(key, "idx") else f".{getattr(key, 'key', getattr(key, 'name', key))}"
-
-
-def capture(model: Any, *inputs: Any, loss: Any = None, targets: Any = None, output: Any = None,
-            parameters: Sequence[str] = (), title: str = "") -> Graph:  # fmt: skip
+def capture(
+    model: Any,
+    *inputs: Any,
+    loss: Any = None,
+    targets: Any = None,
+    output: Any = None,
+    parameters: Sequence[str] = (),
+    title: str = "",
+) -> Graph:
     """Capture a network into a Graph of textbook operations.
 
     Args:
@@ -158,7 +100,9 @@ def _picker(output: Any) -> Callable[[Any], Any]:
     if callable(output):
         return output  # type: ignore[no-any-return]
     if output is not None:
-        return lambda result: result[output] if not isinstance(output, str) or isinstance(result, Mapping) else getattr(result, output)
+        return lambda result: (
+            result[output] if not isinstance(output, str) or isinstance(result, Mapping) else getattr(result, output)
+        )
     return lambda result: result.logits if hasattr(result, "logits") else result
 
 
@@ -169,7 +113,9 @@ def _copied(value: Any) -> Any:
 
 def _user_frame(error: BaseException) -> str:
     """Where in the user's own code an exception came from: "file:line (text)"."""
-    trace = "".join(f'  File "{f.filename}", line {f.lineno}, in {f.name}\n' for f in traceback.extract_tb(error.__traceback__))
+    trace = "".join(
+        f'  File "{f.filename}", line {f.lineno}, in {f.name}\n' for f in traceback.extract_tb(error.__traceback__)
+    )
     source = user_line(trace)
     return f" at {source} ({source.text})" if source else ""
 
@@ -188,8 +134,10 @@ def _try_run(wrapped: Wrapped, call: tuple[Any, ...]) -> None:
     except BackproofError:
         raise
     except Exception as error:
-        raise CaptureError(f"the model does not run on these inputs{_user_frame(error)}: {type(error).__name__}: "
-                           f"{_first_line(error)}. Check the shapes and dtypes of the inputs and targets") from None  # fmt: skip
+        raise CaptureError(
+            f"the model does not run on these inputs{_user_frame(error)}: {type(error).__name__}: "
+            f"{_first_line(error)}. Check the shapes and dtypes of the inputs and targets"
+        ) from None
     finally:
         with torch.no_grad():
             for name, tensor in wrapped.named_buffers():
@@ -199,7 +147,9 @@ def _try_run(wrapped: Wrapped, call: tuple[Any, ...]) -> None:
 @contextmanager
 def _quiet() -> Any:
     """Silence torch.export's own loggers and warnings: their contents come back in our one paragraph."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.export", "torch._dynamo", "torch.fx", "torch._export")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch", "torch.export", "torch._dynamo", "torch.fx", "torch._export")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
@@ -223,8 +173,10 @@ def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
 def _why_not(error: Exception) -> str:
     where = _user_frame(error)
     if "DataDependent" in type(error).__name__ or "data-dependent" in str(error).lower():
-        return (f"the model branches on a value that is only known when it runs{where}; "
-                "a Graph has one way through: write both branches and choose with torch.where")  # fmt: skip
+        return (
+            f"the model branches on a value that is only known when it runs{where}; "
+            "a Graph has one way through: write both branches and choose with torch.where"
+        )
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
@@ -252,14 +204,27 @@ class _Reader:
         self._read_leaves(module)
         result = self._read(module, stopped=False)
         if self.gaps:
-            raise CaptureError("not everything in this model can be captured yet: " + "; ".join(dict.fromkeys(self.gaps)))
+            raise CaptureError(
+                "not everything in this model can be captured yet: " + "; ".join(dict.fromkeys(self.gaps))
+            )
         outputs = tuple(x for x in _flat(result) if isinstance(x, Node))
         if not outputs:
             raise CaptureError("the model returns no tensor, so there is nothing to show; return what it computes")
         loss = self._loss(result, outputs)
         kept = self._reachable(outputs)
-        origin = ModuleOrigin(self.wrapped, self.example.args, self.example.keywords, self.targets, self.inputs, module,
-                              self.leaves, self.names, loss.name if loss else None, self.ties, tuple(self.order))  # fmt: skip
+        origin = ModuleOrigin(
+            self.wrapped,
+            self.example.args,
+            self.example.keywords,
+            self.targets,
+            self.inputs,
+            module,
+            self.leaves,
+            self.names,
+            loss.name if loss else None,
+            self.ties,
+            tuple(self.order),
+        )
         return Graph(kept, outputs, loss, title, origin).check()
 
     def _loss(self, result: Any, outputs: tuple[Node, ...]) -> Node | None:
@@ -267,8 +232,10 @@ class _Reader:
         if has_loss:
             loss = outputs[-1]
             if loss.size != 1 or not loss.is_float:
-                raise CaptureError(f"the loss must be one number, and '{loss.name}' has shape {list(loss.shape)}; reduce it with "
-                                   ".mean() or .sum()")  # fmt: skip
+                raise CaptureError(
+                    f"the loss must be one number, and '{loss.name}' has shape {list(loss.shape)}; reduce it with "
+                    ".mean() or .sum()"
+                )
             return loss
         return outputs[0] if outputs and outputs[0].size == 1 and outputs[0].is_float else None
 
@@ -284,7 +251,7 @@ class _Reader:
     def _read_leaves(self, module: torch.fx.GraphModule) -> None:
         placeholders = [n for n in module.graph.nodes if n.op == "placeholder"]
         values = torch.utils._pytree.tree_leaves((self.example.args, self.example.keywords, self.targets))
-        names = [*self.example.names, *_leaf_names("target", self.targets)]
+        names = [*self.example.names, *leaf_names("target", self.targets)]
         given = iter(zip(names, values, strict=True))
         state = tensors_of(self.wrapped)
         seen: dict[int, str] = {}
@@ -316,7 +283,9 @@ class _Reader:
             self.ties[name] = first
             self.env[node] = next(n for n in self.builder.nodes if n.name == first)
         elif kind == "CONSTANT_TENSOR":
-            self.env[node] = self.builder.constant(tensor.detach(), tuple(tensor.shape), _dtype(tensor), name="constant")
+            self.env[node] = self.builder.constant(
+                tensor.detach(), tuple(tensor.shape), _dtype(tensor), name="constant"
+            )
             self.inputs[name] = tensor
         else:
             module = name.rpartition(".")[0]
@@ -344,8 +313,9 @@ class _Reader:
     def _stop(self, value: Any) -> Any:
         if not isinstance(value, Node) or not value.is_float:
             return value
-        return self.builder.emit("stop_gradient", value, name=f"{value.name}.stop", role="value", module=value.module,
-                                 source=value.source)  # fmt: skip
+        return self.builder.emit(
+            "stop_gradient", value, name=f"{value.name}.stop", role="value", module=value.module, source=value.source
+        )
 
     def _args(self, value: Any) -> Any:
         return torch.utils._pytree.tree_map(lambda x: self.env.get(x, x) if isinstance(x, torch.fx.Node) else x, value)
@@ -372,7 +342,13 @@ class _Reader:
 
     def _gap(self, node: torch.fx.Node, place: Place, error: BackproofError) -> None:
         """Note what cannot be captured and go on, so that the message has every gap."""
-        where = f" at {place.source} ({place.source.text})" if place.source else f" in {place.module}" if place.module else ""
+        where = (
+            f" at {place.source} ({place.source.text})"
+            if place.source
+            else f" in {place.module}"
+            if place.module
+            else ""
+        )
         self.gaps.append(f"{error}{where}")
         self.env[node] = _GAP
 
@@ -398,7 +374,7 @@ class _Reader:
         where = {"module": place.module, "source": place.source}
         result = lower(Call(self.builder, overload, args, node.meta.get("val"), where))
         self.env[node] = self._named(result, before, place)
-        if target._schema.is_mutable:
+        if target._schema.is_mutable and isinstance(node.args[0], torch.fx.Node):
             self.env[node.args[0]] = self.env[node]
 
     def _named(self, result: Any, before: int, place: Place) -> Any:
@@ -409,10 +385,13 @@ class _Reader:
 
     def _follow_views(self, node: torch.fx.Node, target: Any) -> None:
         returns = target._schema.returns
-        views = returns and returns[0].alias_info is not None and isinstance(node.args[0], torch.fx.Node)
-        self.roots[node] = self.roots.get(node.args[0], node.args[0]) if views else node
+        first = node.args[0] if node.args else None
+        views = bool(returns) and returns[0].alias_info is not None
+        self.roots[node] = self.roots.get(first, first) if views and isinstance(first, torch.fx.Node) else node
 
-    def _plain_form(self, node: torch.fx.Node, target: Any, overload: str, args: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _plain_form(
+        self, node: torch.fx.Node, target: Any, overload: str, args: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
         """An in-place call as its plain form, where nothing else looks at the overwritten memory."""
         written = node.args[0]
         assert isinstance(written, torch.fx.Node)
@@ -426,8 +405,10 @@ class _Reader:
         root = self.roots.get(written, written)
         for other, its_root in self.roots.items():
             if its_root is root and other is not written and any(user in later for user in other.users):
-                raise NotCaptured(f"aten.{overload}, which changes in place what another value ({other.name}) "
-                                  "also sees; build a new tensor instead, with torch.where or torch.cat")
+                raise NotCaptured(
+                    f"aten.{overload}, which changes in place what another value ({other.name}) "
+                    "also sees; build a new tensor instead, with torch.where or torch.cat"
+                )
         return f"{name[:-1]}.{variant}", args
 
 

@@ -138,7 +138,7 @@ class _Place:
             return None
         frame = self.frames[depth]
         statement = _statements(frame.file).get(frame.line)
-        return statement and (self.frames[:depth], frame.file, statement, self.module_of(depth))
+        return None if statement is None else (self.frames[:depth], frame.file, statement, self.module_of(depth))
 
 
 def origins(nodes: Sequence[Any], prefix: str = "model") -> list[Origin]:

@@ -21,11 +21,14 @@ class Origin(Protocol):
     the leaves for torch.autograd: an independent witness. ``loss(leaves)`` is the loss alone, run eagerly.
     """
 
-    def leaves(self) -> dict[str, Tensor]: ...
+    def leaves(self) -> dict[str, Tensor]:
+        """The present values of inputs and parameters by name."""
 
-    def values(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    def values(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the program computes on other leaves, connected to them for autograd."""
 
-    def loss(self, leaves: Mapping[str, Tensor]) -> Tensor | None: ...
+    def loss(self, leaves: Mapping[str, Tensor]) -> Tensor | None:
+        """The loss alone, run eagerly."""
 
 
 class Wrapped(nn.Module):
@@ -39,6 +42,7 @@ class Wrapped(nn.Module):
         self._pick = pick
 
     def forward(self, args: tuple[Any, ...], keywords: dict[str, Any], targets: Any) -> tuple[Any, Any]:
+        """Return the model's output and the loss."""
         output = self.model(*args, **keywords)
         loss = self.loss_module or self._loss[0]
         if loss is None:
@@ -49,7 +53,10 @@ class Wrapped(nn.Module):
 
 def tensors_of(wrapped: nn.Module) -> dict[str, Tensor]:
     """The parameters and buffers of our wrapper, under the user's names."""
-    found = {**dict(wrapped.named_parameters(remove_duplicate=False)), **dict(wrapped.named_buffers(remove_duplicate=False))}
+    found = {
+        **dict(wrapped.named_parameters(remove_duplicate=False)),
+        **dict(wrapped.named_buffers(remove_duplicate=False)),
+    }
     return {user_name(name): tensor for name, tensor in found.items()}
 
 
@@ -99,7 +106,9 @@ class ModuleOrigin:
         """What the exported program takes, in order: leaves, and inputs that are no tensors."""
         values = torch.utils._pytree.tree_leaves((self.args, self.keywords, self.targets))
         plain = iter([value for name, value in zip(self.order, values, strict=True) if name is None])
-        return [next(plain) if kind == "constant" else leaves[self.ties.get(name, name)] for name, kind in self.placeholders]
+        return [
+            next(plain) if kind == "constant" else leaves[self.ties.get(name, name)] for name, kind in self.placeholders
+        ]
 
     def loss(self, leaves: Mapping[str, Tensor]) -> Tensor | None:
         """Run the user's own module eagerly on other leaves."""
@@ -108,7 +117,9 @@ class ModuleOrigin:
         state = {}
         for name in dict(self.wrapped.named_parameters(remove_duplicate=False)) | dict(self.wrapped.named_buffers()):
             own = user_name(name)
-            state[name] = leaves[self.ties.get(own, own)] if self.ties.get(own, own) in leaves else tensors_of(self.wrapped)[own]
+            state[name] = (
+                leaves[self.ties.get(own, own)] if self.ties.get(own, own) in leaves else tensors_of(self.wrapped)[own]
+            )
         values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
         given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
         args = torch.utils._pytree.tree_unflatten(given, form)

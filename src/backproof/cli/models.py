@@ -40,13 +40,9 @@ class Request:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``MODEL --input --loss --targets``."""
     parser.add_argument("model", metavar="MODEL", help="path/to/file.py:name or package.module:name")
-    parser.add_argument(
-        "--input", action="append", default=[], metavar="TENSOR", help=f"{SPELLING} (repeatable)"
-    )
+    parser.add_argument("--input", action="append", default=[], metavar="TENSOR", help=f"{SPELLING} (repeatable)")
     parser.add_argument("--loss", metavar="LOSS", help="mse, cross_entropy, l1, huber, ... or FILE.py:name")
-    parser.add_argument(
-        "--targets", metavar="TENSOR", help="what the loss compares with; written like --input"
-    )
+    parser.add_argument("--targets", metavar="TENSOR", help="what the loss compares with; written like --input")
 
 
 def requested(arguments: argparse.Namespace) -> Request:
@@ -98,9 +94,7 @@ def _made(maker: Any, address: str) -> object:
     try:
         return maker()
     except Exception as error:
-        raise InputError(
-            f"{address}: calling it without arguments raised {type(error).__name__}: {error}."
-        ) from None
+        raise InputError(f"{address}: calling it without arguments raised {type(error).__name__}: {error}.") from None
 
 
 def _as_inputs(examples: object) -> Inputs:

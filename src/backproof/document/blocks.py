@@ -14,8 +14,8 @@ from .drawing import Drawing
 from .math import Expr, Ref
 
 __all__ = [
-    "Block", "Callout", "Code", "Derivation", "Details", "Document", "Equation", "Figure", "Items", "Paragraph",
-    "Part", "Parts", "Phase", "Plot", "Section", "Series", "Table",
+    "Block", "Callout", "Code", "Derivation", "Details", "Document", "Equation", "Figure", "Glance", "Instant",
+    "Items", "Paragraph", "Part", "Parts", "Phase", "Plot", "Section", "Series", "Table",
 ]  # fmt: skip
 
 Part = str | Expr
@@ -91,11 +91,39 @@ class Callout:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing; ``alt`` says in one sentence what it shows."""
+    """A drawing; ``alt`` says in one sentence what it shows.
+
+    ``view`` names what it is a picture of, for a page that keeps it in step with time: "units" (the network of
+    units), "operations" (the computational graph), or "" for any other drawing.
+    """
 
     drawing: Drawing
     caption: Parts
     alt: str
+    view: Literal["", "units", "operations"] = ""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A tensor that is too large for its numbers, at a glance: how they are spread, and where they are large.
+
+    Args:
+        name: the symbol of the tensor.
+        words: what the picture shows in words, with the numbers that describe it; every format prints them.
+        counts: the histogram: how many entries fall in each of equal bins from ``low`` to ``high``.
+        low, high: the ends of the histogram.
+        cells: a heat map, row by row, each cell from -1 to 1 (the mean of a block of entries over the largest
+            such mean); empty for what is no matrix.
+        ref: the tensor.
+    """
+
+    name: Expr
+    words: Parts
+    counts: tuple[int, ...]
+    low: float
+    high: float
+    cells: tuple[tuple[float, ...], ...] = ()
+    ref: Ref | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +168,33 @@ class Section:
     anchor: str = ""
 
 
-Block = Paragraph | Derivation | Table | Items | Code | Callout | Figure | Plot | Details | Section
+@dataclass(frozen=True)
+class Instant:
+    """One place on the time axis: what is computed there, worked out. A page steps from one to the next;
+    formats without time show the blocks in order.
+
+    Args:
+        title: what happens, in words ("error signal of s").
+        blocks: the work.
+        phase: the part of the update that it belongs to.
+        step: the update, counted from 1; 0 before the first.
+        computes: the quantities that get their numbers here.
+        reads: the quantities that they are computed from.
+        name: the name of the quantity in the record, for links ("update-2/backward/s").
+    """
+
+    title: str
+    blocks: tuple[Block, ...]
+    phase: Phase
+    step: int = 0
+    computes: tuple[Ref, ...] = ()
+    reads: tuple[Ref, ...] = ()
+    name: str = ""
+
+
+Block = (
+    Paragraph | Derivation | Table | Items | Code | Callout | Figure | Glance | Plot | Details | Instant | Section
+)
 
 
 @dataclass(frozen=True)
@@ -154,6 +208,8 @@ class Document:
         blocks: the content in reading order.
         record: the JSON record behind the page, for the renderers that embed it (see ``Result.to_dict``).
         standing: "agrees" | "finding": whether anything wrong was found.
+        play: what a page needs to step through time and to compute again, as plain data (see
+            ``studies.whatif``); empty where there is no time axis.
     """
 
     title: str
@@ -162,3 +218,4 @@ class Document:
     verdict: str = ""
     standing: Literal["agrees", "finding", ""] = ""
     record: dict[str, object] = field(default_factory=dict)
+    play: dict[str, object] = field(default_factory=dict)

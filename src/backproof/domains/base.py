@@ -64,7 +64,13 @@ class Domain:
         if not gaps:
             return
         first, counts = gaps[0], Counter(n.op.name for n in gaps)
-        where = "".join(part for part in (f" in {first.module}" if first.module else "", f", at {first.source}" if first.source else ""))
+        where = "".join(
+            part
+            for part in (
+                f" in {first.module}" if first.module else "",
+                f", at {first.source}" if first.source else "",
+            )
+        )
         others = ", ".join(f"{name} ({k} nodes)" for name, k in counts.items() if name != first.op.name)
         raise MissingRule(
             f"the {self.name} domain has no rule for '{first.op.name}', needed by {first.name} {list(first.shape)}{where}."

@@ -7,7 +7,7 @@ of every value, and central differences in it are right to twenty digits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import mpmath
@@ -36,7 +36,7 @@ class _Printer(MpmathPrinter):  # type: ignore[misc]
         super().__init__({"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True})
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled(op: Op, operands: int, attrs: tuple[tuple[str, Any], ...], mp: Any = context) -> Callable[..., Any]:
     """The operation's formula as a function of the mpmath numbers of a context."""
     assert isinstance(op, Elementwise)

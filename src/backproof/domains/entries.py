@@ -19,7 +19,7 @@ from ..ops import Op
 from ..ops.shapes import axes_of
 from .base import Domain
 
-__all__ = ["Array", "Arithmetic", "Entries", "entries"]
+__all__ = ["Arithmetic", "Array", "Entries", "entries"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -147,7 +147,9 @@ def _linear(node: Node, arithmetic: Arithmetic, x: Array, weight: Array, bias: A
     return _array(product if bias is None else product + bias)
 
 
-def _folded(node: Node, x: Array, fold: Callable[[list[Any]], Any], dim: Any = None, keepdim: bool | None = None) -> Array:
+def _folded(
+    node: Node, x: Array, fold: Callable[[list[Any]], Any], dim: Any = None, keepdim: bool | None = None
+) -> Array:
     """Reduce the axes of ``node`` by a function of the list of entries, in reading order."""
     axes = axes_of(node.attrs.get("dim") if dim is None else dim, x.ndim)
     rest = [i for i in range(x.ndim) if i not in axes]
@@ -194,7 +196,9 @@ def _function(arithmetic: Arithmetic, name: str, *args: Any) -> Any:
 
 @entries.rule("logsumexp")
 def _logsumexp(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
-    return _folded(node, x, lambda v: _function(arithmetic, "log", _total([_function(arithmetic, "exp", e) for e in v])))
+    return _folded(
+        node, x, lambda v: _function(arithmetic, "log", _total([_function(arithmetic, "exp", e) for e in v]))
+    )
 
 
 @entries.rule("var")
@@ -293,7 +297,7 @@ def _scatter_add(node: Node, arithmetic: Arithmetic, x: Array, index: Array) -> 
 
 @entries.rule("embedding")
 def _embedding(node: Node, arithmetic: Arithmetic, weight: Array, index: Array) -> Array:
-    return weight[index.astype(int)]
+    return _array(weight[index.astype(int)])
 
 
 @entries.rule("embedding_grad")
@@ -310,7 +314,7 @@ def _lines(node: Node, *arrays: Array) -> Iterable[tuple[tuple[Any, ...], list[l
     dim = node.attrs["dim"] % arrays[0].ndim
     others = [range(n) for i, n in enumerate(arrays[0].shape) if i != dim]
     for rest in itertools.product(*others):
-        place = (*rest[:dim], slice(None), *rest[dim:])
+        place: tuple[Any, ...] = (*rest[:dim], slice(None), *rest[dim:])
         yield place, [list(a[place]) for a in arrays]
 
 

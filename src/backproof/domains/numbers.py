@@ -10,7 +10,7 @@ import ast
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,7 +37,12 @@ def gelu_slope(x: torch.Tensor, approximate: str) -> torch.Tensor:
 
 
 def nll_grad(
-    delta: torch.Tensor, t: torch.Tensor, weight: torch.Tensor | None, reduction: str, ignore_index: int, shape: tuple[int, ...]
+    delta: torch.Tensor,
+    t: torch.Tensor,
+    weight: torch.Tensor | None,
+    reduction: str,
+    ignore_index: int,
+    shape: tuple[int, ...],
 ) -> torch.Tensor:
     """-delta w[t] (divided by the sum of the weights for a mean) at each target class."""
     keep = t != ignore_index
@@ -64,7 +69,7 @@ def _parameters(op: Op) -> str:
     return ", ".join(operands + starred + ([] if starred or not attrs else ["*"]) + attrs)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernel(op: Op) -> Callable[..., torch.Tensor] | None:
     """The function that a kernel's line of code is."""
     if (text := _source(op)) is not None:
@@ -148,7 +153,10 @@ def code(node: Node, names: list[str]) -> str:
     if node.op.name == "pow'0" and node.inputs[1].role == "constant":
         text = "b * a ** (b - 1)"
     if _stretched(node):
-        names = [name if x.shape == node.shape else f"{name}.expand({node.shape})" for name, x in zip(names, node.inputs, strict=True)]
+        names = [
+            name if x.shape == node.shape else f"{name}.expand({node.shape})"
+            for name, x in zip(names, node.inputs, strict=True)
+        ]
     exprs = [ast.parse(name, mode="eval").body for name in names]
     table: dict[str, ast.expr] = {key: ast.parse(repr(value), mode="eval").body for key, value in node.attrs.items()}
     if "*xs" in node.op.operands:

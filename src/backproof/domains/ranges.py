@@ -7,7 +7,7 @@ remarks; it certifies nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..graph import Graph, Node
@@ -27,7 +27,7 @@ _BOUNDED: dict[str, Range] = {
     "atan": (-math.pi / 2, math.pi / 2), "logsigmoid": (-math.inf, 0), "sign": (-1, 1), "cosh": (1, math.inf),
     "log_softmax": (-math.inf, 0), "squared_error": (0, math.inf), "absolute_error": (0, math.inf),
 }  # fmt: skip
-_RISING = {"tanh": math.tanh, "relu": lambda v: max(v, 0.0), "exp": lambda v: math.exp(min(v, 700.0)),
+_RISING: dict[str, Callable[[float], float]] = {"tanh": math.tanh, "relu": lambda v: max(v, 0.0), "exp": lambda v: math.exp(min(v, 700.0)),
            "sigmoid": lambda v: 1 / (1 + math.exp(-max(min(v, 700.0), -700.0)))}  # fmt: skip
 
 

@@ -65,7 +65,12 @@ def _positive(x: Term) -> Expr:
 def _share(sign: str, a: Term, b: Term) -> Term:
     """1 where a is the one chosen, 1/2 in a tie, 0 else."""
     half = Term(Fraction(1, 2))
-    return _cases(max(a.rank, b.rank), (ONE, Rel(sign, a.expr(), b.expr())), (half, Rel("=", a.expr(), b.expr())), (ZERO, None))
+    return _cases(
+        max(a.rank, b.rank),
+        (ONE, Rel(sign, a.expr(), b.expr())),
+        (half, Rel("=", a.expr(), b.expr())),
+        (ZERO, None),
+    )
 
 
 _COMPARE = {"gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "=", "ne": "!="}
@@ -109,7 +114,10 @@ _SPELL: dict[str, Spelling] = {
     "minimum'1": lambda a, b: _share("<", b, a),
     "abs'": lambda x: _named("sign", x),
     "leaky_relu'": lambda x, negative_slope=0.01: _cases(x.rank, (ONE, _positive(x)), (constant(negative_slope), None)),
-    **{name: (lambda a, b, sign=sign: term(Rel(sign, a.expr(), b.expr()), max(a.rank, b.rank))) for name, sign in _COMPARE.items()},
+    **{
+        name: (lambda a, b, sign=sign: term(Rel(sign, a.expr(), b.expr()), max(a.rank, b.rank)))
+        for name, sign in _COMPARE.items()
+    },
 }
 
 FROM_OUTPUT: dict[str, Callable[[Term], Term]] = {

@@ -58,7 +58,11 @@ class Layout:
         inner = {n.inputs[1].name for n in graph.nodes if n.op.name == "matmul" and n.inputs[1].role == "parameter"}
         outer = {n.inputs[1].name for n in graph.nodes if n.op.name == "linear"}
         weights = inner | outer if wanted == "flip" else (inner if wanted in ("columns", "torch") else outer)
-        values = {n.name for n in graph.nodes if n.role != "parameter" and n.op.name != "constant"} if wanted == "columns" else set()
+        values = (
+            {n.name for n in graph.nodes if n.role != "parameter" and n.op.name != "constant"}
+            if wanted == "columns"
+            else set()
+        )
         matrices = {n.name for n in graph.nodes if len(n.shape) == 2}
         return Layout(frozenset((weights | values) & matrices))
 
@@ -102,7 +106,10 @@ class Writer:
         if of is None:
             return symbol(node, self.names, self.step)
         if of.is_leaf:
-            return Partial(self.loss_symbol(), named(of.name, symbols=self.names, ref=Ref(of.name, (), "gradient", self.step)))
+            return Partial(
+                self.loss_symbol(),
+                named(of.name, symbols=self.names, ref=Ref(of.name, (), "gradient", self.step)),
+            )
         return delta_of(of, self.names, self.step)
 
     def loss_symbol(self) -> Expr:
@@ -133,7 +140,8 @@ class Writer:
     def _each(self, terms: Array) -> Array:
         out = np.empty(terms.shape, dtype=object)
         for place in np.ndindex(*terms.shape):
-            out[place] = terms[place].expr()
+            written: Any = terms[place]
+            out[place] = written.expr()
         return out
 
     def _entry_terms(self, node: Node, seen: dict[Node, Array], top: bool = False) -> Array:
@@ -204,7 +212,6 @@ class Writer:
             found = rule(node, *operands) if rule else _plain_call(node, *operands)
         seen[node] = found
         return found
-
 
     def _constants(self, node: Node) -> Array:
         """A constant's entries: its number, or its name where it has one (lr, beta1); index tensors stay integers."""
@@ -297,10 +304,16 @@ def _big_sum(node: Node, x: Term) -> Term:
     letters = "nijklm"
     if node.op.name == "sum_to":
         pad = len(source.shape) - len(node.shape)
-        axes: tuple[int, ...] = tuple(i for i in range(len(source.shape)) if i < pad or node.shape[i - pad] != source.shape[i])
+        axes: tuple[int, ...] = tuple(
+            i for i in range(len(source.shape)) if i < pad or node.shape[i - pad] != source.shape[i]
+        )
     else:
         axes = axes_of(node.attrs["dim"], len(source.shape))
-    body = _indexed(x.expr(), letters[: len(source.shape)], len(source.shape)) if len(axes) == len(source.shape) else x.expr()
+    body = (
+        _indexed(x.expr(), letters[: len(source.shape)], len(source.shape))
+        if len(axes) == len(source.shape)
+        else x.expr()
+    )
     index = ",".join(letters[a] for a in axes if a < len(letters)) or "n"
     return term(BigSum(body, index), len(node.shape))
 
@@ -344,5 +357,3 @@ def _inner(value: object) -> object:
     if isinstance(value, tuple):
         return tuple(_inner(v) for v in value)
     return _plain_products(value) if isinstance(value, Expr) else value
-
-

@@ -39,7 +39,11 @@ class Term:
         size = abs(self.coefficient)
         if size.denominator != 1:
             top = body if size.numerator == 1 else _product(_fraction(Fraction(size.numerator)), body)
-            body = Div(top, _fraction(Fraction(size.denominator))) if _short(self.factors) else _product(_fraction(size), body)
+            body = (
+                Div(top, _fraction(Fraction(size.denominator)))
+                if _short(self.factors)
+                else _product(_fraction(size), body)
+            )
         elif size != 1:
             body = _product(_fraction(size), body)
         return Neg(body) if self.coefficient < 0 else body
@@ -64,7 +68,7 @@ class Term:
         if not coefficient:
             return Term(Fraction(0))
         rank = max(self.rank, other.rank)
-        if self.rank and other.rank or self.rank == other.rank or self.number or other.number:
+        if (self.rank and other.rank) or self.rank == other.rank or self.number or other.number:
             return Term(coefficient, self.factors + other.factors, rank)
         return Term(coefficient, (*self._grouped(), *other._grouped()), 0)._as_rank(rank)
 
@@ -80,7 +84,13 @@ class Term:
             return self
         if other.number and other.coefficient == 0:
             return Term(Fraction(1))
-        if self.number and other.number and other.coefficient.denominator == 1 and abs(other.coefficient) < 16 and self.coefficient:
+        if (
+            self.number
+            and other.number
+            and other.coefficient.denominator == 1
+            and abs(other.coefficient) < 16
+            and self.coefficient
+        ):
             return Term(self.coefficient ** int(other.coefficient))
         return Term(Fraction(1), (Pow(self.expr(), other.expr()),), max(self.rank, other.rank))
 

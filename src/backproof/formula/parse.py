@@ -32,7 +32,9 @@ def parse(text: str, place: str = "the formula") -> ast.expr:
     if not isinstance(text, str):
         raise FormulaError(f'{place} must be a text in quotes such as "w @ x", not {text!r}')
     if len(text) > MAX_LENGTH:
-        raise FormulaError(f"{place} has {len(text)} characters, and the limit is {MAX_LENGTH}; split it into named steps")
+        raise FormulaError(
+            f"{place} has {len(text)} characters, and the limit is {MAX_LENGTH}; split it into named steps"
+        )
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -50,8 +52,10 @@ def _check(node: ast.AST, text: str, place: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise FormulaError(f"{place} is nested more than {MAX_DEPTH} deep; split it into named steps")
     if problem := _problem(node):
-        raise FormulaError(f"{place} uses {problem}: {_short(text)}. A formula has numbers, names, + - * / ** @, "
-                           "comparisons, functions by name, x[0] and x.T")  # fmt: skip
+        raise FormulaError(
+            f"{place} uses {problem}: {_short(text)}. A formula has numbers, names, + - * / ** @, "
+            "comparisons, functions by name, x[0] and x.T"
+        )
     for child in ast.iter_child_nodes(node):
         if isinstance(node, ast.keyword) and isinstance(child, ast.Constant) and isinstance(child.value, str):
             continue  # a word as a setting, as in gelu(x, approximate='tanh')
@@ -63,7 +67,7 @@ def _problem(node: ast.AST) -> str | None:
     if isinstance(node, (*_PLAIN, *_OPERATORS, *_RELATIONS)):
         return None
     if isinstance(node, ast.Constant):
-        ok = node.value is None or isinstance(node.value, (int, float)) and abs(node.value) < 1e300
+        ok = node.value is None or (isinstance(node.value, (int, float)) and abs(node.value) < 1e300)
         return None if ok else f"{type(node.value).__name__} {_short(repr(node.value))}"
     if isinstance(node, ast.Attribute):
         return None if node.attr == "T" else f"the attribute .{node.attr}"

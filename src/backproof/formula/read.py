@@ -1,147 +1,48 @@
-"""Read formulas into a Graph, and exact quantities into SymPy numbers."""
+"""Read formulas into a Graph."""
 
 from __future__ import annotations
 
 import ast
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import sympy
 
 from ..errors import BackproofError, FormulaError, InputError
 from ..graph import Builder, Graph, Node, Role, Source
 from ..ops import OPS, Elementwise, Op
 from ..ops.shapes import axes_of
 from .parse import parse
+from .quantity import CONSTANTS
 
-__all__ = ["FUNCTIONS", "FormulaOrigin", "Given", "add_formula", "read_model", "read_quantity"]
+__all__ = ["FUNCTIONS", "FormulaOrigin", "add_formula", "read_model"]
 
-MAX_ENTRIES = 100_000
-LARGEST = 1e300
-CONSTANTS: dict[str, Any] = {"pi": sympy.pi, "e": sympy.E}
-_ALIASES = {"ln": "log", "sigma": "sigmoid", "σ": "sigmoid", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
-            "logistic": "sigmoid", "swish": "silu"}  # fmt: skip
-_BINARY: dict[type[ast.AST], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow",
-                                     ast.MatMult: "matmul"}  # fmt: skip
-_RELATIONS: dict[type[ast.AST], str] = {ast.Gt: "gt", ast.Lt: "lt", ast.GtE: "ge", ast.LtE: "le", ast.Eq: "eq",
-                                        ast.NotEq: "ne"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Given:
-    """A given quantity: nested lists of exact or float numbers, its shape, and whether it is exact.
-
-    Args:
-        value: a number or nested lists of numbers (SymPy numbers where written exactly).
-        shape: its shape.
-        exact: whether every entry is an integer or an exact expression (a decimal fraction is not).
-    """
-
-    value: Any
-    shape: tuple[int, ...]
-    exact: bool
-
-    def flat(self) -> list[Any]:
-        """The entries in reading order."""
-        return _flatten(self.value)
-
-
-def _flatten(value: Any) -> list[Any]:
-    return [x for item in value for x in _flatten(item)] if isinstance(value, list) else [value]
-
-
-def read_quantity(value: Any, place: str) -> Given:
-    """Read a given number, an exact expression such as "pi/2", or nested lists of them.
-
-    Raises:
-        FormulaError: an entry is not a finite number, or the lists are ragged.
-    """
-    shape = _shape(value, place)
-    if math.prod(shape) > MAX_ENTRIES:
-        raise FormulaError(f"{place} has {math.prod(shape)} entries, more than {MAX_ENTRIES}; a problem file is for small nets, "
-                           "use a Python problem for large ones")  # fmt: skip
-    numbers = _map(value, lambda v: _number(v, place))
-    exact = all(isinstance(v, (int, sympy.Basic)) for v in _flatten(numbers))
-    return Given(numbers, shape, exact)
-
-
-def _map(value: Any, change: Callable[[Any], Any]) -> Any:
-    return [_map(item, change) for item in value] if isinstance(value, (list, tuple)) else change(value)
-
-
-def _shape(value: Any, place: str) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)):
-        return ()
-    shapes = {_shape(item, place) for item in value}
-    if len(shapes) != 1:
-        raise FormulaError(f"{place} is empty or its rows differ in length; give a number, a list, or a list of equal rows")
-    return (len(value), *shapes.pop())
-
-
-def _number(value: Any, place: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise FormulaError(f'{place} must be numbers (or exact ones in quotes, as "pi/2"), not {value!r}')
-    if isinstance(value, str):
-        return _exact(parse(value, place), value, place)
-    if not abs(value) < LARGEST:
-        kind = value if isinstance(value, float) else "a whole number beyond 1e300"
-        raise FormulaError(f"{place} contains {kind}; every given must be a finite number")
-    return value
-
-
-def _exact(tree: ast.expr, text: str, place: str) -> Any:
-    return _fold(tree, text, place)
-
-
-_EXACT_FUNCTIONS: dict[str, Any] = {"sqrt": sympy.sqrt, "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan,
-                                    "exp": sympy.exp, "log": sympy.log, "ln": sympy.log, "tanh": sympy.tanh,
-                                    "abs": sympy.Abs}  # fmt: skip
-
-
-def _fold(tree: ast.expr, text: str, place: str) -> Any:
-    """Compute an exact number from its syntax tree; every number on the way is real and below 1e300."""
-
-    def refuse(what: str) -> FormulaError:
-        return FormulaError(f"{place}: {what} in {text!r}; an exact number is made of digits, pi, e, + - * / ** and sqrt, sin, ...")
-
-    def go(node: ast.expr) -> Any:
-        number = step(node)
-        if number.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo) or number.is_real is not True:
-            raise FormulaError(f"{place}: {text} is not a finite real number")
-        if not abs(float(number)) < LARGEST:
-            raise refuse("a number beyond 1e300")
-        return number
-
-    def step(node: ast.expr) -> Any:
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            return sympy.Rational(repr(node.value))
-        if isinstance(node, ast.Name) and node.id in CONSTANTS:
-            return CONSTANTS[node.id]
-        if isinstance(node, ast.UnaryOp):
-            return go(node.operand) * (-1 if isinstance(node.op, ast.USub) else 1)
-        if isinstance(node, ast.Call) and len(node.args) == 1 and getattr(node.func, "id", "") in _EXACT_FUNCTIONS:
-            return _EXACT_FUNCTIONS[node.func.id](go(node.args[0]))  # type: ignore[attr-defined]
-        if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-            return arithmetic(type(node.op), go(node.left), go(node.right))
-        raise refuse(f"'{ast.unparse(node)}' is not a number")
-
-    def arithmetic(kind: type[ast.AST], a: Any, b: Any) -> Any:
-        if kind is ast.Pow and abs(b) > 100:
-            raise refuse("a power beyond 100")
-        if kind is ast.Pow and a != 0 and abs(float(b) * math.log(abs(a))) > math.log(LARGEST):
-            raise refuse("a power beyond 1e300")
-        if kind is ast.Div and b == 0:
-            raise refuse("a division by zero")
-        table: dict[Any, Callable[[], Any]] = {ast.Add: lambda: a + b, ast.Sub: lambda: a - b, ast.Mult: lambda: a * b,
-                                               ast.Div: lambda: a / b, ast.Pow: lambda: a**b}  # fmt: skip
-        if kind not in table:
-            raise refuse("a matrix product")
-        return table[kind]()
-
-    return go(tree)
+_ALIASES = {
+    "ln": "log",
+    "sigma": "sigmoid",
+    "σ": "sigmoid",
+    "arcsin": "asin",
+    "arccos": "acos",
+    "arctan": "atan",
+    "logistic": "sigmoid",
+    "swish": "silu",
+}
+_BINARY: dict[type[ast.AST], str] = {
+    ast.Add: "add",
+    ast.Sub: "sub",
+    ast.Mult: "mul",
+    ast.Div: "div",
+    ast.Pow: "pow",
+    ast.MatMult: "matmul",
+}
+_RELATIONS: dict[type[ast.AST], str] = {
+    ast.Gt: "gt",
+    ast.Lt: "lt",
+    ast.GtE: "ge",
+    ast.LtE: "le",
+    ast.Eq: "eq",
+    ast.NotEq: "ne",
+}
 
 
 # --- functions in formulas --------------------------------------------------------------------------------------------
@@ -245,8 +146,14 @@ FUNCTIONS: dict[str, _Builtin] = {
 class _Reader:
     """Turns one syntax tree after another into nodes."""
 
-    def __init__(self, builder: Builder, names: dict[str, Node], reduction: str = "sum", dtype: str = "float64",
-                 reserved: Iterable[str] = ()) -> None:  # fmt: skip
+    def __init__(
+        self,
+        builder: Builder,
+        names: dict[str, Node],
+        reduction: str = "sum",
+        dtype: str = "float64",
+        reserved: Iterable[str] = (),
+    ) -> None:
         self.builder, self.names, self.reduction, self.dtype = builder, names, reduction, dtype
         self.reserved = set(reserved)  # names of formulas, which no step inside another formula may take
         self.place, self.source = "", None
@@ -335,7 +242,9 @@ class _Reader:
         node, dim = self.read(tree.value), 0
         parts = tree.slice.elts if isinstance(tree.slice, ast.Tuple) else [tree.slice]
         if len(parts) > len(node.shape):
-            raise FormulaError(f"{self.place}: '{ast.unparse(tree)}' has more indices than '{ast.unparse(tree.value)}' has axes")
+            raise FormulaError(
+                f"{self.place}: '{ast.unparse(tree)}' has more indices than '{ast.unparse(tree.value)}' has axes"
+            )
         for part in parts:
             if isinstance(part, ast.Slice):
                 bounds = [None if b is None else _integer(b, self.place) for b in (part.lower, part.upper, part.step)]
@@ -354,8 +263,10 @@ class _Reader:
         known = name in FUNCTIONS or _ALIASES.get(name, name) in OPS
         if not known:
             close = difflib.get_close_matches(name, [*FUNCTIONS, *OPS, *_ALIASES], 1)
-            raise FormulaError(f"{self.place} calls '{name}', which is not a known function"
-                               + (f"; did you mean '{close[0]}'?" if close else ""))  # fmt: skip
+            raise FormulaError(
+                f"{self.place} calls '{name}', which is not a known function"
+                + (f"; did you mean '{close[0]}'?" if close else "")
+            )
         args = [self.read(a) for a in tree.args]
         keywords = {k.arg or "": _literal(k.value, self.place) for k in tree.keywords}
         if not args:
@@ -369,8 +280,10 @@ class _Reader:
             raise FormulaError(f"{self.place} calls {name} with the wrong arguments; it is {function.forms}")
         dims = _axes(keywords)
         whole = all(type(d) is int for d in (dims if isinstance(dims, tuple) else (dims,)))
-        if dims is not None and not whole or keywords.get("keepdim", 0) not in (0, 1):
-            raise FormulaError(f"{self.place} calls {name} along the axis {dims}; an axis is a whole number, counted from 0")
+        if (dims is not None and not whole) or keywords.get("keepdim", 0) not in (0, 1):
+            raise FormulaError(
+                f"{self.place} calls {name} along the axis {dims}; an axis is a whole number, counted from 0"
+            )
         return function.build(self, args, keywords)
 
     def elementwise(self, name: str, args: list[Node], keywords: dict[str, Any]) -> Node:
@@ -389,14 +302,18 @@ def _fits(op: Op, count: int, keywords: dict[str, Any]) -> bool:
         return False
     given = [dict(example.attrs) for example in op.examples]
     enough = any(set(attrs) <= set(keywords) for attrs in given)
-    return enough and all(_is_like(value, [op.attrs[key], *(a.get(key) for a in given)]) for key, value in keywords.items())
+    return enough and all(
+        _is_like(value, [op.attrs[key], *(a.get(key) for a in given)]) for key, value in keywords.items()
+    )
 
 
 def _is_like(value: Any, known: list[Any]) -> bool:
     """A number where numbers are known to fit; else (a word, a truth value) one of a kind with those."""
     if isinstance(value, (bool, str)):
         return any(type(value) is type(k) and (isinstance(k, bool) or value == k) for k in known)
-    return isinstance(value, (int, float)) and any(isinstance(k, (int, float)) and not isinstance(k, bool) for k in known)
+    return isinstance(value, (int, float)) and any(
+        isinstance(k, (int, float)) and not isinstance(k, bool) for k in known
+    )
 
 
 def _integer(tree: ast.expr, place: str) -> int:
@@ -422,14 +339,25 @@ class FormulaOrigin:
     loss_name: str | None
 
 
-def add_formula(builder: Builder, names: dict[str, Node], name: str, text: str, place: str, role: Role = "value") -> Node:
+def add_formula(
+    builder: Builder, names: dict[str, Node], name: str, text: str, place: str, role: Role = "value"
+) -> Node:
     """Append ``name = text`` to a graph under construction; ``names`` gives the quantities it may use."""
     return _Reader(builder, names).assign(name, text, place, None, role)
 
 
-def read_model(formulas: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], *, roles: Mapping[str, Role],
-               reduction: str = "sum", loss: str | None = None, title: str = "", file: str = "",
-               lines: Mapping[str, int] | None = None, outputs: Sequence[str] = ()) -> Graph:  # fmt: skip
+def read_model(
+    formulas: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    roles: Mapping[str, Role],
+    reduction: str = "sum",
+    loss: str | None = None,
+    title: str = "",
+    file: str = "",
+    lines: Mapping[str, int] | None = None,
+    outputs: Sequence[str] = (),
+) -> Graph:
     """Read formulas, in order, into a Graph.
 
     Args:
@@ -466,6 +394,8 @@ def _loss(names: Mapping[str, Node], formulas: list[str], loss: str | None) -> N
         if loss not in names:
             raise FormulaError(f"the loss '{loss}' is not computed; known: {', '.join(formulas)}")
         if names[loss].size != 1:
-            raise FormulaError(f"the loss must be one number, and '{loss}' has shape {list(names[loss].shape)}; write sum(...) or mean(...)")
+            raise FormulaError(
+                f"the loss must be one number, and '{loss}' has shape {list(names[loss].shape)}; write sum(...) or mean(...)"
+            )
         return names[loss]
     return names[formulas[-1]] if names[formulas[-1]].size == 1 else None

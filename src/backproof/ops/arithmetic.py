@@ -16,16 +16,33 @@ _PAIRS: tuple[tuple[tuple[int, ...], ...], ...] = (((), ()), ((3, 4), (3, 4)), (
 Formula = Callable[..., Any]
 
 
-def binary(name: str, formula: Formula, aten: tuple[str, ...], *, operands: tuple[str, ...] = ("a", "b"),
-           family: str = "arithmetic", **more: Any) -> Elementwise:  # fmt: skip
+def binary(
+    name: str,
+    formula: Formula,
+    aten: tuple[str, ...],
+    *,
+    operands: tuple[str, ...] = ("a", "b"),
+    family: str = "arithmetic",
+    **more: Any,
+) -> Elementwise:
     """Register an operation of several operands with broadcasting, by its formula."""
     examples = more.pop("examples", None) or tuple(
         Example(pair, setting) for setting in more.pop("tries", ({},)) for pair in _PAIRS
     )
     latex = more.pop("latex", rf"\operatorname{{{name.replace('_', ' ')}}}")
     text = more.pop("text", name)
-    op = Elementwise(name=name, family=family, operands=operands, shape=broadcast, aten=aten, formula=formula,
-                     examples=examples, latex=latex, text=text, **more)  # fmt: skip
+    op = Elementwise(
+        name=name,
+        family=family,
+        operands=operands,
+        shape=broadcast,
+        aten=aten,
+        formula=formula,
+        examples=examples,
+        latex=latex,
+        text=text,
+        **more,
+    )
     register(op)
     return op
 
@@ -38,20 +55,46 @@ binary("add", lambda a, b: a + b, (), text="+", latex="+")
 binary("sub", lambda a, b: a - b, (), text="-", latex="-")
 binary("mul", lambda a, b: a * b, ("mul.Tensor", "mul.Scalar"), text="·", latex=r"\cdot")
 binary("div", lambda a, b: a / b, ("div.Tensor", "div.Scalar"), text="/", latex="/", region=(0.3, 3))
-binary("pow", lambda a, b: a**b, ("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar"), text="^", latex="^",
-       region=(0.3, 2.5))  # fmt: skip
-binary("maximum", lambda a, b: Piecewise((a, a > b), (b, a < b), (_between(a, b), True)), ("maximum.default",),
-       text="max", latex=r"\max", kinks=lambda a, b: (a - b,))  # fmt: skip
-binary("minimum", lambda a, b: Piecewise((a, a < b), (b, a > b), (_between(a, b), True)), ("minimum.default",),
-       text="min", latex=r"\min", kinks=lambda a, b: (a - b,))  # fmt: skip
+binary(
+    "pow",
+    lambda a, b: a**b,
+    ("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar"),
+    text="^",
+    latex="^",
+    region=(0.3, 2.5),
+)
+binary(
+    "maximum",
+    lambda a, b: Piecewise((a, a > b), (b, a < b), (_between(a, b), True)),
+    ("maximum.default",),
+    text="max",
+    latex=r"\max",
+    kinks=lambda a, b: (a - b,),
+)
+binary(
+    "minimum",
+    lambda a, b: Piecewise((a, a < b), (b, a > b), (_between(a, b), True)),
+    ("minimum.default",),
+    text="min",
+    latex=r"\min",
+    kinks=lambda a, b: (a - b,),
+)
 binary("atan2", lambda a, b: atan2(a, b), ("atan2.default",), region=(0.3, 3))
 binary("prelu", lambda a, b: Piecewise((a, a > 0), (b * a, True)), (), text="PReLU", kinks=lambda a, b: (a,))
 
 
 def comparison(name: str, sign: str, relation: Formula, aten: str) -> Op:
     """Register a comparison a R b; its result is a truth value, through which no gradient passes."""
-    return binary(name, relation, (f"{aten}.Tensor", f"{aten}.Scalar"), text=sign, latex=sign, dtype="bool",
-                  differentiable=False, family="comparison")  # fmt: skip
+    return binary(
+        name,
+        relation,
+        (f"{aten}.Tensor", f"{aten}.Scalar"),
+        text=sign,
+        latex=sign,
+        dtype="bool",
+        differentiable=False,
+        family="comparison",
+    )
 
 
 def _truth(yes: Any) -> Any:
@@ -65,15 +108,44 @@ comparison("le", "<=", lambda a, b: _truth(a <= b), "le")
 comparison("eq", "=", lambda a, b: Piecewise((0, a > b), (0, a < b), (1, True)), "eq")
 comparison("ne", "!=", lambda a, b: Piecewise((1, a > b), (1, a < b), (0, True)), "ne")
 
-binary("where", lambda c, a, b: Piecewise((a, Abs(c) > 0), (b, True)), ("where.self",), operands=("c", "a", "b"),
-       examples=(Example(((3, 4), (3, 4), (3, 4)), kinds=("bool",)), Example(((4,), (3, 1), ()), kinds=("bool",))),
-       )  # fmt: skip
-binary("logical_and", lambda a, b: a * b, ("logical_and.default", "bitwise_and.Tensor"), dtype="bool", text="and",
-       family="comparison", differentiable=False, examples=(Example(((3, 4), (4,)), kinds=("bool", "bool")),))  # fmt: skip
-binary("logical_or", lambda a, b: a + b - a * b, ("logical_or.default", "bitwise_or.Tensor"), dtype="bool", text="or",
-       family="comparison", differentiable=False, examples=(Example(((3, 4), (4,)), kinds=("bool", "bool")),))  # fmt: skip
-binary("logical_not", lambda a: 1 - a, ("logical_not.default", "bitwise_not.default"), operands=("a",), dtype="bool",
-       text="not", family="comparison", differentiable=False, examples=(Example(((3, 4),), kinds=("bool",)),))  # fmt: skip
+binary(
+    "where",
+    lambda c, a, b: Piecewise((a, Abs(c) > 0), (b, True)),
+    ("where.self",),
+    operands=("c", "a", "b"),
+    examples=(Example(((3, 4), (3, 4), (3, 4)), kinds=("bool",)), Example(((4,), (3, 1), ()), kinds=("bool",))),
+)
+binary(
+    "logical_and",
+    lambda a, b: a * b,
+    ("logical_and.default",),
+    dtype="bool",
+    text="and",
+    family="comparison",
+    differentiable=False,
+    examples=(Example(((3, 4), (4,)), kinds=("bool", "bool")),),
+)
+binary(
+    "logical_or",
+    lambda a, b: a + b - a * b,
+    ("logical_or.default",),
+    dtype="bool",
+    text="or",
+    family="comparison",
+    differentiable=False,
+    examples=(Example(((3, 4), (4,)), kinds=("bool", "bool")),),
+)
+binary(
+    "logical_not",
+    lambda a: 1 - a,
+    ("logical_not.default",),
+    operands=("a",),
+    dtype="bool",
+    text="not",
+    family="comparison",
+    differentiable=False,
+    examples=(Example(((3, 4),), kinds=("bool",)),),
+)
 
 
 # --- losses: the error of one entry; the reduction is a node of its own ------------------------------------------
@@ -107,19 +179,41 @@ def _kl(y: Any, t: Any, log_target: bool = False) -> Any:
 
 
 pointwise_loss("squared_error", lambda y, t: (y - t) ** 2, doc="(y - t)^2, the term of the mean squared error.")
-pointwise_loss("absolute_error", lambda y, t: Piecewise((y - t, y > t), (t - y, y < t), (0, True)),
-               kinks=lambda y, t: (y - t,), doc="|y - t|.")  # fmt: skip
+pointwise_loss(
+    "absolute_error",
+    lambda y, t: Piecewise((y - t, y > t), (t - y, y < t), (0, True)),
+    kinks=lambda y, t: (y - t,),
+    doc="|y - t|.",
+)
 pointwise_loss("huber_error", _huber, attrs={"delta": 1.0}, tries=({}, {"delta": 0.5}))
 pointwise_loss("smooth_l1_error", _smooth_l1, attrs={"beta": 1.0}, tries=({}, {"beta": 0.5}))
-pointwise_loss("bernoulli_error", lambda y, t: -(t * log(y) + (1 - t) * log(1 - y)), kinds=("unit", "unit"),
-               region=(0.05, 0.95), text="BCE", doc="Binary cross-entropy of a probability.")  # fmt: skip
-pointwise_loss("logistic_error", lambda y, t: log(1 + exp(-y)) + (1 - t) * y, kinds=("float", "unit"),
-               text="BCElogits", doc="Binary cross-entropy of a logit y: ln(1 + e^-y) + (1 - t) y.")  # fmt: skip
+pointwise_loss(
+    "bernoulli_error",
+    lambda y, t: -(t * log(y) + (1 - t) * log(1 - y)),
+    kinds=("unit", "unit"),
+    region=(0.05, 0.95),
+    text="BCE",
+    doc="Binary cross-entropy of a probability.",
+)
+pointwise_loss(
+    "logistic_error",
+    lambda y, t: log(1 + exp(-y)) + (1 - t) * y,
+    kinds=("float", "unit"),
+    text="BCElogits",
+    doc="Binary cross-entropy of a logit y: ln(1 + e^-y) + (1 - t) y.",
+)
 pointwise_loss("soft_margin_error", lambda y, t: log(1 + exp(-t * y)), doc="ln(1 + e^(-t y)), t = +1 or -1.")
-pointwise_loss("hinge_embedding_error",
-               lambda y, t, margin=1: Piecewise((y, t > 0), (Piecewise((0, margin - y < 0), (margin - y, True)), True)),
-               attrs={"margin": 1.0}, kinks=lambda y, t, margin=1: (margin - y,))  # fmt: skip
-pointwise_loss("poisson_error", lambda y, t, log_input=True: exp(y) - t * y if log_input else y - t * log(y + Rational(1, 10**8)),
-               attrs={"log_input": True}, region=(0.2, 3), tries=({}, {"log_input": False}))  # fmt: skip
-pointwise_loss("kl_error", _kl, attrs={"log_target": False}, kinds=("float", "unit"),
-               tries=({}, {"log_target": True}))  # fmt: skip
+pointwise_loss(
+    "hinge_embedding_error",
+    lambda y, t, margin=1: Piecewise((y, t > 0), (Piecewise((0, margin - y < 0), (margin - y, True)), True)),
+    attrs={"margin": 1.0},
+    kinks=lambda y, t, margin=1: (margin - y,),
+)
+pointwise_loss(
+    "poisson_error",
+    lambda y, t, log_input=True: exp(y) - t * y if log_input else y - t * log(y + Rational(1, 10**8)),
+    attrs={"log_input": True},
+    region=(0.2, 3),
+    tries=({}, {"log_input": False}),
+)
+pointwise_loss("kl_error", _kl, attrs={"log_target": False}, kinds=("float", "unit"), tries=({}, {"log_target": True}))

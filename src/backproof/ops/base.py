@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from ..errors import BackproofError
@@ -112,7 +112,7 @@ def by_aten(overload: str) -> Op | None:
     return _BY_ATEN.get(overload)
 
 
-@lru_cache(maxsize=None)
+@cache
 def derivative(op: Elementwise, operand: int) -> Elementwise:
     """Return the partial derivative of an elementwise operation as an elementwise operation.
 
@@ -141,4 +141,3 @@ def derivative(op: Elementwise, operand: int) -> Elementwise:
         primes=(*op.primes, operand),
         doc=f"The derivative of {op.name} with respect to its operand {op.operands[operand]}.",
     )
-

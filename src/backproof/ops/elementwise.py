@@ -11,9 +11,31 @@ from collections.abc import Callable
 from typing import Any
 
 from sympy import (
-    Abs, Piecewise, Rational, S, acos, acosh, asin, asinh, atan, atanh, ceiling, cos, cosh, erf, exp,
-    floor, log, pi, sign, sin, sinh, sqrt, tan, tanh,
-)  # fmt: skip
+    Abs,
+    Piecewise,
+    Rational,
+    S,
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atanh,
+    ceiling,
+    cos,
+    cosh,
+    erf,
+    exp,
+    floor,
+    log,
+    pi,
+    sign,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+    tanh,
+)
 
 from .base import Elementwise, Example, register
 from .shapes import same
@@ -140,44 +162,131 @@ unary("acosh", acosh, "acosh.default", latex=r"\operatorname{arcosh}", text="arc
 unary("atanh", atanh, "atanh.default", latex=r"\operatorname{artanh}", text="artanh", region=(-0.9, 0.9))
 unary("erf", erf, "erf.default", latex=r"\operatorname{erf}")
 unary("abs", lambda x: Piecewise((x, x > 0), (-x, x < 0), (0, True)), "abs.default", kinks=at(0))
-unary("sign", sign, ("sign.default", "sgn.default"), latex=r"\operatorname{sign}", kinks=at(0), differentiable=False)
+unary(
+    "sign",
+    sign,
+    ("sign.default", "sgn.default"),
+    latex=r"\operatorname{sign}",
+    kinks=at(0),
+    differentiable=False,
+)
 unary("floor", floor, "floor.default", differentiable=False)
 unary("ceil", ceiling, "ceil.default", differentiable=False)
 unary("round", _round, "round.default", differentiable=False)
-unary("clamp", _clamp, "clamp.default", kinks=_clamp_kinks, attrs={"min": None, "max": None},
-      tries=({"min": -1.0, "max": 1.0}, {"min": 0.5}, {"max": 0.25}))  # fmt: skip
+unary(
+    "clamp",
+    _clamp,
+    "clamp.default",
+    kinks=_clamp_kinks,
+    attrs={"min": None, "max": None},
+    tries=({"min": -1.0, "max": 1.0}, {"min": 0.5}, {"max": 0.25}),
+)
 
 # --- activations of torch.nn ------------------------------------------------------------------------------------
-unary("sigmoid", _sigmoid, "sigmoid.default", text="σ", latex=r"\sigma", doc="The logistic function 1/(1 + e^-x).")
+unary(
+    "sigmoid",
+    _sigmoid,
+    "sigmoid.default",
+    text="σ",
+    latex=r"\sigma",
+    doc="The logistic function 1/(1 + e^-x).",
+)
 unary("relu", lambda x: Piecewise((x, x > 0), (0, True)), "relu.default", text="ReLU", kinks=at(0))
 unary("relu6", lambda x: _hardtanh(x, 0, 6), "relu6.default", text="ReLU6", kinks=at(0, 6))
-unary("leaky_relu", lambda x, negative_slope=0.01: Piecewise((x, x > 0), (negative_slope * x, True)),
-      "leaky_relu.default", text="LeakyReLU", kinks=at(0), attrs={"negative_slope": 0.01},
-      tries=({}, {"negative_slope": 0.2}))  # fmt: skip
-unary("elu", _elu, "elu.default", text="ELU", kinks=at(0), attrs={"alpha": 1, "scale": 1, "input_scale": 1},
-      tries=({}, {"alpha": 0.5}))  # fmt: skip
-unary("celu", lambda x, alpha=1.0: Piecewise((x, x > 0), (alpha * (exp(x / alpha) - 1), True)), "celu.default",
-      text="CELU", kinks=at(0), attrs={"alpha": 1.0}, tries=({}, {"alpha": 0.5}))  # fmt: skip
-unary("selu", lambda x: _elu(x, Rational("1.6732632423543772848170429916717"), Rational("1.0507009873554804934193349852946")),
-      "selu.default", text="SELU", kinks=at(0))  # fmt: skip
-unary("gelu", _gelu, "gelu.default", text="GELU", attrs={"approximate": "none"}, tries=({}, {"approximate": "tanh"}))
+unary(
+    "leaky_relu",
+    lambda x, negative_slope=0.01: Piecewise((x, x > 0), (negative_slope * x, True)),
+    "leaky_relu.default",
+    text="LeakyReLU",
+    kinks=at(0),
+    attrs={"negative_slope": 0.01},
+    tries=({}, {"negative_slope": 0.2}),
+)
+unary(
+    "elu",
+    _elu,
+    "elu.default",
+    text="ELU",
+    kinks=at(0),
+    attrs={"alpha": 1, "scale": 1, "input_scale": 1},
+    tries=({}, {"alpha": 0.5}),
+)
+unary(
+    "celu",
+    lambda x, alpha=1.0: Piecewise((x, x > 0), (alpha * (exp(x / alpha) - 1), True)),
+    "celu.default",
+    text="CELU",
+    kinks=at(0),
+    attrs={"alpha": 1.0},
+    tries=({}, {"alpha": 0.5}),
+)
+unary(
+    "selu",
+    lambda x: _elu(x, Rational("1.6732632423543772848170429916717"), Rational("1.0507009873554804934193349852946")),
+    "selu.default",
+    text="SELU",
+    kinks=at(0),
+)
+unary(
+    "gelu",
+    _gelu,
+    "gelu.default",
+    text="GELU",
+    attrs={"approximate": "none"},
+    tries=({}, {"approximate": "tanh"}),
+)
 unary("silu", lambda x: x * _sigmoid(x), "silu.default", text="SiLU", doc="x times the logistic function of x.")
 unary("mish", lambda x: x * tanh(log(1 + exp(x))), "mish.default", doc="x tanh(ln(1 + e^x)); Misra 2019.")
-unary("softplus", _softplus, "softplus.default", attrs={"beta": 1, "threshold": 20},
-      tries=({}, {"beta": 2.0, "threshold": 20.0}))  # fmt: skip
+unary(
+    "softplus",
+    _softplus,
+    "softplus.default",
+    attrs={"beta": 1, "threshold": 20},
+    tries=({}, {"beta": 2.0, "threshold": 20.0}),
+)
 unary("softsign", lambda x: x / (1 + Abs(x)), ())
 unary("logsigmoid", lambda x: -log(1 + exp(-x)), "log_sigmoid.default", text="ln σ", latex=r"\ln\sigma")
-unary("hardtanh", _hardtanh, "hardtanh.default", attrs={"min_val": -1, "max_val": 1},
-      kinks=lambda x, min_val=-1, max_val=1: (x - min_val, x - max_val),
-      tries=({}, {"min_val": -0.5, "max_val": 2.0}))  # fmt: skip
-unary("hardsigmoid", lambda x: Piecewise((0, x <= -3), (1, x >= 3), (x / 6 + S.Half, True)), "hardsigmoid.default",
-      kinks=at(-3, 3), region=(-5, 5))  # fmt: skip
-unary("hardswish", lambda x: Piecewise((0, x <= -3), (x, x >= 3), (x * (x + 3) / 6, True)), "hardswish.default",
-      kinks=at(-3, 3), region=(-5, 5))  # fmt: skip
-unary("hardshrink", lambda x, lambd=0.5: Piecewise((x, x > lambd), (x, x < -lambd), (0, True)), "hardshrink.default",
-      attrs={"lambd": 0.5}, kinks=lambda x, lambd=0.5: (x - lambd, x + lambd))  # fmt: skip
-unary("softshrink", lambda x, lambd=0.5: Piecewise((x - lambd, x > lambd), (x + lambd, x < -lambd), (0, True)),
-      "softshrink.default", attrs={"lambd": 0.5}, kinks=lambda x, lambd=0.5: (x - lambd, x + lambd))  # fmt: skip
-unary("threshold", lambda x, threshold=0, value=0: Piecewise((x, x > threshold), (value, True)), "threshold.default",
-      attrs={"threshold": None, "value": None}, kinks=lambda x, threshold=0, value=0: (x - threshold,),
-      tries=({"threshold": 0.1, "value": 20.0},))  # fmt: skip
+unary(
+    "hardtanh",
+    _hardtanh,
+    "hardtanh.default",
+    attrs={"min_val": -1, "max_val": 1},
+    kinks=lambda x, min_val=-1, max_val=1: (x - min_val, x - max_val),
+    tries=({}, {"min_val": -0.5, "max_val": 2.0}),
+)
+unary(
+    "hardsigmoid",
+    lambda x: Piecewise((0, x <= -3), (1, x >= 3), (x / 6 + S.Half, True)),
+    "hardsigmoid.default",
+    kinks=at(-3, 3),
+    region=(-5, 5),
+)
+unary(
+    "hardswish",
+    lambda x: Piecewise((0, x <= -3), (x, x >= 3), (x * (x + 3) / 6, True)),
+    "hardswish.default",
+    kinks=at(-3, 3),
+    region=(-5, 5),
+)
+unary(
+    "hardshrink",
+    lambda x, lambd=0.5: Piecewise((x, x > lambd), (x, x < -lambd), (0, True)),
+    "hardshrink.default",
+    attrs={"lambd": 0.5},
+    kinks=lambda x, lambd=0.5: (x - lambd, x + lambd),
+)
+unary(
+    "softshrink",
+    lambda x, lambd=0.5: Piecewise((x - lambd, x > lambd), (x + lambd, x < -lambd), (0, True)),
+    "softshrink.default",
+    attrs={"lambd": 0.5},
+    kinks=lambda x, lambd=0.5: (x - lambd, x + lambd),
+)
+unary(
+    "threshold",
+    lambda x, threshold=0, value=0: Piecewise((x, x > threshold), (value, True)),
+    "threshold.default",
+    attrs={"threshold": None, "value": None},
+    kinks=lambda x, threshold=0, value=0: (x - threshold,),
+    tries=({"threshold": 0.1, "value": 20.0},),
+)

@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from ..errors import InputError
 from .base import Attrs, Shape
 
-__all__ = ["axes_of", "broadcast", "concatenated", "matmul", "reduced", "reshaped", "same", "sliced", "stacked"]
+__all__ = [
+    "axes_of",
+    "broadcast",
+    "concatenated",
+    "matmul",
+    "reduced",
+    "reshaped",
+    "same",
+    "sliced",
+    "stacked",
+]
 
 
 def same(shapes: Sequence[Shape], attrs: Attrs) -> Shape:

@@ -40,7 +40,15 @@ _op("outer", "linear", ("a", "b"), lambda shapes, attrs: (*shapes[0], *shapes[1]
 _REDUCE = [Example(((3, 4),)), Example(((3, 4),), {"dim": (0,)}), Example(((2, 3, 4),), {"dim": (-1,), "keepdim": True}),
            Example(((2, 3, 4),), {"dim": (0, 2)}), Example(((5,),), {"dim": (0,)})]  # fmt: skip
 _DIM: dict[str, Any] = {"dim": None, "keepdim": False}
-_op("sum", "reduce", ("x",), reduced, [*_REDUCE, Example(((),))], attrs=_DIM, aten=("sum.default", "sum.dim_IntList"))
+_op(
+    "sum",
+    "reduce",
+    ("x",),
+    reduced,
+    [*_REDUCE, Example(((),))],
+    attrs=_DIM,
+    aten=("sum.default", "sum.dim_IntList"),
+)
 _op("mean", "reduce", ("x",), reduced, _REDUCE, attrs=_DIM, aten=("mean.default", "mean.dim"))
 _op("amax", "reduce", ("x",), reduced, _REDUCE, attrs=_DIM, aten=("amax.default", "max.default"), text="max")
 _op("amin", "reduce", ("x",), reduced, _REDUCE, attrs=_DIM, aten=("amin.default", "min.default"), text="min")
@@ -122,7 +130,16 @@ _op("embedding_grad", "index", ("x", "index"), _to_shape,
 # --- softmax family -----------------------------------------------------------------------------------------------
 _SOFT = [Example(((3, 4),), {"dim": 1}), Example(((4,),), {"dim": 0}), Example(((2, 3, 2),), {"dim": 1})]
 _op("softmax", "softmax", ("x",), same, _SOFT, attrs={"dim": -1}, doc="p_i = exp(x_i) / sum_j exp(x_j).")
-_op("log_softmax", "softmax", ("x",), same, _SOFT, attrs={"dim": -1}, text="ln softmax", latex=r"\ln\operatorname{softmax}")
+_op(
+    "log_softmax",
+    "softmax",
+    ("x",),
+    same,
+    _SOFT,
+    attrs={"dim": -1},
+    text="ln softmax",
+    latex=r"\ln\operatorname{softmax}",
+)
 _TWO = [Example((e.shapes[0], e.shapes[0]), e.attrs) for e in _SOFT]
 _op("softmax_grad", "softmax", ("delta", "p"), same, _TWO, attrs={"dim": -1}, doc="p ⊙ (δ - sum_j δ_j p_j).")
 _op("log_softmax_grad", "softmax", ("delta", "y"), same, _TWO, attrs={"dim": -1}, doc="δ - exp(y) sum_j δ_j.")
@@ -146,6 +163,23 @@ _op("nll_grad", "loss", ("delta", "t", "weight?"), _to_shape,
 # --- gradients stop or pass -----------------------------------------------------------------------------------------
 _op("stop_gradient", "shape", ("x",), same, [Example(((3, 4),))], aten=("detach.default",), differentiable=False,
     text="stop", doc="x itself, through which no gradient passes (detach, no_grad).")  # fmt: skip
-_op("cast", "shape", ("x",), same, [Example(((3, 4),), {"dtype": "float64"})], attrs={"dtype": None}, dtype="attr")
-_op("constant", "leaf", (), _to_shape, [], attrs={"shape": ()}, differentiable=False, doc="A number or tensor that is given.")
+_op(
+    "cast",
+    "shape",
+    ("x",),
+    same,
+    [Example(((3, 4),), {"dtype": "float64"})],
+    attrs={"dtype": None},
+    dtype="attr",
+)
+_op(
+    "constant",
+    "leaf",
+    (),
+    _to_shape,
+    [],
+    attrs={"shape": ()},
+    differentiable=False,
+    doc="A number or tensor that is given.",
+)
 _op("leaf", "leaf", (), _to_shape, [], attrs={"shape": ()}, doc="An input, a target or a parameter.")

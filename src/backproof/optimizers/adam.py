@@ -45,9 +45,26 @@ def _state(h: Hyper) -> tuple[str, ...]:
     return ("m", "v", "v_max") if h["amsgrad"] else ("m", "v")
 
 
-_HYPER = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0, "amsgrad": False, "maximize": False}
+_HYPER = {
+    "lr": 1e-3,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-8,
+    "weight_decay": 0,
+    "amsgrad": False,
+    "maximize": False,
+}
 
-adam = register(Rule("adam", _HYPER, _state, _adam, "Kingma and Ba 2015, algorithm 1; torch.optim.Adam.",
-                     ("amsgrad", "maximize")))  # fmt: skip
-adamw = register(Rule("adamw", {**_HYPER, "weight_decay": 0.01}, _state, _adamw,
-                      "Loshchilov and Hutter 2019; torch.optim.AdamW.", ("amsgrad", "maximize")))  # fmt: skip
+adam = register(
+    Rule("adam", _HYPER, _state, _adam, "Kingma and Ba 2015, algorithm 1; torch.optim.Adam.", ("amsgrad", "maximize"))
+)
+adamw = register(
+    Rule(
+        "adamw",
+        {**_HYPER, "weight_decay": 0.01},
+        _state,
+        _adamw,
+        "Loshchilov and Hutter 2019; torch.optim.AdamW.",
+        ("amsgrad", "maximize"),
+    )
+)

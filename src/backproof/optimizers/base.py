@@ -97,15 +97,21 @@ class Optimizer:
     def described(self) -> str:
         """The rule and the settings that are not torch's defaults: "SGD, lr 0.1, momentum 0.9"."""
         shown = {k: v for k, v in self.hyper.items() if k == "lr" or v != self.rule.hyper.get(k)}
-        return ", ".join([self.rule.name.upper() if self.rule.name == "sgd" else self.rule.name.capitalize(),
-                          *(f"{k} {v}" if not isinstance(v, bool) else k for k, v in shown.items())])  # fmt: skip
+        return ", ".join(
+            [
+                self.rule.name.upper() if self.rule.name == "sgd" else self.rule.name.capitalize(),
+                *(f"{k} {v}" if not isinstance(v, bool) else k for k, v in shown.items()),
+            ]
+        )
 
 
 @lru_cache(maxsize=256)
 def _update_graph(optimizer: Optimizer, shape: tuple[int, ...], t: int) -> Graph:
     builder = Builder()
-    names: dict[str, Node] = {"w": builder.leaf("w", "parameter", shape, "float64"),
-                              "g": builder.leaf("g", "input", shape, "float64")}  # fmt: skip
+    names: dict[str, Node] = {
+        "w": builder.leaf("w", "parameter", shape, "float64"),
+        "g": builder.leaf("g", "input", shape, "float64"),
+    }
     for state in optimizer.state:
         names[state] = builder.leaf(state, "buffer", shape, "float64")
     for key, value in {**optimizer.hyper, "t": t}.items():

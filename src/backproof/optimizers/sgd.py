@@ -32,7 +32,14 @@ def _equations(h: Hyper, t: int) -> Equations:
 sgd = register(
     Rule(
         name="sgd",
-        hyper={"lr": 1e-3, "momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False},
+        hyper={
+            "lr": 1e-3,
+            "momentum": 0,
+            "dampening": 0,
+            "weight_decay": 0,
+            "nesterov": False,
+            "maximize": False,
+        },
         state=lambda h: ("m",) if h["momentum"] else (),
         equations=_equations,
         source="torch.optim.SGD: m starts as the first gradient, the learning rate multiplies m.",

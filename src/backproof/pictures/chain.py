@@ -118,17 +118,10 @@ class _Walk:
         leaves = {x for node in rest for x in node.inputs if x.is_leaf and x.role != "constant"}
         expected = {node for node in self.graph.nodes if node.is_leaf and node.role != "constant"}
         is_whole = expected == self.used | leaves and not any(x.role == "parameter" for x in leaves)
-        if (
-            not self.layers
-            or not is_whole
-            or len(self.start.shape) > 2
-            or (rest and self.graph.loss not in rest)
-        ):
+        if not self.layers or not is_whole or len(self.start.shape) > 2 or (rest and self.graph.loss not in rest):
             return None
         targets = tuple(node for node in self.graph.nodes if node in leaves)
-        return Chain(
-            self.start, tuple(self.layers), self.graph.loss if rest else None, targets, self.in_columns
-        )
+        return Chain(self.start, tuple(self.layers), self.graph.loss if rest else None, targets, self.in_columns)
 
     def _step(self) -> bool:
         """Take the next operation into the chain, if it belongs there."""
@@ -155,9 +148,7 @@ class _Walk:
             return False
         sizes = dict(zip(order, others[0].shape, strict=True))
         weight = Weight(leaf, order[::-1] if turned else order)
-        self.in_columns |= (
-            node.op.name == "matmul" and node.inputs[0] is not self.here and len(self.here.shape) == 2
-        )
+        self.in_columns |= node.op.name == "matmul" and node.inputs[0] is not self.here and len(self.here.shape) == 2
         layer = Layer(weight, sizes.get("i", 1), sizes.get("j", 1), node, node)
         if node.op.name == "linear" and len(node.inputs) == 3:
             layer.biases.append(Bias(node.inputs[2], minus=False, late=False))
@@ -200,17 +191,9 @@ class _Walk:
     def _function(self, node: Node) -> bool:
         """An elementwise function of one value, a softmax, or another shape of the same units."""
         numbers = [x for x in node.inputs if x is not self.here]
-        if (
-            not self.layers
-            or any(x.role != "constant" or x.size > 1 for x in numbers)
-            or self._is_loss_from(node)
-        ):
+        if not self.layers or any(x.role != "constant" or x.size > 1 for x in numbers) or self._is_loss_from(node):
             return False
-        same = (
-            node.op.name in ("reshape", "identity", "cast")
-            and node.size == self.here.size
-            and len(node.shape) <= 2
-        )
+        same = node.op.name in ("reshape", "identity", "cast") and node.size == self.here.size and len(node.shape) <= 2
         if not same and node.op.family not in ("elementwise", "arithmetic") and node.op.name != "softmax":
             return False
         if node.op.name not in ("reshape", "identity", "cast"):

@@ -70,8 +70,7 @@ def layered(
         raise BackproofError(f"an edge of the drawing names {unknown[0]!r}, which has no size")
     turned = flow == "down"
     extents: dict[Hashable, _Extents] = {
-        node: _extents(size[::-1] if turned else size, (aside or {}).get(node, 0))
-        for node, size in sizes.items()
+        node: _extents(size[::-1] if turned else size, (aside or {}).get(node, 0)) for node, size in sizes.items()
     }
     parts = [_part(part, extents, pairs, between, beside, spine) for part in components(extents, pairs)]
     return _stacked(parts, extents, beside, turned)

@@ -59,9 +59,7 @@ def units(
 
 def _is_small(found: Chain) -> bool:
     widest = max(max(layer.inputs, layer.outputs) for layer in found.layers)
-    return (
-        widest <= _MOST_UNITS and sum(layer.inputs * layer.outputs for layer in found.layers) <= _MOST_EDGES
-    )
+    return widest <= _MOST_UNITS and sum(layer.inputs * layer.outputs for layer in found.layers) <= _MOST_EDGES
 
 
 @dataclass(frozen=True)
@@ -144,9 +142,7 @@ class _Picture:
     def _short(self, layer: Layer | None, node: Node, count: int, unit: int) -> Label:
         ref, last = self._ref(node, count, unit), self._symbol(node, count, unit)
         if layer is None:
-            return Label(
-                0, 0, Sym("x", sub=(str(unit + 1),) if count > 1 else (), ref=ref), "middle", _SIZE, "", ref
-            )
+            return Label(0, 0, Sym("x", sub=(str(unit + 1),) if count > 1 else (), ref=ref), "middle", _SIZE, "", ref)
         if node.role == "value" and fits(last, _SIZE, 2 * self._radius() - 8):
             return Label(0, 0, last, "middle", _SIZE, "", ref)
         return Label(0, 0, layer.functions[0] if layer.functions else "Σ", "middle", _SMALL, "", ref)
@@ -157,9 +153,7 @@ class _Picture:
         if not isinstance(symbol, Sym):
             return symbol
         name = symbol.name.lower() if len(symbol.name) == 1 and len(node.shape) > 1 else symbol.name
-        return replace(
-            symbol, name=name, sub=(*symbol.sub, str(unit + 1)) if count > 1 else symbol.sub, ref=ref
-        )
+        return replace(symbol, name=name, sub=(*symbol.sub, str(unit + 1)) if count > 1 else symbol.sub, ref=ref)
 
     def _ref(self, node: Node, count: int, unit: int) -> Any:
         return reference(node, self.symbols(node), self.chain.unit(node, count, unit, self.sample))
@@ -198,9 +192,7 @@ class _Picture:
         if self.edges <= _MOST_LABELS:
             yield from _weight_labels(paths, labels, boxes)
 
-    def _line(
-        self, layer: Layer, place: tuple[int, int], start: _Unit, end: _Unit
-    ) -> tuple[Path, Expr | None]:
+    def _line(self, layer: Layer, place: tuple[int, int], start: _Unit, end: _Unit) -> tuple[Path, Expr | None]:
         weight = layer.weight
         ref = reference(weight.node, self.symbols(weight.node), weight.index(*place))
         value = _entry(self.weights.get(weight.node.name), ref.index)
@@ -246,9 +238,7 @@ class _Picture:
         shown = symbol if loss.role == "value" and fits(symbol, _SIZE, 2 * radius - 8) else Sym("L")
         ref = reference(loss, symbol)
         yield Ellipse(x, 0, radius, radius, "loss", ref)
-        yield Label(
-            x, 0, replace(shown, ref=ref) if isinstance(shown, Sym) else shown, "middle", _SIZE, "", ref
-        )
+        yield Label(x, 0, replace(shown, ref=ref) if isinstance(shown, Sym) else shown, "middle", _SIZE, "", ref)
 
     def _targets(self, loss: Box) -> Iterator[Shape]:
         for i, node in enumerate(self.chain.targets):
@@ -287,9 +277,7 @@ def _headers(layers: Sequence[Layer], columns: Sequence[Sequence[_Unit]]) -> Ite
             yield Label(column[0].x, y, " · ".join(words), "middle", _SMALL, "muted")
 
 
-def _weight_labels(
-    paths: Sequence[Path], labels: Sequence[Expr | None], boxes: Sequence[Box]
-) -> Iterator[Shape]:
+def _weight_labels(paths: Sequence[Path], labels: Sequence[Expr | None], boxes: Sequence[Box]) -> Iterator[Shape]:
     """Each weight near its line, on a patch of paper, where it covers no other."""
     lines = [Line(path.points[0], path.points[-1]) for path in paths]
     sizes = [(text_width(label, _SMALL) + 6, _SMALL + 4) if label is not None else None for label in labels]

@@ -45,9 +45,7 @@ _LEAVES = {
 }
 
 
-def operations(
-    graph: Graph, *, joint: Any = None, symbols: Symbols | None = None, max_nodes: int = 60
-) -> Drawing:
+def operations(graph: Graph, *, joint: Any = None, symbols: Symbols | None = None, max_nodes: int = 60) -> Drawing:
     """Draw the computational graph at the level of operations.
 
     Small constants stand inside the operation's sign: ( )², /2. Beyond ``max_nodes`` operations, those of one
@@ -70,9 +68,7 @@ def operations(
         ['·', 'sin']
     """
     groups = _groups(graph, max_nodes)
-    style = _Style(
-        graph, symbols or default_symbol, sum(group.operations for group in groups) >= _SHAPES_FROM
-    )
+    style = _Style(graph, symbols or default_symbol, sum(group.operations for group in groups) >= _SHAPES_FROM)
     items = {group: style.item(group) for group in groups}
     edges = links(groups)
     spine = _longest(groups, edges)

@@ -67,6 +67,4 @@ def _overlap(a: Box, b: Box) -> bool:
 def _covered(box: Box, own: Line, lines: Sequence[Line]) -> float:
     """How many other lines pass under a label; those that come near count a little."""
     others = [line for line in lines if line != own]
-    return sum(
-        crosses(line.start, line.end, box) + 0.2 * crosses(line.start, line.end, box, 4) for line in others
-    )
+    return sum(crosses(line.start, line.end, box) + 0.2 * crosses(line.start, line.end, box, 4) for line in others)

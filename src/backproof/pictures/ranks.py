@@ -93,9 +93,7 @@ def sided(grid: Columns, spine: frozenset[Hashable]) -> Columns:
 def _bends(grid: Columns, spine: frozenset[Hashable], after: bool) -> int:
     """The number of dummies on one side of the spine."""
     halves = (_halves(column, spine) for column in grid.columns)
-    return sum(
-        step[0] == "dummy" for half in halves for step in half[2 if after else 0] if isinstance(step, tuple)
-    )
+    return sum(step[0] == "dummy" for half in halves for step in half[2 if after else 0] if isinstance(step, tuple))
 
 
 def _halves(column: Sequence[Hashable], spine: frozenset[Hashable]) -> tuple[Sequence[Hashable], ...]:

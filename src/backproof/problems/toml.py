@@ -59,7 +59,9 @@ def _lines(text: str) -> dict[str, int]:
 
 def _problem(table: Mapping[str, Any], file: str, folder: Path, lines: Mapping[str, int]) -> FormulaProblem:
     _only(table, _TOP, file)
-    given = {name: _loaded(value, folder, f"'{name}' in {file}") for name, value in _table(table, "given", file).items()}
+    given = {
+        name: _loaded(value, folder, f"'{name}' in {file}") for name, value in _table(table, "given", file).items()
+    }
     model = _table(table, "model", file)
     if not model:
         raise FormulaError(f'{file} has no [model]; it needs formulas such as y = "sin(w @ x) - b"')

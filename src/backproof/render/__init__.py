@@ -35,7 +35,5 @@ def render(document: Document, format: str) -> str | bytes:
     name = FORMATS.get(format, format)
     if name not in FORMATS.values():
         raise InputError(f"There is no output format {format!r}; the formats are {', '.join(FORMATS)}.")
-    renderer: Callable[[Document], str | bytes] = getattr(
-        import_module(f".{name}", __name__), f"render_{name}"
-    )
+    renderer: Callable[[Document], str | bytes] = getattr(import_module(f".{name}", __name__), f"render_{name}")
     return renderer(document)

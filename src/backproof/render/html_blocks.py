@@ -86,9 +86,7 @@ def _derivation(derivation: Derivation, page: Page) -> str:
 
 
 def _reach(equation: Equation) -> float:
-    widest = max(
-        (sum(estimate(piece.expr) + 3 for piece in line) for line in lines(equation, LINE)), default=0
-    )
+    widest = max((sum(estimate(piece.expr) + 3 for piece in line) for line in lines(equation, LINE)), default=0)
     return widest + estimate(equation.left)
 
 

@@ -16,6 +16,8 @@ from backproof.document.blocks import (
     Document,
     Equation,
     Figure,
+    Glance,
+    Instant,
     Items,
     Paragraph,
     Parts,
@@ -147,9 +149,7 @@ def aligned_rows(equation: Equation, width: float = LINE, shrink: bool = True) -
 
 
 def _row(line: list[Piece], room: float, shrink: bool) -> str:
-    body = r" \; ".join(
-        _printer.equals(piece.expr) if piece.start else r"\quad " + _tail(piece) for piece in line
-    )
+    body = r" \; ".join(_printer.equals(piece.expr) if piece.start else r"\quad " + _tail(piece) for piece in line)
     if shrink and _length(line) > room + 8:
         return rf"\resizebox{{{min(0.98, room / LINE):.2f}\linewidth}}{{!}}{{$\displaystyle {body}$}}"
     return body
@@ -184,9 +184,7 @@ def _table(table: Table, writer: Writer) -> str:
 
 
 def _width(table: Table, column: int) -> float:
-    cells = [row[column] for row in table.rows if column < len(row)] + list(
-        table.columns[column : column + 1]
-    )
+    cells = [row[column] for row in table.rows if column < len(row)] + list(table.columns[column : column + 1])
     return min(40.0, max((len(joined(cell, text_of, str)) for cell in cells), default=1))
 
 
@@ -194,8 +192,7 @@ def _part(table: Table, group: list[int], title: str) -> str:
     kinds = "".join(_kind(table, column) for column in group)
     head = " & ".join(_header(table, column) for column in group)
     rows = "".join(
-        f"{' & '.join(_cell(table, row, column) for column in group)} \\\\\n"
-        for row in range(len(table.rows))
+        f"{' & '.join(_cell(table, row, column) for column in group)} \\\\\n" for row in range(len(table.rows))
     )
     caption = rf"\par\smallskip{{\small\bfseries {escape(title)}\par}}\nopagebreak" if title else ""
     return (
@@ -262,9 +259,7 @@ def _callout(callout: Callout, writer: Writer) -> str:
     mark = CALLOUTS[callout.kind]
     title = f"{mark.latex} {mark.word}{': ' + escape(callout.title) if callout.title else ''}".strip()
     colored = (
-        rf"{{\color{{bp-{_TONES[callout.kind]}}}\bfseries {title}.}}"
-        if writer.pictures
-        else rf"\textbf{{{title}.}}"
+        rf"{{\color{{bp-{_TONES[callout.kind]}}}\bfseries {title}.}}" if writer.pictures else rf"\textbf{{{title}.}}"
     )
     return f"\\begin{{quote}}\n{colored} {_inline(callout.parts)}\n\\end{{quote}}"
 
@@ -286,6 +281,14 @@ def _picture(drawing: str, caption: Parts, alt: str, writer: Writer) -> str:
 
 def _details(details: Details, writer: Writer) -> str:
     return rf"\paragraph{{{escape(details.summary)}}}\mbox{{}}\par" + "\n\n" + _blocks(details.blocks, writer)
+
+
+def _glance(glance: Glance, writer: Writer) -> str:
+    return f"{_inline((glance.name, ': '))}{_inline(glance.words)}"
+
+
+def _instant(instant: Instant, writer: Writer) -> str:
+    return _blocks(instant.blocks, writer)
 
 
 _HEADINGS = ("section", "subsection", "subsubsection", "paragraph")
@@ -316,6 +319,8 @@ _BLOCKS: dict[type[Block], Callable[[Any, Writer], str]] = {
     Code: _code,
     Callout: _callout,
     Figure: _figure,
+    Glance: _glance,
+    Instant: _instant,
     Plot: _plot,
     Details: _details,
     Section: _section,

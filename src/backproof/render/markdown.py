@@ -15,6 +15,8 @@ from backproof.document.blocks import (
     Document,
     Equation,
     Figure,
+    Glance,
+    Instant,
     Items,
     Paragraph,
     Parts,
@@ -71,20 +73,13 @@ def render_blocks(found: Iterable[Block], writer: Writer) -> str:
 
 def _math(expr: Expr) -> str:
     """Return an inline formula; what Markdown would read as markup is spelled in letters."""
-    body = (
-        latex_of(expr)
-        .replace("<", r"\lt ")
-        .replace(">", r"\gt ")
-        .replace("|", r"\vert ")
-        .replace("*", r"\ast ")
-    )
+    body = latex_of(expr).replace("<", r"\lt ").replace(">", r"\gt ").replace("|", r"\vert ").replace("*", r"\ast ")
     return f"${body}$"
 
 
 def _inline(parts: Parts) -> str:
     return "".join(
-        escape(part, start=place == 0) if isinstance(part, str) else _math(part)
-        for place, part in enumerate(parts)
+        escape(part, start=place == 0) if isinstance(part, str) else _math(part) for place, part in enumerate(parts)
     )
 
 
@@ -119,8 +114,7 @@ def _cell(cell: Cell) -> str:
 
 def _items(items: Items, writer: Writer) -> str:
     return "\n".join(
-        f"{f'{number}.' if items.ordered else '-'} {_inline(item)}"
-        for number, item in enumerate(items.items, 1)
+        f"{f'{number}.' if items.ordered else '-'} {_inline(item)}" for number, item in enumerate(items.items, 1)
     )
 
 
@@ -172,9 +166,15 @@ def _details(details: Details, writer: Writer) -> str:
 
 
 def _summary(text: str) -> str:
-    return "".join(
-        f"&#{ord(sign)};" if not (sign.isalnum() or sign in " .,") else sign for sign in clean(text)
-    )
+    return "".join(f"&#{ord(sign)};" if not (sign.isalnum() or sign in " .,") else sign for sign in clean(text))
+
+
+def _glance(glance: Glance, writer: Writer) -> str:
+    return f"{_inline((glance.name, ': '))}{_inline(glance.words)}"
+
+
+def _instant(instant: Instant, writer: Writer) -> str:
+    return render_blocks(instant.blocks, writer)
 
 
 def _section(section: Section, writer: Writer) -> str:
@@ -195,6 +195,8 @@ _BLOCKS: dict[type[Block], Callable[[Any, Writer], str]] = {
     Code: _code,
     Callout: _callout,
     Figure: _figure,
+    Glance: _glance,
+    Instant: _instant,
     Plot: _plot,
     Details: _details,
     Section: _section,

@@ -128,11 +128,7 @@ def _script_part(part: Script) -> str:
         return found
     if part.kind == "word" or part.kind == "text":
         return rf"\mathrm{{{part.text}}}" if _WORD.fullmatch(part.text) else rf"\text{{{escape(part.text)}}}"
-    return (
-        part.text.replace("−", "-")
-        if part.text.isascii() or part.text == "−"
-        else rf"\text{{{escape(part.text)}}}"
-    )
+    return part.text.replace("−", "-") if part.text.isascii() or part.text == "−" else rf"\text{{{escape(part.text)}}}"
 
 
 def _function_name(name: str, text: str) -> str:

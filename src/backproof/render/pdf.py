@@ -61,9 +61,7 @@ def _run(engine: str, place: Path) -> bytes:
             command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise InputError(
-            f"{engine} did not finish within {_TIMEOUT} s; write the .tex file instead."
-        ) from None
+        raise InputError(f"{engine} did not finish within {_TIMEOUT} s; write the .tex file instead.") from None
     if done.returncode:
         raise InputError(f"{engine} could not compile the document: {_complaint(done.stdout)}")
     return done.stdout

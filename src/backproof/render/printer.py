@@ -195,9 +195,7 @@ class Printer(ABC):
 
     def print_transpose(self, transpose: Transpose, within: Level) -> str:
         arg = transpose.arg
-        return self.transposed(
-            self._body(arg, Level.ATOM) if isinstance(arg, Sym) else self.show(arg, Level.ATOM)
-        )
+        return self.transposed(self._body(arg, Level.ATOM) if isinstance(arg, Sym) else self.show(arg, Level.ATOM))
 
     def print_call(self, call: Call, within: Level) -> str:
         if self.is_radical(call):

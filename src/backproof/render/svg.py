@@ -129,9 +129,7 @@ def drawing_css() -> str:
     """Return the style sheet of drawings: shapes and strokes, then a colour and a dash for each role."""
     rules = [asset("drawing.css")]
     for role in LIGHT:
-        dash = (
-            f"stroke-dasharray:{' '.join(str(length) for length in DASHES[role])}" if role in DASHES else ""
-        )
+        dash = f"stroke-dasharray:{' '.join(str(length) for length in DASHES[role])}" if role in DASHES else ""
         rules.append(f".stroke.role-{role}{{stroke:var(--{role});{dash}}}")
         rules.append(f".head.role-{role},.role-{role}.role-solid{{fill:var(--{role})}}")
         rules.append(f".shape.role-{role}{{stroke:var(--{role})}}.label.role-{role}{{fill:var(--{role})}}")

@@ -21,6 +21,8 @@ from backproof.document.blocks import (
     Document,
     Equation,
     Figure,
+    Glance,
+    Instant,
     Items,
     Paragraph,
     Parts,
@@ -95,9 +97,7 @@ def _laid_out(document: Document, width: int) -> RenderableType:
 def _verdict(document: Document) -> Text:
     mark = CALLOUTS.get(document.standing)
     word = f"{mark.sign} {mark.word}: " if mark else ""
-    return Text(word, style=_STYLES.get(document.standing, "")).append(
-        clean(document.verdict), style="default"
-    )
+    return Text(word, style=_STYLES.get(document.standing, "")).append(clean(document.verdict), style="default")
 
 
 def _blocks(found: Iterable[Block], place: Place) -> RenderableType:
@@ -139,9 +139,7 @@ def _equation(equation: Equation, column: int, place: Place) -> list[RenderableT
     right = [_line(pieces) for pieces in lines(equation, room, _width)] or [""]
     pad = " " * max(0, column - cell_len(left))
     rows = [Text(pad + left)] if cell_len(left) > column else []
-    rows += [
-        Text((" " * column if place_ or rows else pad + left) + line) for place_, line in enumerate(right)
-    ]
+    rows += [Text((" " * column if place_ or rows else pad + left) + line) for place_, line in enumerate(right)]
     return [_indented(row, _INDENT) for row in _with_reason(rows, equation.why, column, place)]
 
 
@@ -200,9 +198,7 @@ def _callout(callout: Callout, place: Place) -> RenderableType:
 
 
 def _figure(figure: Figure, place: Place) -> RenderableType:
-    return Text(f"[Drawing] {clean(figure.alt)}").append(
-        f"\n{_inline(figure.caption)}" if figure.caption else ""
-    )
+    return Text(f"[Drawing] {clean(figure.alt)}").append(f"\n{_inline(figure.caption)}" if figure.caption else "")
 
 
 def _plot(plot: Plot, place: Place) -> RenderableType:
@@ -223,6 +219,14 @@ def _details(details: Details, place: Place) -> RenderableType:
     return Group(Text(f"▾ {clean(details.summary)}", style="bold"), _indented(inside, 2))
 
 
+def _glance(glance: Glance, place: Place) -> RenderableType:
+    return Text(f"{text_of(glance.name)}: {_inline(glance.words)}")
+
+
+def _instant(instant: Instant, place: Place) -> RenderableType:
+    return _blocks(instant.blocks, place)
+
+
 def _section(section: Section, place: Place) -> RenderableType:
     title = Text(clean(section.title), style="bold")
     if section.phase:
@@ -241,6 +245,8 @@ _BLOCKS: dict[type[Block], Callable[[Any, Place], RenderableType]] = {
     Code: _code,
     Callout: _callout,
     Figure: _figure,
+    Glance: _glance,
+    Instant: _instant,
     Plot: _plot,
     Details: _details,
     Section: _section,

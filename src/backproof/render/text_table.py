@@ -31,9 +31,7 @@ def table_lines(table: Table, width: int) -> list[str]:
     found: list[str] = []
     for group in column_groups(widths, width + _GAP, _GAP):
         found += [""] if found else []
-        found += _part(
-            table, [columns[column] for column in group], [widths[column] for column in group], group
-        )
+        found += _part(table, [columns[column] for column in group], [widths[column] for column in group], group)
     return found
 
 

@@ -65,7 +65,9 @@ def gradient(program: Program, parameters: Mapping[str, Tensor]) -> Tensor:
     joint = program.joint(program.graph)
     assert joint is not None
     values = evaluate(joint.graph, _leaves(joint.graph, {**program.start, **parameters}))
-    return torch.cat([_or_zero(joint.gradients[program.graph.by_name[n]], values, program.start[n]) for n in program.trained])
+    return torch.cat(
+        [_or_zero(joint.gradients[program.graph.by_name[n]], values, program.start[n]) for n in program.trained]
+    )
 
 
 def _or_zero(node: Node | None, values: Mapping[Node, Tensor], like: Tensor) -> Tensor:
@@ -120,23 +122,44 @@ def optimum(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
         return Analysis(remarks=("The optimum is solved for up to 60 parameters and a loss that is one number.",))
     quadratic, matrix = _is_quadratic(program)
     if not quadratic:
-        return Analysis(remarks=("The loss is not a quadratic function of the parameters, so its minimum is not solved for here.",))
+        return Analysis(
+            remarks=("The loss is not a quadratic function of the parameters, so its minimum is not solved for here.",)
+        )
     origin = _unflat(program, torch.zeros_like(_flat(program, program.start)))
     at_zero = gradient(program, origin)
     solved = torch.linalg.lstsq(matrix, -at_zero.unsqueeze(1), driver="gelsd").solution.squeeze(1)
     best = _unflat(program, solved)
     loss = loss_at(program, best)
     scale = float(at_zero.abs().max()) or 1.0
-    evidence = (_evidence("optimum", "substitution: our gradient there is 0", float(gradient(program, best).abs().max()) / scale),
-                _evidence("optimum", "autograd: torch's gradient there is 0", float(_torch_gradient(program, best).abs().max()) / scale))  # fmt: skip
+    evidence = (
+        _evidence(
+            "optimum", "substitution: our gradient there is 0", float(gradient(program, best).abs().max()) / scale
+        ),
+        _evidence(
+            "optimum",
+            "autograd: torch's gradient there is 0",
+            float(_torch_gradient(program, best).abs().max()) / scale,
+        ),
+    )
     names = {n: prepared.answer_names.get(n, n) for n in program.trained}
     assert program.graph.loss is not None
     loss_name = prepared.answer_names.get(program.graph.loss.name, program.graph.loss.name)
     answer = {**{names[n]: plain(_scalar(t)) for n, t in best.items()}, loss_name: loss}
     equations = tuple(Equation(Sym(names[n], sup=("*",)), (_numbers(t),)) for n, t in best.items())
-    text = Paragraph(("The loss is a quadratic function of the parameters (its second derivatives are the same everywhere), so "
-                      "setting the gradient to zero gives linear equations. Their solution is the least-squares optimum:",))  # fmt: skip
-    blocks = (Section("The optimum", (text, Derivation((*equations, Equation(Sym(loss_name, sup=("*",)), (Num(loss),))))), "result", "optimum"),)
+    text = Paragraph(
+        (
+            "The loss is a quadratic function of the parameters (its second derivatives are the same everywhere), so "
+            "setting the gradient to zero gives linear equations. Their solution is the least-squares optimum:",
+        )
+    )
+    blocks = (
+        Section(
+            "The optimum",
+            (text, Derivation((*equations, Equation(Sym(loss_name, sup=("*",)), (Num(loss),))))),
+            "result",
+            "optimum",
+        ),
+    )
     return Analysis({"optimum": answer}, blocks, evidence)
 
 
@@ -171,19 +194,34 @@ def curvature(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
     largest = float(values.max())
     answers: dict[str, Any] = {"hessian_eigenvalues": values.tolist()}
     where = "everywhere (the loss is quadratic)" if quadratic else "at the start"
-    lines = [f"The eigenvalues of the matrix of second derivatives, the same {where}:" if quadratic
-             else "The eigenvalues of the matrix of second derivatives at the start:"]  # fmt: skip
+    lines = [
+        f"The eigenvalues of the matrix of second derivatives, the same {where}:"
+        if quadratic
+        else "The eigenvalues of the matrix of second derivatives at the start:"
+    ]
     rows = tuple((Num(i + 1), Num(float(v)), Num(2 / float(v)) if v > 0 else None) for i, v in enumerate(values))
     table = Table((("no.",), ("eigenvalue λ",), ("2/λ",)), rows, f"Curvature {where}", (1, 2))
     blocks: list[Block] = [Paragraph((lines[0],)), table]
     if largest > 0:
         answers["lr_limit"] = 2 / largest
-        blocks.append(Paragraph(("Gradient descent multiplies the error along an eigenvector by ", Words("1 - lr λ"), " in each update. It "
-                                 "converges only if this stays within ±1 for every eigenvalue: ", Rel("<", Sym("lr"), Num(2 / largest)), ".")))  # fmt: skip
+        blocks.append(
+            Paragraph(
+                (
+                    "Gradient descent multiplies the error along an eigenvector by ",
+                    Words("1 - lr λ"),
+                    " in each update. It converges only if this stays within ±1 for every eigenvalue: ",
+                    Rel("<", Sym("lr"), Num(2 / largest)),
+                    ".",
+                )
+            )
+        )
         blocks += _rates(prepared, values)
     error = _hessian_error(program, matrix)
-    return Analysis(answers, (Section("Curvature and the learning rate", tuple(blocks), "result", "curvature"),),
-                    (_evidence("second derivatives", "autograd", error, matrix.numel()),))  # fmt: skip
+    return Analysis(
+        answers,
+        (Section("Curvature and the learning rate", tuple(blocks), "result", "curvature"),),
+        (_evidence("second derivatives", "autograd", error, matrix.numel()),),
+    )
 
 
 def _rates(prepared: Prepared, values: Tensor) -> list[Block]:
@@ -222,14 +260,35 @@ def uncleared(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
     error = max((abs(a - b) / max(abs(b), 1e-12) for a, b in zip(losses, theirs, strict=True)), default=0.0)
     normal = [float(s.loss) for s in steps if s.loss is not None]
     at = tuple(float(i + 1) for i in range(max(len(losses), len(normal))))
-    plot = Plot((Series("cleared", at[: len(normal)], tuple(normal)), Series("not cleared", at[: len(losses)], tuple(losses))), "update", "loss",
-                ("The loss with and without clearing the gradients.",), "Two curves of the loss over the updates", log_y=min(losses + normal) > 0)  # fmt: skip
-    text = Paragraph(("Without clearing (", Words("zero_grad"), "), each update uses the sum of all gradients so far: ", Sym("g", sub=("1",)),
-                      Words(" + ... + "), Sym("g", sub=("k",)), f". The steps keep growing while the slope points the same way, like momentum without "
-                      f"friction: after {len(losses)} updates the loss is ", Num(losses[-1]), " instead of ", Num(normal[-1]),
-                      f"; its smallest value was {min(losses):.6g}, at update {losses.index(min(losses)) + 1}."))  # fmt: skip
-    return Analysis({"uncleared": {"losses": losses}}, (Section("If the gradients are not cleared", (text, plot), "update", "uncleared"),),
-                    (_evidence("losses without clearing", "torch.optim without zero_grad", error, len(losses)),))  # fmt: skip
+    plot = Plot(
+        (Series("cleared", at[: len(normal)], tuple(normal)), Series("not cleared", at[: len(losses)], tuple(losses))),
+        "update",
+        "loss",
+        ("The loss with and without clearing the gradients.",),
+        "Two curves of the loss over the updates",
+        log_y=min(losses + normal) > 0,
+    )
+    text = Paragraph(
+        (
+            "Without clearing (",
+            Words("zero_grad"),
+            "), each update uses the sum of all gradients so far: ",
+            Sym("g", sub=("1",)),
+            Words(" + ... + "),
+            Sym("g", sub=("k",)),
+            f". The steps keep growing while the slope points the same way, like momentum without "
+            f"friction: after {len(losses)} updates the loss is ",
+            Num(losses[-1]),
+            " instead of ",
+            Num(normal[-1]),
+            f"; its smallest value was {min(losses):.6g}, at update {losses.index(min(losses)) + 1}.",
+        )
+    )
+    return Analysis(
+        {"uncleared": {"losses": losses}},
+        (Section("If the gradients are not cleared", (text, plot), "update", "uncleared"),),
+        (_evidence("losses without clearing", "torch.optim without zero_grad", error, len(losses)),),
+    )
 
 
 def _torch_losses(program: Program, count: int) -> list[float]:
@@ -254,18 +313,31 @@ def fit(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
     from .remarks import compared
 
     pairs = compared(graph)
-    inputs = [n for n in graph.of_role("input", "target") if program.start[n.name].numel() == program.start[n.name].shape[0:1].numel() > 1]
+    inputs = [
+        n
+        for n in graph.of_role("input", "target")
+        if program.start[n.name].numel() == program.start[n.name].shape[0:1].numel() > 1
+    ]
     xs = [n for n in inputs if not any(n is t for _, t in pairs)]
     if len(xs) != 1 or not pairs or not steps:
-        return Analysis(remarks=("There is no plot of the fit: it needs one input and one target with one number per sample.",))
+        return Analysis(
+            remarks=("There is no plot of the fit: it needs one input and one target with one number per sample.",)
+        )
     y, t = pairs[0]
     x = xs[0]
     after = {n: p.after for n, p in steps[-1].parameters.items()}
     values = evaluate(graph, _leaves(graph, {**program.start, **after}))
     order = program.start[x.name].reshape(-1).argsort()
-    xv, tv, yv = (tuple(v.reshape(-1)[order].tolist()) for v in (program.start[x.name], program.start[t.name], values[y]))
-    plot = Plot((Series("data", xv, tv, "points"), Series(f"after {len(steps)} updates", xv, yv)), x.name, t.name,
-                ("The points and the fitted line.",), f"{len(xv)} points and the curve predicted after {len(steps)} updates")  # fmt: skip
+    xv, tv, yv = (
+        tuple(v.reshape(-1)[order].tolist()) for v in (program.start[x.name], program.start[t.name], values[y])
+    )
+    plot = Plot(
+        (Series("data", xv, tv, "points"), Series(f"after {len(steps)} updates", xv, yv)),
+        x.name,
+        t.name,
+        ("The points and the fitted line.",),
+        f"{len(xv)} points and the curve predicted after {len(steps)} updates",
+    )
     return Analysis(blocks=(Section("The fit", (plot,), "result", "fit"),))
 
 
@@ -277,17 +349,30 @@ def compare(prepared: Prepared, steps: Sequence[Step], other: str) -> Analysis:
     program = prepared.program
     if not steps or not _small(program) or not theirs.steps:
         return Analysis()
-    ours = {prepared.answer_names.get(n, n): (p0.before, p1.after) for (n, p0), p1 in
-            zip(steps[0].parameters.items(), steps[-1].parameters.values(), strict=True)}  # fmt: skip
-    that = {n: (theirs.steps[0].parameters[n].before, theirs.steps[-1].parameters[n].after) for n in theirs.steps[0].parameters}
+    ours = {
+        prepared.answer_names.get(n, n): (p0.before, p1.after)
+        for (n, p0), p1 in zip(steps[0].parameters.items(), steps[-1].parameters.values(), strict=True)
+    }
+    that = {
+        n: (theirs.steps[0].parameters[n].before, theirs.steps[-1].parameters[n].after)
+        for n in theirs.steps[0].parameters
+    }
     best = optimum(prepared, steps).answers.get("optimum", {})
     rows = tuple(_compare_row(n, ours[n], that[n], best.get(n)) for n in ours if n in that)
     if not rows:
         return Analysis()
     why = _why(prepared, steps, theirs, ours, that, best)
     columns = (("",), ("start here",), ("start there",), ("result here",), ("result there",), ("optimum",))
-    table = Table(columns, rows, f"This run ({len(steps)} updates) and {other} ({len(theirs.steps)} updates)", (1, 2, 3, 4, 5))
-    return Analysis({"why": why}, (Section("Does the result differ, and why?", (table, Paragraph((why,))), "result", "compare"),))
+    table = Table(
+        columns,
+        rows,
+        f"This run ({len(steps)} updates) and {other} ({len(theirs.steps)} updates)",
+        (1, 2, 3, 4, 5),
+    )
+    return Analysis(
+        {"why": why},
+        (Section("Does the result differ, and why?", (table, Paragraph((why,))), "result", "compare"),),
+    )
 
 
 def _compare_row(name: str, ours: Any, that: Any, best: Any) -> tuple[Any, ...]:
@@ -304,10 +389,16 @@ def _why(prepared: Prepared, steps: Sequence[Step], theirs: Any, ours: Any, that
     gap = max(abs(float(ours[n][1]) - float(that[n][1])) for n in ours if n in that)
     here, there = _distance(ours, best), _distance(that, best)
     parts = [f"The results differ by up to {gap:.4g}." if gap > 1e-6 else "The results agree to 1e-6."]
-    parts.append("Both runs start at the same place." if same_start else "The starts differ: this run starts at random, the other does not.")
+    parts.append(
+        "Both runs start at the same place."
+        if same_start
+        else "The starts differ: this run starts at random, the other does not."
+    )
     if best and min(here, there) > 1e-3:
-        parts.append(f"And neither run has converged: this one is {here:.4g} away from the optimum, the other {there:.4g}; "
-                     "where a run stands then still depends on where it began.")  # fmt: skip
+        parts.append(
+            f"And neither run has converged: this one is {here:.4g} away from the optimum, the other {there:.4g}; "
+            "where a run stands then still depends on where it began."
+        )
     slow = _slowest(prepared, len(steps))
     return " ".join(parts + ([slow] if slow else []))
 
@@ -319,11 +410,19 @@ def _slowest(prepared: Prepared, updates: int) -> str:
     values = torch.linalg.eigvalsh(hessian(prepared.program, prepared.program.start))
     small = float(values.min())
     left = (1 - float(rule.hyper["lr"]) * small) ** updates
-    return (f"Along the flattest direction (curvature {small:.4g}) each update keeps {1 - float(rule.hyper['lr']) * small:.6f} of the error, "
-            f"so {100 * left:.1f} % of it is left after {updates} updates.")  # fmt: skip
+    return (
+        f"Along the flattest direction (curvature {small:.4g}) each update keeps {1 - float(rule.hyper['lr']) * small:.6f} of the error, "
+        f"so {100 * left:.1f} % of it is left after {updates} updates."
+    )
 
 
-_TABLE: dict[str, Callable[..., Analysis]] = {"optimum": optimum, "curvature": curvature, "uncleared": uncleared, "fit": fit, "compare": compare}
+_TABLE: dict[str, Callable[..., Analysis]] = {
+    "optimum": optimum,
+    "curvature": curvature,
+    "uncleared": uncleared,
+    "fit": fit,
+    "compare": compare,
+}
 
 
 def analyse(prepared: Prepared, steps: Sequence[Step]) -> list[Analysis]:

@@ -57,8 +57,18 @@ class Evidence:
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as plain data."""
-        found: dict[str, Any] = {"what": self.what, "oracle": self.oracle, "agrees": self.agrees, "error": self.error}
-        return {**found, "looked_at": self.looked_at, "of": self.of, **({"note": self.note} if self.note else {})}
+        found: dict[str, Any] = {
+            "what": self.what,
+            "oracle": self.oracle,
+            "agrees": self.agrees,
+            "error": self.error,
+        }
+        return {
+            **found,
+            "looked_at": self.looked_at,
+            "of": self.of,
+            **({"note": self.note} if self.note else {}),
+        }
 
 
 class _Tally:
@@ -122,7 +132,9 @@ def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
     joint = program.joint(step.graph)
     whole, gradients = (joint.graph, joint.gradients) if joint else (step.graph, {})
     constants = {n: tensor_of(n).double() if n.is_float else tensor_of(n) for n in whole.of_role("constant")}
-    read = evaluate(whole, {**{n: leaves[n.name] for n in whole.nodes if n.is_leaf and n.role != "constant"}, **constants})
+    read = evaluate(
+        whole, {**{n: leaves[n.name] for n in whole.nodes if n.is_leaf and n.role != "constant"}, **constants}
+    )
     nodes = step.graph.by_name
     values = {name: read[nodes[name]] for name in step.values}
     grads = {name: None if g is None else read[gradients[nodes[name]]] for name, g in step.gradients.items()}  # type: ignore[index]
@@ -131,11 +143,18 @@ def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
     return replace(step, leaves=leaves, values=values, gradients=grads, parameters=records)
 
 
-def _compare_rounding(step: Step, values: Mapping[str, Tensor], grads: Mapping[str, Tensor | None], tally: _Tally) -> None:
+def _compare_rounding(
+    step: Step, values: Mapping[str, Tensor], grads: Mapping[str, Tensor | None], tally: _Tally
+) -> None:
     value_scale, grad_scale = _scale(values.values()), _scale(grads.values())
     for name, value in step.values.items():
         if value.is_floating_point():
-            tally.add(f"value of {name}", _ROUNDING, _error(value, values[name], value_scale, _VALUE_FLOOR), value.numel())
+            tally.add(
+                f"value of {name}",
+                _ROUNDING,
+                _error(value, values[name], value_scale, _VALUE_FLOOR),
+                value.numel(),
+            )
     for name, grad in step.gradients.items():
         wide = grads[name]
         if grad is not None and wide is not None:
@@ -157,7 +176,6 @@ def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = _FLOOR) ->
     return (ours - theirs).abs().max().item() / size
 
 
-
 def _double(leaves: Mapping[str, Tensor], grad: bool) -> dict[str, Tensor]:
     found = {}
     for name, tensor in leaves.items():
@@ -174,17 +192,24 @@ def _autograd(program: Program, step: Step, tally: _Tally) -> None:
     value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
     for name, value in values.items():
         if name in step.values and value.is_floating_point():
-            tally.add(f"value of {name}", "autograd", _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale, _VALUE_FLOOR),
-                      value.numel())  # fmt: skip
+            tally.add(
+                f"value of {name}",
+                "autograd",
+                _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale, _VALUE_FLOOR),
+                value.numel(),
+            )
     if loss is None or not loss.requires_grad:
         return
-    sources = {**{n: t for n, t in leaves.items() if t.requires_grad}, **{n: v for n, v in values.items() if v.requires_grad}}
+    sources = {
+        **{n: t for n, t in leaves.items() if t.requires_grad},
+        **{n: v for n, v in values.items() if v.requires_grad},
+    }
     grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
     for name, theirs in zip(sources, grads, strict=True):
         ours = step.gradients.get(name)
-        if ours is None and theirs is None or name not in step.gradients:
+        if (ours is None and theirs is None) or name not in step.gradients:
             continue
-        shape = (ours if ours is not None else theirs).shape  # type: ignore[union-attr]
+        shape = (ours if ours is not None else theirs).shape
         a = torch.zeros(shape, dtype=torch.float64) if ours is None else ours
         b = torch.zeros(shape, dtype=torch.float64) if theirs is None else theirs.reshape(shape)
         tally.add(f"gradient of {name}", "autograd", _error(a, b, grad_scale), b.numel())
@@ -208,8 +233,12 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
         rule.step()
         scale = _scale(p.detach() for p in trained.values())
         for name, parameter in trained.items():
-            tally.add(f"{name} after the update", oracle, _error(step.parameters[name].after, parameter.detach(), scale),
-                      parameter.numel())  # fmt: skip
+            tally.add(
+                f"{name} after the update",
+                oracle,
+                _error(step.parameters[name].after, parameter.detach(), scale),
+                parameter.numel(),
+            )
 
 
 # --- 50-digit arithmetic ------------------------------------------------------------------------------------------------
@@ -234,7 +263,9 @@ def _leaves_in_digits(step: Step, graph: Graph) -> dict[Node, Array]:
     for node in graph.nodes:
         if node.is_leaf and node.role != "constant":
             raw = step.leaves[node.name].tolist()
-            found[node] = digits.array(raw, node.shape) if node.is_float else np.array(raw, dtype=object).reshape(node.shape)
+            found[node] = (
+                digits.array(raw, node.shape) if node.is_float else np.array(raw, dtype=object).reshape(node.shape)
+            )
     return found
 
 
@@ -255,14 +286,26 @@ def _fifty_digits(program: Program, steps: Sequence[Step], tally: _Tally, thorou
         _differences(readings, tally, _DIFFERENCES_BUDGET[thorough], seed)
 
 
-def _compare_reading(step: Step, gradients: Mapping[Node, Node | None], arrays: Mapping[Node, Array], tally: _Tally) -> None:
+def _compare_reading(
+    step: Step, gradients: Mapping[Node, Node | None], arrays: Mapping[Node, Array], tally: _Tally
+) -> None:
     value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
     for node in step.graph.nodes:
         if node.name in step.values and node.is_float:
-            tally.add(f"value of {node.name}", "50 digits", _error(step.values[node.name], _tensor(arrays[node]), value_scale, _VALUE_FLOOR), node.size)
+            tally.add(
+                f"value of {node.name}",
+                "50 digits",
+                _error(step.values[node.name], _tensor(arrays[node]), value_scale, _VALUE_FLOOR),
+                node.size,
+            )
         delta, ours = gradients.get(node), step.gradients.get(node.name)
         if delta is not None and ours is not None:
-            tally.add(f"gradient of {node.name}", "50 digits", _error(ours, _tensor(arrays[delta]), grad_scale), node.size)
+            tally.add(
+                f"gradient of {node.name}",
+                "50 digits",
+                _error(ours, _tensor(arrays[delta]), grad_scale),
+                node.size,
+            )
 
 
 def _compare_update(program: Program, step: Step, tally: _Tally) -> None:
@@ -273,7 +316,9 @@ def _compare_update(program: Program, step: Step, tally: _Tally) -> None:
             continue
         graph = program.optimizer.graph(tuple(record.before.shape), step.number)
         given = {"w": record.before, "g": record.gradient, **step.state_before[name]}
-        leaves = {n: digits.array(given[n.name].tolist(), n.shape) for n in graph.nodes if n.is_leaf and n.role != "constant"}
+        leaves = {
+            n: digits.array(given[n.name].tolist(), n.shape) for n in graph.nodes if n.is_leaf and n.role != "constant"
+        }
         arrays = digits.run(graph, leaves)
         error = _error(record.after, _tensor(arrays[graph.outputs[0]]), _scale([record.after]))
         oracle = "50 digits" if record.after.dtype == torch.float64 else _ROUNDING
@@ -290,7 +335,14 @@ def _descendants(graph: Graph, node: Node) -> tuple[Node, ...]:
     return tuple(n for n in graph.nodes if n in touched and n is not node)
 
 
-def _loss_at(graph: Graph, later: Sequence[Node], arrays: dict[Node, Array], node: Node, place: tuple[int, ...], value: Any) -> Any:
+def _loss_at(
+    graph: Graph,
+    later: Sequence[Node],
+    arrays: dict[Node, Array],
+    node: Node,
+    place: tuple[int, ...],
+    value: Any,
+) -> Any:
     changed = arrays[node].copy()
     changed[place] = value
     fresh: dict[Node, Array] = {node: changed}
@@ -300,7 +352,9 @@ def _loss_at(graph: Graph, later: Sequence[Node], arrays: dict[Node, Array], nod
     return fresh.get(graph.loss, arrays[graph.loss]).reshape(-1)[0]
 
 
-def _slopes(graph: Graph, later: Sequence[Node], arrays: dict[Node, Array], node: Node, place: tuple[int, ...]) -> tuple[Any, Any]:
+def _slopes(
+    graph: Graph, later: Sequence[Node], arrays: dict[Node, Array], node: Node, place: tuple[int, ...]
+) -> tuple[Any, Any]:
     """The slopes of the loss to the left and to the right."""
     assert graph.loss is not None
     x, here = arrays[node][place], arrays[graph.loss].reshape(-1)[0]
@@ -318,16 +372,21 @@ def _differences(readings: Sequence[tuple[Step, dict[Node, Array]]], tally: _Tal
         _check_entries(step, later, arrays, node, places, tally, total[node.name])
 
 
-def _plan(readings: Sequence[tuple[Step, dict[Node, Array]]], budget: int, seed: int) -> tuple[dict[Any, list[Any]], dict[str, int]]:
+def _plan(
+    readings: Sequence[tuple[Step, dict[Node, Array]]], budget: int, seed: int
+) -> tuple[dict[Any, list[Any]], dict[str, int]]:
     """Which entries of which gradients to look at, within the budget: all of them, or a random sample."""
-    tasks, total = [], {}
+    tasks: list[Any] = []
+    total: dict[str, int] = {}
     for index, (step, _) in enumerate(readings):
         for node in step.graph.nodes:
             if step.gradients.get(node.name) is not None and node.role != "target":
                 cost = 2 * max(_work(_descendants(step.graph, node)), 1)
                 tasks += [(index, node, place, cost) for place in np.ndindex(*node.shape)]
                 total[node.name] = total.get(node.name, 0) + node.size
-    order = np.random.default_rng(seed).permutation(len(tasks)) if sum(t[3] for t in tasks) > budget else range(len(tasks))
+    order = (
+        np.random.default_rng(seed).permutation(len(tasks)) if sum(t[3] for t in tasks) > budget else range(len(tasks))
+    )
     plan: dict[Any, list[Any]] = {}
     spent = 0
     for i in order:
@@ -338,19 +397,32 @@ def _plan(readings: Sequence[tuple[Step, dict[Node, Array]]], budget: int, seed:
     return plan, total
 
 
-def _check_entries(step: Step, later: Sequence[Node], arrays: dict[Node, Array], node: Node, places: Sequence[tuple[int, ...]],
-                   tally: _Tally, total: int) -> None:  # fmt: skip
+def _check_entries(
+    step: Step,
+    later: Sequence[Node],
+    arrays: dict[Node, Array],
+    node: Node,
+    places: Sequence[tuple[int, ...]],
+    tally: _Tally,
+    total: int,
+) -> None:
     ours, worst, seen = step.gradients[node.name], 0.0, 0
     assert ours is not None
     size = max(_scale([ours]), _FLOOR * _scale(step.gradients.values()), 1e-300)
     for place in places:
         left, right = _slopes(step.graph, later, arrays, node, place)
         if abs(right - left) > max(1e-7 * max(abs(left), abs(right)), _CURVED):
-            tally.kink(f"gradient of {node.name}", "differences",
-                       f"update {step.number}, entry {list(place)}: a kink, with slope {float(left):.4g} to the left and "
-                       f"{float(right):.4g} to the right; recorded {float(ours[place]):.4g}")  # fmt: skip
+            tally.kink(
+                f"gradient of {node.name}",
+                "differences",
+                f"update {step.number}, entry {list(place)}: a kink, with slope {float(left):.4g} to the left and "
+                f"{float(right):.4g} to the right; recorded {float(ours[place]):.4g}",
+            )
             continue
-        worst, seen = max(worst, abs(float((left + right) / 2 - context.mpf(float(ours[place])))) / size), seen + 1
+        worst, seen = (
+            max(worst, abs(float((left + right) / 2 - context.mpf(float(ours[place])))) / size),
+            seen + 1,
+        )
     if seen:
         tally.add(f"gradient of {node.name}", "differences", worst, seen, 0)
         tally.rows[f"gradient of {node.name}", "differences"][2] = total
@@ -410,13 +482,13 @@ def summary(evidence: Sequence[Evidence]) -> str:
     wrong = [e for e in evidence if e.agrees is False]
     if wrong:
         worst = max(wrong, key=lambda e: e.error or 0)
-        return f"{len(wrong)} comparisons disagree, first {wrong[0].what} with {wrong[0].oracle}; the largest by {worst.error:.2g} ({worst.what})"
+        first = f"first {wrong[0].what} with {wrong[0].oracle}"
+        return f"{len(wrong)} comparisons disagree, {first}; the largest by {worst.error:.2g} ({worst.what})"
     oracles = sorted({e.oracle for e in evidence if e.agrees})
     largest = max((e.error or 0.0 for e in evidence if e.agrees), default=0.0)
     kinks = sum(e.looked_at for e in evidence if e.agrees is None)
     looked, there = sum(e.looked_at for e in evidence if e.agrees), sum(e.of for e in evidence if e.agrees)
     scope = "every number" if looked == there else f"{looked:,} of {there:,} comparisons made, each number"
     tail = f"; {kinks} entries lie on a kink" if kinks else ""
-    return f"{scope} confirmed by {len(oracles)} independent ways ({', '.join(oracles)}), largest disagreement {largest:.1e}{tail}"
-
-
+    ways = f"{len(oracles)} independent ways ({', '.join(oracles)})"
+    return f"{scope} confirmed by {ways}, largest disagreement {largest:.1e}{tail}"

@@ -54,6 +54,13 @@ def _run(path: Path) -> Any:
     except SyntaxError as error:
         raise InputError(f"{path.name}:{error.lineno} is not Python: {error.msg}") from None
     except Exception as error:
-        line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if Path(f.filename).name == path.name), "?")
+        line = next(
+            (
+                f.lineno
+                for f in reversed(traceback.extract_tb(error.__traceback__))
+                if Path(f.filename).name == path.name
+            ),
+            "?",
+        )
         raise InputError(f"{path.name}:{line} fails: {type(error).__name__}: {str(error)[:200]}") from None
     return module

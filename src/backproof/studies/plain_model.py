@@ -38,8 +38,10 @@ class _Plain(nn.Module):
                 self.places[name] = (holder, key)
                 self.register_parameter(name.replace(".", "_"), nn.Parameter(tensor.detach().clone()))
         if len(self.places) < len(wanted):
-            raise InputError(f"{type(plain).__name__}.parameters() returns a tensor that is none of its attributes, so it has no name; "
-                             "keep every parameter in an attribute (self.w = ...)")  # fmt: skip
+            raise InputError(
+                f"{type(plain).__name__}.parameters() returns a tensor that is none of its attributes, so it has no name; "
+                "keep every parameter in an attribute (self.w = ...)"
+            )
         self.forward = self._forward
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Plain:

@@ -8,19 +8,19 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..domains.exact import exact
 from ..errors import BackproofError, FormulaError, InputError
-from ..formula.read import Given, read_model, read_quantity
+from ..formula import Given, read_model, read_quantity
 from ..graph import Graph, Role
 from ..optimizers import RULES, optimizer
 from ..problems.problem import ANALYSES, Conventions, FormulaProblem, Problem
 from .plain_model import as_module
-from .program import Program
+from .program import Batch, Program
 
 __all__ = ["MAX_STEPS", "Prepared", "prepare"]
 
@@ -92,7 +92,7 @@ def _number(value: Any, name: str) -> Any:
 
 
 def _asked(text: str, known: Mapping[str, Any]) -> tuple[str, str]:
-    """ "dy/dw" or "y/w" as (y, w)."""
+    """The pair (y, w) that "dy/dw" or "y/w" means."""
     top, slash, bottom = text.replace(" ", "").partition("/")
     if not slash:
         raise FormulaError(f"a derivative is asked as \"y/w\", not '{text}'")
@@ -119,13 +119,21 @@ class _Formulas:
         problem, givens = self.problem, self._givens()
         program = self._program(givens)
         names = program.graph.by_name
-        asked = tuple(_asked(text, {n: names[n] for n in (*problem.given, *problem.model)}) for text in problem.gradients)
+        asked = tuple(
+            _asked(text, {n: names[n] for n in (*problem.given, *problem.model)}) for text in problem.gradients
+        )
         shown = {name: _spoken(self.settings.get(name, value)) for name, value in problem.given.items()}
         return Prepared(
-            id=self.id or problem.file, title=problem.title, about=problem.about, program=program, conventions=self.conventions,
-            gradients=asked, also=problem.also, exact=program.exact is not None,
+            id=self.id or problem.file,
+            title=problem.title,
+            about=problem.about,
+            program=program,
+            conventions=self.conventions,
+            gradients=asked,
+            also=problem.also,
+            exact=program.exact is not None,
             settings={**_shown(program, self.conventions), **shown},
-        )  # fmt: skip
+        )
 
     def _givens(self) -> dict[str, Given]:
         found = {}
@@ -136,14 +144,24 @@ class _Formulas:
     def _program(self, givens: Mapping[str, Given]) -> Program:
         graph = self._graph({name: g.shape for name, g in givens.items()})
         start = {name: torch.tensor(_floats(g), dtype=torch.float64).reshape(g.shape) for name, g in givens.items()}
-        program = Program(graph, start, self._trained(graph), batch=self.conventions.batch, samples=self._samples(givens),
-                          capture_for=lambda leaves: self._graph({n: tuple(t.shape) for n, t in leaves.items()}))  # type: ignore[arg-type]  # fmt: skip
+        program = Program(
+            graph,
+            start,
+            self._trained(graph),
+            batch=cast(Batch, self.conventions.batch),
+            samples=self._samples(givens),
+            capture_for=lambda leaves: self._graph({n: tuple(t.shape) for n, t in leaves.items()}),
+        )
         if self.conventions.batch == "sample" and not program.samples:
-            raise InputError(f'batch = "sample" needs samples = [...] in [step], the givens with one row per sample{self.place}')
+            raise InputError(
+                f'batch = "sample" needs samples = [...] in [step], the givens with one row per sample{self.place}'
+            )
         program.optimizer = self._optimizer()
         if program.optimizer is not None and graph.loss is None:
-            raise FormulaError(f"an update needs a loss that is one number, and '{list(self.problem.model)[-1]}' has shape "
-                               f"{list(graph.nodes[-1].shape)}{self.place}; write sum(...) or mean(...)")  # fmt: skip
+            raise FormulaError(
+                f"an update needs a loss that is one number, and '{list(self.problem.model)[-1]}' has shape "
+                f"{list(graph.nodes[-1].shape)}{self.place}; write sum(...) or mean(...)"
+            )
         program.steps = _whole(self.settings.get("steps", self.problem.steps), "steps") if program.optimizer else 1
         if self._wants_exact(givens):
             program.exact = {n: exact.array(g.value, g.shape) for n, g in givens.items()}
@@ -157,8 +175,16 @@ class _Formulas:
     def _graph(self, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         problem = self.problem
         roles: dict[str, Role] = dict.fromkeys(problem.parameters, "parameter")
-        graph = read_model(problem.model, shapes, roles=roles, reduction=self.conventions.reduction, loss=problem.loss,
-                           title=problem.title, file=problem.file, lines=problem.lines)  # fmt: skip
+        graph = read_model(
+            problem.model,
+            shapes,
+            roles=roles,
+            reduction=self.conventions.reduction,
+            loss=problem.loss,
+            title=problem.title,
+            file=problem.file,
+            lines=problem.lines,
+        )
         if problem.samples and graph.loss is not None and not problem.parameters:
             return graph
         return graph
@@ -166,7 +192,9 @@ class _Formulas:
     def _trained(self, graph: Graph) -> tuple[str, ...]:
         for name in self.problem.parameters:
             if name not in self.problem.given:
-                raise FormulaError(f"the parameter '{name}' is not given{self.place}; known: {', '.join(self.problem.given)}")
+                raise FormulaError(
+                    f"the parameter '{name}' is not given{self.place}; known: {', '.join(self.problem.given)}"
+                )
         return self.problem.parameters
 
     def _samples(self, givens: Mapping[str, Given]) -> tuple[str, ...]:
@@ -176,8 +204,10 @@ class _Formulas:
                 raise FormulaError(f"samples names '{name}', which is not a given list{self.place}")
         sizes = {name: givens[name].shape[0] for name in names}
         if len(set(sizes.values())) > 1:
-            raise InputError("the givens with one row per sample have different numbers of rows: "
-                             + ", ".join(f"{n} {k}" for n, k in sizes.items()))  # fmt: skip
+            raise InputError(
+                "the givens with one row per sample have different numbers of rows: "
+                + ", ".join(f"{n} {k}" for n, k in sizes.items())
+            )
         return names
 
     def _optimizer(self) -> Any:
@@ -232,16 +262,25 @@ class _Python:
         if inputs is None:
             raise InputError("the problem has no inputs: bp.Problem(model, inputs, ...)")
         program = self._program(model, inputs, targets)
-        names = {**{program.graph.by_name[n].name: n for n in program.graph.by_name}, **self._aliases(program.graph)}
+        names = {
+            **{program.graph.by_name[n].name: n for n in program.graph.by_name},
+            **self._aliases(program.graph),
+        }
         asks = [a.removeprefix("gradient:") for a in problem.ask if a.partition(":")[0] not in ANALYSES]
         also = tuple(a for a in problem.ask if a.partition(":")[0] in ANALYSES)
         gradients = tuple((names[a], names[b]) for a, b in (_asked(text, names) for text in asks))
         return Prepared(
-            id=self.id, title=problem.title or program.graph.title, about=problem.about, program=program,
-            conventions=self.conventions, gradients=gradients, also=also, exact=program.exact is not None,
+            id=self.id,
+            title=problem.title or program.graph.title,
+            about=problem.about,
+            program=program,
+            conventions=self.conventions,
+            gradients=gradients,
+            also=also,
+            exact=program.exact is not None,
             settings={**_shown(program, self.conventions), **{k: _spoken(v) for k, v in self.values.items()}},
             answer_names=self._answer_names(program.graph),
-        )  # fmt: skip
+        )
 
     def _made(self, value: Any, model: bool = False) -> Any:
         """The value itself, or what its recipe makes from the settings."""
@@ -258,21 +297,34 @@ class _Python:
         except BackproofError:
             raise
         except Exception as error:
-            raise InputError(f"the problem's recipe {value.__name__}({', '.join(wants)}) fails with these settings: "
-                             f"{type(error).__name__}: {str(error)[:200]}") from None  # fmt: skip
+            raise InputError(
+                f"the problem's recipe {value.__name__}({', '.join(wants)}) fails with these settings: "
+                f"{type(error).__name__}: {str(error)[:200]}"
+            ) from None
 
     def _program(self, model: Any, inputs: Any, targets: Any) -> Program:
         from .trace import _check_finite, _program
 
         self._override_parameters(model)
-        program = _program(model, self._override_inputs(model, inputs), targets, self.problem.loss, None, "model",
-                           parameters=self.problem.parameters)  # fmt: skip
+        program = _program(
+            model,
+            self._override_inputs(model, inputs),
+            targets,
+            self.problem.loss,
+            None,
+            "model",
+            parameters=self.problem.parameters,
+        )
         _check_finite(program.graph, program.start)
         self._check_settings(program)
         program.batch = self.conventions.batch  # type: ignore[assignment]
         spec = self.settings.get("optimizer", self.problem.optimizer)
         if spec is not None:
-            hyper = {k: _number(v, k) for k, v in {**self.values, **self.settings}.items() if k in RULES["adam"].hyper or k in RULES["sgd"].hyper}
+            hyper = {
+                k: _number(v, k)
+                for k, v in {**self.values, **self.settings}.items()
+                if k in RULES["adam"].hyper or k in RULES["sgd"].hyper
+            }
             program.optimizer = optimizer(spec, **hyper)
             program.steps = _whole(self.settings.get("steps", self.values.get("steps", self.problem.steps)), "steps")
             if program.graph.loss is None:
@@ -291,20 +343,28 @@ class _Python:
             if name is not None and key not in self.values:
                 given = read_quantity(value, f"'{key}'")
                 if math.prod(given.shape) != named[name].numel():
-                    raise InputError(f"'{key}' has shape {list(named[name].shape)}, and the value given has {list(given.shape)}")
+                    raise InputError(
+                        f"'{key}' has shape {list(named[name].shape)}, and the value given has {list(given.shape)}"
+                    )
                 with torch.no_grad():
                     named[name].copy_(torch.tensor(_floats(given), dtype=torch.float64).reshape(named[name].shape))
 
     def _override_inputs(self, model: Any, inputs: Any) -> Any:
         if not isinstance(inputs, Mapping):
             return inputs
-        return {k: _like(self.settings[k], v, k) if k in self.settings and isinstance(v, Tensor) else v for k, v in inputs.items()}
+        return {
+            k: _like(self.settings[k], v, k) if k in self.settings and isinstance(v, Tensor) else v
+            for k, v in inputs.items()
+        }
 
     def _check_settings(self, program: Program) -> None:
         names = [n.name for n in program.graph.parameters] + [n.name for n in program.given]
         hyper = sorted({k for rule in RULES.values() for k in rule.hyper})
         known = [*self.values, *names, *self.problem.symbols.values(), "steps", "optimizer", *_CONVENTIONS]
-        _refuse_unknown(self.settings, known + (hyper if self.problem.optimizer is not None or "optimizer" in self.settings else []))
+        _refuse_unknown(
+            self.settings,
+            known + (hyper if self.problem.optimizer is not None or "optimizer" in self.settings else []),
+        )
 
     def _aliases(self, graph: Graph) -> dict[str, str]:
         return {alias: name for name, alias in self.problem.symbols.items() if name in graph.by_name}
@@ -322,7 +382,9 @@ def _alike(key: str, value: Any, default: Any) -> Any:
     if isinstance(default, (int, float, list)) and not isinstance(default, bool):
         given = read_quantity(value, f"the setting '{key}'")
         if isinstance(default, list) != bool(given.shape):
-            raise InputError(f"the setting '{key}' must be {'a list of numbers' if isinstance(default, list) else 'a number'}, not {value!r}")
+            raise InputError(
+                f"the setting '{key}' must be {'a list of numbers' if isinstance(default, list) else 'a number'}, not {value!r}"
+            )
         if isinstance(default, int) and not isinstance(given.value, int):
             raise InputError(f"the setting '{key}' must be a whole number, not {value!r}")
         return _unexact(given.value)
@@ -345,5 +407,3 @@ def _double(value: Any) -> Any:
 def _like(value: Any, tensor: Tensor, name: str) -> Tensor:
     given = read_quantity(value, f"'{name}'")
     return torch.tensor(_floats(given), dtype=tensor.dtype).reshape(given.shape)
-
-

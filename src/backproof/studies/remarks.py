@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ..domains.ranges import Range, reach
 from ..errors import MissingRule
@@ -23,12 +24,18 @@ def _rising(steps: Sequence[Step], loss_after: float | None) -> list[str]:
     losses = [s.loss for s in steps] + [loss_after]
     if program_has_samples(steps) or any(v is None for v in losses):
         return []
-    ups = [i + 1 for i, (a, b) in enumerate(zip(losses, losses[1:], strict=False)) if b > a]  # type: ignore[operator]
+    ups = [i + 1 for i, (a, b) in enumerate(pairwise(losses)) if b > a]  # type: ignore[operator]
     if not ups:
         return []
     first = ups[0]
-    which = f"Update {first} raises" if len(ups) == 1 else f"{len(ups)} of {len(steps)} updates raise, first update {first},"
-    return [f"{which} the loss from {losses[first - 1]:.6g} to {losses[first]:.6g}: the step is too long for the curvature there."]
+    which = (
+        f"Update {first} raises"
+        if len(ups) == 1
+        else f"{len(ups)} of {len(steps)} updates raise, first update {first},"
+    )
+    return [
+        f"{which} the loss from {losses[first - 1]:.6g} to {losses[first]:.6g}: the step is too long for the curvature there."
+    ]
 
 
 def program_has_samples(steps: Sequence[Step]) -> bool:
@@ -57,7 +64,9 @@ def out_of_reach(program: Program, steps: Sequence[Step]) -> list[str]:
     """Remarks on targets outside the range of what they are compared with, for all values of the trained parameters."""
     if not steps or program.graph.loss is None:
         return []
-    given = {n: (float(t.min()), float(t.max())) for n, t in program.start.items() if n not in program.trained and t.numel()}
+    given = {
+        n: (float(t.min()), float(t.max())) for n, t in program.start.items() if n not in program.trained and t.numel()
+    }
     try:
         ranges = reach(program.graph, given)
     except MissingRule:
@@ -68,9 +77,11 @@ def out_of_reach(program: Program, steps: Sequence[Step]) -> list[str]:
         least, most = given.get(t.name, (math.nan, math.nan))
         if most > high or least < low:
             value = most if most > high else least
-            found.append(f"The label {t.name} = {value:g} is out of reach: {y.name} stays within {_interval((low, high))} "
-                         f"whatever the weights are, so |{y.name} - {t.name}| is never less than "
-                         f"{(value - high if value > high else low - value):g}.")  # fmt: skip
+            found.append(
+                f"The label {t.name} = {value:g} is out of reach: {y.name} stays within {_interval((low, high))} "
+                f"whatever the weights are, so |{y.name} - {t.name}| is never less than "
+                f"{(value - high if value > high else low - value):g}."
+            )
     return found
 
 
@@ -84,4 +95,8 @@ def _silent(steps: Sequence[Step]) -> list[str]:
     if not steps or steps[0].loss is None:
         return []
     none = [n for n, p in steps[0].parameters.items() if p.gradient is None]
-    return [f"The loss does not depend on {', '.join(none)}: no gradient arrives there, and no update changes it."] if none else []
+    return (
+        [f"The loss does not depend on {', '.join(none)}: no gradient arrives there, and no update changes it."]
+        if none
+        else []
+    )

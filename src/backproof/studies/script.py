@@ -27,7 +27,9 @@ def script_of(trace: Trace) -> str:
     """
     count = sum(t.numel() for t in trace.program.start.values())
     if count > MOST_NUMBERS:
-        raise InputError(f"a script would have {count:,} numbers written out, more than {MOST_NUMBERS:,}; save the record as .json instead")
+        raise InputError(
+            f"a script would have {count:,} numbers written out, more than {MOST_NUMBERS:,}; save the record as .json instead"
+        )
     return _Script(trace).text()
 
 
@@ -38,16 +40,41 @@ class _Script:
         self.trace, self.program = trace, trace.program
         self.names: dict[Node, str] = {}
         self.taken: set[str] = set(keyword.kwlist) | {
-            "torch", "F", "json", "math", "record", "steps", "before", "after", "state", "step", "sample", "samples", "as_list",
-            "gelu_slope", "nll_grad", "forward_and_backward", "update", "t", "w", "g", "data",
-        }  # fmt: skip
+            "torch",
+            "F",
+            "json",
+            "math",
+            "record",
+            "steps",
+            "before",
+            "after",
+            "state",
+            "step",
+            "sample",
+            "samples",
+            "as_list",
+            "gelu_slope",
+            "nll_grad",
+            "forward_and_backward",
+            "update",
+            "t",
+            "w",
+            "g",
+            "data",
+        }
 
     def text(self) -> str:
         step = self.trace.steps[0]
         joint = self.program.joint(step.graph)
         body = joint.graph if joint else step.graph
         givens, both = self._givens(), self._pass(body)
-        parts = [self._head(body, both), givens, both, *self._update(), self._loop(step.graph, joint is not None)]
+        parts = [
+            self._head(body, both),
+            givens,
+            both,
+            *self._update(),
+            self._loop(step.graph, joint is not None),
+        ]
         return "\n\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n"
 
     # --- parts ------------------------------------------------------------------------------------------------------------
@@ -55,7 +82,11 @@ class _Script:
         title = self.trace.title.replace('"""', "'''").replace("\\", "")
         helpers = helper_source({n.op.name for n in graph.nodes})
         code = "\n".join([body, *helpers])
-        lines = [f'"""{title}: every value, gradient and update, recomputed step by step in plain PyTorch."""', "", "import json"]
+        lines = [
+            f'"""{title}: every value, gradient and update, recomputed step by step in plain PyTorch."""',
+            "",
+            "import json",
+        ]
         lines += ["import math"] if "math." in code else []
         lines += ["", "import torch"] + (["import torch.nn.functional as F"] if "F." in code else [])
         return "\n".join([*lines, *helpers])
@@ -87,7 +118,10 @@ class _Script:
         leaves = [n for n in graph.nodes if n.is_leaf and n.role != "constant"]
         own = {n.name: self.names[n] for n in self.program.given}
         names: dict[Node, str] = {n: own.get(n.name, self._name(n.name)) for n in leaves}
-        lines = [f"def forward_and_backward({', '.join(names[n] for n in leaves)}):", '    """Every value and the gradient of the loss with respect to it."""']
+        lines = [
+            f"def forward_and_backward({', '.join(names[n] for n in leaves)}):",
+            '    """Every value and the gradient of the loss with respect to it."""',
+        ]
         first_adjoint = True
         for node in graph.nodes:
             if node.is_leaf and node.role != "constant":
@@ -96,11 +130,17 @@ class _Script:
                 lines.append("    # backward")
                 first_adjoint = False
             if node.role == "constant":
-                names[node] = _number(node) if node.size == 1 and not node.shape else self._assigned(node, lines, _constant(node))
+                names[node] = (
+                    _number(node) if node.size == 1 and not node.shape else self._assigned(node, lines, _constant(node))
+                )
             else:
-                names[node] = self._assigned(node, lines, code(node, [_operand(x, node, names[x]) for x in node.inputs]))
+                names[node] = self._assigned(
+                    node, lines, code(node, [_operand(x, node, names[x]) for x in node.inputs])
+                )
         values = {n.name: names[n] for n in graph.nodes if n.role == "value"}
-        gradients = {n.of.name: names[n] for n in graph.nodes if n.of is not None and n.of.role not in ("helper", "constant")}
+        gradients = {
+            n.of.name: names[n] for n in graph.nodes if n.of is not None and n.of.role not in ("helper", "constant")
+        }
         lines.append(f"    values = {_mapping(values)}")
         lines.append(f"    gradients = {_mapping(gradients)}")
         return "\n".join([*lines, "    return values, gradients"])
@@ -116,9 +156,14 @@ class _Script:
         rule = self.program.optimizer
         if rule is None:
             return []
-        lines = ["def update(w, g, state, t):", f'    """One update: {rule.described()}. Returns the new parameter and the new state."""']
+        lines = [
+            "def update(w, g, state, t):",
+            f'    """One update: {rule.described()}. Returns the new parameter and the new state."""',
+        ]
         hyper = {k: v for k, v in rule.hyper.items() if not isinstance(v, bool)}
-        lines += [f"    {k} = {float(v)!r}" for k, v in hyper.items() if _used(k, (*rule.equations(1), *rule.equations(2)))]
+        lines += [
+            f"    {k} = {float(v)!r}" for k, v in hyper.items() if _used(k, (*rule.equations(1), *rule.equations(2)))
+        ]
         lines += [f"    {s} = state[{s!r}]" for s in rule.state]
         first, later = rule.equations(1), rule.equations(2)
         if first == later:
@@ -132,7 +177,12 @@ class _Script:
         program = self.program
         trained, rule = list(program.trained), program.optimizer
         count = len({s.sample for s in self.trace.steps})
-        samples = "[None]" if count == 1 and self.trace.steps[0].sample is None else f"list(range({program.start[program.samples[0]].shape[0]}))"
+        samples = (
+            "[None]"
+            if count == 1 and self.trace.steps[0].sample is None
+            else f"list(range({program.start[program.samples[0]].shape[0]}))"
+        )
+        zeros = _mapping(dict.fromkeys(rule.state, "torch.zeros_like(data[name])")) if rule else "{}"
         loss = repr(graph.loss.name) if graph.loss is not None else None
         lines = [
             "def as_list(value):",
@@ -140,24 +190,28 @@ class _Script:
             "",
             "",
             "steps = []",
-            f"state = {{name: {_mapping({s: 'torch.zeros_like(data[name])' for s in rule.state}) if rule else '{}'} for name in {trained!r}}}",
+            f"trained = {trained!r}",
+            f"state = {{name: {zeros} for name in trained}}",
+            f"by_sample = {list(program.samples)!r}",
             f"samples = {samples}",
             f"for sample in (samples * {program.steps})[:{len(self.trace.steps)}]:",
-            f"    here = {{n: v if sample is None or n not in {list(program.samples)!r} else v[sample : sample + 1] for n, v in data.items()}}",
+            "    here = dict(data)",
+            "    if sample is not None:",
+            "        here |= {name: data[name][sample : sample + 1] for name in by_sample}",
             "    values, gradients = forward_and_backward(*here.values())",
             '    record = {"step": len(steps) + 1}',
             *([f'    record["loss"] = values[{loss}].item()'] if loss and has_loss else []),
             '    record["values"] = {n: as_list(v) for n, v in values.items()}',
             '    record["gradients"] = {n: as_list(v) for n, v in gradients.items()}',
             '    record["parameters"] = {}',
-            *self._updates_of(trained),
+            *self._updates_of(),
             "    steps.append(record)",
             'print(json.dumps({"steps": steps}))',
         ]
         return "\n".join(lines)
 
-    def _updates_of(self, trained: list[str]) -> Iterable[str]:
-        yield f"    for name in {trained!r}:"
+    def _updates_of(self) -> Iterable[str]:
+        yield "    for name in trained:"
         yield "        before, gradient = data[name], gradients.get(name)"
         if self.program.optimizer is not None:
             yield "        if gradient is not None:"

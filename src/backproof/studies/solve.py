@@ -98,7 +98,14 @@ class Solution(Result):
         evidence = self.evidence
         blocks = (*self._page_blocks[0], evidence_section(evidence))
         wrong = any(e.agrees is False for e in evidence)
-        return Document(self.prepared.title, blocks, self._subtitle(), summary(evidence), "finding" if wrong else "agrees", self.to_dict())
+        return Document(
+            self.prepared.title,
+            blocks,
+            self._subtitle(),
+            summary(evidence),
+            "finding" if wrong else "agrees",
+            self.to_dict(),
+        )
 
     # --- putting the page together ------------------------------------------------------------------------------------------
     @cached_property
@@ -127,8 +134,14 @@ class Solution(Result):
         return tuple(blocks), page.printed_evidence()
 
     def _asked(self) -> Section:
-        equations = tuple(Equation(Partial(named(s.of, symbols=self._page.names), named(s.wrt, symbols=self._page.names)),
-                                   (matrix_of(s.value, s.exact),), "at the start") for s in self.slopes)  # fmt: skip
+        equations = tuple(
+            Equation(
+                Partial(named(s.of, symbols=self._page.names), named(s.wrt, symbols=self._page.names)),
+                (matrix_of(s.value, s.exact),),
+                "at the start",
+            )
+            for s in self.slopes
+        )
         blocks: list[Block] = [Derivation(equations)]
         if "accumulated" in self.answers:
             blocks.append(self._accumulated())
@@ -138,11 +151,20 @@ class Solution(Result):
         name, total = self.slopes[0].wrt, torch.tensor(self.answers["accumulated"], dtype=torch.float64)
         parts = " and of ".join(s.of for s in self.slopes)
         after, loss = self.answers.get("accumulated_w_after"), self.answers.get("accumulated_loss_after")
-        text: list[Any] = [f"The backward passes of {parts} must be made separately. Made one after the other without clearing, the gradients "
-                           f"of {name} add up to ", matrix_of(total), ", which is the derivative of neither."]  # fmt: skip
+        text: list[Any] = [
+            f"The backward passes of {parts} must be made separately. Made one after the other without clearing, the gradients "
+            f"of {name} add up to ",
+            matrix_of(total),
+            ", which is the derivative of neither.",
+        ]
         if after is not None and loss is not None:
-            text += [" A step with it would lead to ", Sym(name), " = ", matrix_of(torch.tensor(after, dtype=torch.float64)),
-                     f", where the loss is {loss:.6g} (before: {self.steps[0].loss:.6g}; after the right step: {self.loss_after:.6g})."]  # fmt: skip
+            text += [
+                " A step with it would lead to ",
+                Sym(name),
+                " = ",
+                matrix_of(torch.tensor(after, dtype=torch.float64)),
+                f", where the loss is {loss:.6g} (before: {self.steps[0].loss:.6g}; after the right step: {self.loss_after:.6g}).",
+            ]
         return Callout("warning", tuple(text), "If the gradients are not cleared in between")
 
     def _subtitle(self) -> str:
@@ -184,7 +206,10 @@ def solve(problem: str | os.PathLike[str] | Problem | FormulaProblem, **settings
     after = _loss_after(prepared, steps)
     slopes = tuple(_slope(prepared, of, wrt) for of, wrt in prepared.gradients)
     evidence = confirm(program, steps, thorough=prepared.conventions.evidence == "full", seed=prepared.conventions.seed)
-    evidence += tuple(Evidence(f"d{s.of}/d{s.wrt}", "autograd", s.error <= TOLERANCE, s.error, s.value.numel(), s.value.numel()) for s in slopes)
+    evidence += tuple(
+        Evidence(f"d{s.of}/d{s.wrt}", "autograd", s.error <= TOLERANCE, s.error, s.value.numel(), s.value.numel())
+        for s in slopes
+    )
     analyses = tuple(analyse(prepared, steps))
     answers = _answers(prepared, steps, slopes, after)
     for analysis in analyses:
@@ -199,8 +224,11 @@ def _refuse_infinite(steps: Sequence[Step]) -> None:
     for name, value in steps[0].values.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             line = steps[0].graph.by_name[name].source
-            raise InputError(f"'{name}' is {value.reshape(-1)[~torch.isfinite(value.reshape(-1))][0].item()} at the given numbers"
-                             + (f", at {line} ({line.text})" if line else "") + "; change a given so that every value is finite")  # fmt: skip
+            raise InputError(
+                f"'{name}' is {value.reshape(-1)[~torch.isfinite(value.reshape(-1))][0].item()} at the given numbers"
+                + (f", at {line} ({line.text})" if line else "")
+                + "; change a given so that every value is finite"
+            )
 
 
 def _loss_after(prepared: Prepared, steps: Sequence[Step]) -> float | None:
@@ -231,7 +259,9 @@ def _scalars(graph: Graph, node: Node) -> list[tuple[Graph, Node]]:
     if node.size == 1:
         return [(graph, node)]
     if node.size > 200:
-        raise InputError(f"the derivative of '{node.name}' is asked, which has {node.size} entries; ask for one of at most 200")
+        raise InputError(
+            f"the derivative of '{node.name}' is asked, which has {node.size} entries; ask for one of at most 200"
+        )
     found = []
     for i in range(node.size):
         builder = Builder(graph.nodes)
@@ -253,7 +283,7 @@ def _row(prepared: Prepared, scalar: tuple[Graph, Node], wrt: str) -> tuple[Tens
     if program.exact is None:
         return value, None
     try:
-        return value, exact.run(joint.graph, {n: program.exact[n.name] for n in leaves})[delta]  # type: ignore[index]
+        return value, exact.run(joint.graph, {n: program.exact[n.name] for n in leaves})[delta]
     except TooLarge:
         return value, None
 
@@ -292,7 +322,11 @@ def _answers(prepared: Prepared, steps: Sequence[Step], slopes: Sequence[Slope],
 def _exact_answers(prepared: Prepared, steps: Sequence[Step], slopes: Sequence[Slope]) -> dict[str, Any]:
     found = {f"d{s.of}/d{s.wrt}": spelled(s.exact) for s in slopes if s.exact is not None}
     found |= {s.of: spelled(steps[0].exact[s.of]) for s in slopes if s.of in steps[0].exact}
-    return found | {f"{n}_after": spelled(steps[-1].exact[f"after.{n}"]) for n in prepared.program.trained if f"after.{n}" in steps[-1].exact}
+    return found | {
+        f"{n}_after": spelled(steps[-1].exact[f"after.{n}"])
+        for n in prepared.program.trained
+        if f"after.{n}" in steps[-1].exact
+    }
 
 
 def _accumulated(prepared: Prepared, steps: Sequence[Step], slopes: Sequence[Slope]) -> dict[str, Any]:
@@ -306,13 +340,20 @@ def _accumulated(prepared: Prepared, steps: Sequence[Step], slopes: Sequence[Slo
     if program.optimizer is not None and name in program.trained:
         twin = replace(program, trained=(name,), _joints={}, _single=None)
         after = _stepped(twin, name, total)
-        found |= {"accumulated_w_after": plain(after), "accumulated_loss_after": loss_at(program, {name: after})}
+        found |= {
+            "accumulated_w_after": plain(after),
+            "accumulated_loss_after": loss_at(program, {name: after}),
+        }
     return found
 
 
 def _stepped(program: Any, name: str, gradient: Tensor) -> Tensor:
     graph = program.optimizer.graph(tuple(gradient.shape), 1)
     zero = torch.zeros_like(gradient)
-    given: Mapping[str, Tensor] = {"w": program.start[name], "g": gradient, **dict.fromkeys(program.optimizer.state, zero)}
+    given: Mapping[str, Tensor] = {
+        "w": program.start[name],
+        "g": gradient,
+        **dict.fromkeys(program.optimizer.state, zero),
+    }
     values = evaluate(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
     return values[graph.outputs[0]]

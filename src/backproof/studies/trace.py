@@ -15,7 +15,7 @@ from ..domains.exact import TooLarge, exact, spelled
 from ..domains.numbers import evaluate
 from ..errors import CaptureError, InputError
 from ..graph import Graph, Node
-from ..optimizers import Optimizer, optimizer as find_optimizer
+from ..optimizers import optimizer as find_optimizer
 from ..result import Result, plain
 from .program import Batch, Program
 
@@ -68,9 +68,11 @@ class Step:
             "loss": self.loss,
             "values": self.values,
             "gradients": self.gradients,
-            "parameters": {n: {"before": p.before, "gradient": p.gradient, "after": p.after, "state": p.state}
-                           for n, p in self.parameters.items()},
-        }  # fmt: skip
+            "parameters": {
+                n: {"before": p.before, "gradient": p.gradient, "after": p.after, "state": p.state}
+                for n, p in self.parameters.items()
+            },
+        }
         found: dict[str, Any] = plain(record, full)
         if self.sample is not None:
             found["sample"] = self.sample
@@ -134,8 +136,10 @@ class _Run:
         self.exact = dict(program.exact) if use_exact and program.exact is not None else None
         self.exact_state: dict[str, dict[str, Array]] = {}
         if self.exact is not None:
-            self.exact_state = {n: {s: exact.array(zero[n].long().tolist(), tuple(zero[n].shape)) for s in names}
-                                for n in program.trained}  # fmt: skip
+            self.exact_state = {
+                n: {s: exact.array(zero[n].long().tolist(), tuple(zero[n].shape)) for s in names}
+                for n in program.trained
+            }
         self.remarks: list[str] = []
         self.total: dict[str, Tensor] = {}
 
@@ -148,7 +152,9 @@ class _Run:
         loss = None if graph.loss is None else float(values[graph.loss.name])
         return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before)
 
-    def _read(self, graph: Graph, leaves: Mapping[str, Tensor], sample: int | None, number: int) -> tuple[Any, Any, dict[str, Array]]:
+    def _read(
+        self, graph: Graph, leaves: Mapping[str, Tensor], sample: int | None, number: int
+    ) -> tuple[Any, Any, dict[str, Array]]:
         joint = self.program.joint(graph)
         whole = joint.graph if joint else graph
         numbers = evaluate(whole, {n: leaves[n.name] for n in whole.nodes if n.is_leaf and n.role != "constant"})
@@ -156,7 +162,9 @@ class _Run:
         exact_values: dict[Node, Array] | None = None
         if self.exact is not None:
             exact_values = self._try_exact(whole, sample, number)
-        values, grads, spoken = {}, {}, {}
+        values: dict[str, Tensor] = {}
+        grads: dict[str, Tensor | None] = {}
+        spoken: dict[str, Array] = {}
         for node in graph.nodes:
             if node.role == "helper" or (node.role == "constant"):
                 continue
@@ -209,7 +217,9 @@ class _Run:
         spoken[f"before.{name}"], spoken[f"after.{name}"] = self.exact[name], result[graph.outputs[0]]
         self.exact[name] = result[graph.outputs[0]]
         assert self.program.optimizer is not None
-        self.exact_state[name] = dict(zip(self.program.optimizer.state, (result[n] for n in graph.outputs[1:]), strict=True))
+        self.exact_state[name] = dict(
+            zip(self.program.optimizer.state, (result[n] for n in graph.outputs[1:]), strict=True)
+        )
         return self.exact[name]
 
 
@@ -233,7 +243,8 @@ def run(program: Program, *, use_exact: bool = False) -> tuple[tuple[Step, ...],
 
     A run whose numbers overflow stops at the first update that is not finite, and says so.
     """
-    state, steps = _Run(program, use_exact), []
+    state = _Run(program, use_exact)
+    steps: list[Step] = []
     for _ in range(program.steps):
         for sample in program.batches():
             step = state.step(len(steps) + 1, sample)
@@ -250,9 +261,20 @@ def _finite(step: Step) -> bool:
 
 
 # --- bp.trace -----------------------------------------------------------------------------------------------------------
-def trace(model: Any, inputs: Any = None, targets: Any = None, *, loss: Any = None, optimizer: Any = None, steps: int = 1,
-          arithmetic: Arithmetic = "model", evidence: str = "none", batch: Batch = "full", output: Any = None,
-          seed: int = 0) -> Trace:  # fmt: skip
+def trace(
+    model: Any,
+    inputs: Any = None,
+    targets: Any = None,
+    *,
+    loss: Any = None,
+    optimizer: Any = None,
+    steps: int = 1,
+    arithmetic: Arithmetic = "model",
+    evidence: str = "none",
+    batch: Batch = "full",
+    output: Any = None,
+    seed: int = 0,
+) -> Trace:
     """Record training steps of a network: every value, error signal, gradient, parameter and state.
 
     Args:
@@ -297,17 +319,20 @@ def trace(model: Any, inputs: Any = None, targets: Any = None, *, loss: Any = No
 
 
 def _check_choices(arithmetic: str, evidence: str, batch: str, steps: int) -> None:
-    for name, value, known in (("arithmetic", arithmetic, ("model", "float64", "exact")),
-                               ("evidence", evidence, ("full", "sampled", "none")),
-                               ("batch", batch, ("full", "sample"))):  # fmt: skip
+    for name, value, known in (
+        ("arithmetic", arithmetic, ("model", "float64", "exact")),
+        ("evidence", evidence, ("full", "sampled", "none")),
+        ("batch", batch, ("full", "sample")),
+    ):
         if value not in known:
             raise InputError(f"{name} is one of {', '.join(known)}, not {value!r}")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= 100_000:
         raise InputError(f"steps must be a whole number from 1 to 100000, not {steps!r}")
 
 
-def _program(model: Any, inputs: Any, targets: Any, loss: Any, output: Any, arithmetic: str,
-             parameters: tuple[str, ...] = ()) -> Program:  # fmt: skip
+def _program(
+    model: Any, inputs: Any, targets: Any, loss: Any, output: Any, arithmetic: str, parameters: tuple[str, ...] = ()
+) -> Program:
     from ..capturing import capture
 
     if isinstance(model, Graph):
@@ -322,9 +347,14 @@ def _program(model: Any, inputs: Any, targets: Any, loss: Any, output: Any, arit
         graph = capture(model, inputs, loss=loss, targets=targets, output=output, parameters=parameters)
     start = graph.origin.leaves()
     _check_finite(graph, start)
-    return Program(graph, start, tuple(n.name for n in graph.parameters), samples=_sample_leaves(graph),
-                   capture_for=_recapture(model, loss, output, graph),
-                   exact=_exact_leaves(graph, start) if arithmetic == "exact" else None)  # fmt: skip
+    return Program(
+        graph,
+        start,
+        tuple(n.name for n in graph.parameters),
+        samples=_sample_leaves(graph),
+        capture_for=_recapture(model, loss, output, graph),
+        exact=_exact_leaves(graph, start) if arithmetic == "exact" else None,
+    )
 
 
 def _doubled(model: Any) -> Any:
@@ -344,8 +374,10 @@ def _check_finite(graph: Graph, start: Mapping[str, Tensor]) -> None:
     for node in graph.nodes:
         if node.is_leaf and node.role != "constant" and not bool(torch.isfinite(start[node.name]).all()):
             bad = (~torch.isfinite(start[node.name])).nonzero()[0].tolist()
-            raise InputError(f"the {node.role} '{node.name}' contains {start[node.name][tuple(bad)].item()} at {bad}; "
-                             "every given must be a finite number")  # fmt: skip
+            raise InputError(
+                f"the {node.role} '{node.name}' contains {start[node.name][tuple(bad)].item()} at {bad}; "
+                "every given must be a finite number"
+            )
 
 
 def _sample_leaves(graph: Graph) -> tuple[str, ...]:
@@ -370,7 +402,14 @@ def _recapture(model: Any, loss: Any, output: Any, graph: Graph) -> Any:
         wrapped = origin.wrapped
         trained = [n.name for n in graph.parameters]
         model = wrapped.model.function[0] if hasattr(wrapped.model, "function") else wrapped.model
-        return capture(model, keywords or args, loss=wrapped._loss[0], targets=targets, output=wrapped._pick, parameters=trained)
+        return capture(
+            model,
+            keywords or args,
+            loss=wrapped._loss[0],
+            targets=targets,
+            output=wrapped._pick,
+            parameters=trained,
+        )
 
     return again
 

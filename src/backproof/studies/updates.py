@@ -23,9 +23,15 @@ from .written import MOST_ENTRIES, MOST_LEAVES, StepWriter, number_of
 __all__ = ["HYPER", "entry_updates", "rule_equations"]
 
 HYPER: dict[str, Sym] = {
-    "lr": Sym("eta"), "momentum": Sym("mu"), "dampening": Sym("tau"), "weight_decay": Sym("lambda"),
-    "beta1": Sym("beta", ("1",)), "beta2": Sym("beta", ("2",)), "eps": Sym("epsilon"), "t": Sym("t"),
-}  # fmt: skip
+    "lr": Sym("eta"),
+    "momentum": Sym("mu"),
+    "dampening": Sym("tau"),
+    "weight_decay": Sym("lambda"),
+    "beta1": Sym("beta", ("1",)),
+    "beta2": Sym("beta", ("2",)),
+    "eps": Sym("epsilon"),
+    "t": Sym("t"),
+}
 
 
 def _hyper(name: str) -> Sym:
@@ -71,7 +77,10 @@ def entry_updates(writer: StepWriter, name: str) -> Iterable[Equation]:
     t = writer.step.number
     graph = rule.graph(tuple(record.before.shape), t)
     symbol = named(name, symbols=writer.names)
-    own: dict[str, Expr] = {"w": symbol, "g": Partial(writer.writer.loss_symbol(), replace(symbol, ref=Ref("g")))}
+    own: dict[str, Expr] = {
+        "w": symbol,
+        "g": Partial(writer.writer.loss_symbol(), replace(symbol, ref=Ref("g"))),
+    }
     scribe = Writer(graph, writer.writer.layout, writer.base, known=_known(graph, own, (str(t - 1), str(t))))
     values = _values(writer, name, graph)
     layout = writer.writer.layout
@@ -86,11 +95,19 @@ def _values(writer: StepWriter, name: str, graph: Any) -> dict[str, Any]:
     """Every quantity of the update: recorded before, gradient, state and after; the steps between in 50 digits."""
     record, before = writer.step.parameters[name], writer.step.state_before[name]
     given: dict[str, Tensor] = {"w": record.before, "g": record.gradient, **before}  # type: ignore[dict-item]
-    leaves_in = {n: digits.array(given[n.name].tolist(), n.shape) for n in graph.nodes if n.is_leaf and n.role != "constant"}
+    leaves_in = {
+        n: digits.array(given[n.name].tolist(), n.shape) for n in graph.nodes if n.is_leaf and n.role != "constant"
+    }
     arrays = digits.run(graph, leaves_in)
     found: dict[str, Any] = {n.name: _float_array(arrays[n]) for n in graph.nodes if n.size and not n.op.name == "leaf"}
-    found |= {key: tensor for key, tensor in given.items()}
-    outputs = dict(zip(("w", *(writer.program.optimizer.state if writer.program.optimizer else ())), graph.outputs, strict=True))
+    found |= given
+    outputs = dict(
+        zip(
+            ("w", *(writer.program.optimizer.state if writer.program.optimizer else ())),
+            graph.outputs,
+            strict=True,
+        )
+    )
     found[outputs["w"].name] = record.after
     found |= {outputs[s].name: tensor for s, tensor in record.state.items() if s in outputs}
     return found
@@ -100,12 +117,14 @@ def _float_array(array: Any) -> Tensor:
     return torch.tensor([float(x) for x in array.reshape(-1)], dtype=torch.float64).reshape(array.shape)
 
 
-def _node_equations(writer: StepWriter, scribe: Writer, node: Node, values: Mapping[str, Any], name: str) -> Iterable[Equation]:
+def _node_equations(
+    writer: StepWriter, scribe: Writer, node: Node, values: Mapping[str, Any], name: str
+) -> Iterable[Equation]:
     formulas = scribe.entries(node)
     graph = scribe.graph
     final = node is graph.outputs[0]
     for place in np.ndindex(*node.shape):
-        formula = formulas[place]
+        formula: Any = formulas[place]
         result = _result(writer, node, place, values, name, final)
         put_in = map_leaves(formula, lambda leaf: _number(leaf, values, writer, name))
         _check(writer, put_in, result, values[node.name])
@@ -118,10 +137,14 @@ def _with_ref(symbol: Expr, ref: Ref | None) -> Expr:
     return map_leaves(symbol, lambda leaf: replace(leaf, ref=ref) if leaf.ref is not None else leaf)
 
 
-def _result(writer: StepWriter, node: Node, place: tuple[int, ...], values: Mapping[str, Any], name: str, final: bool) -> Num:
+def _result(
+    writer: StepWriter, node: Node, place: tuple[int, ...], values: Mapping[str, Any], name: str, final: bool
+) -> Num:
     exact = writer.step.exact.get(f"after.{name}") if final else None
     base = node.name.partition("#")[0]
-    kind = Ref(name, place, "after", writer.step.number) if final else Ref(name, place, "state", writer.step.number, base)
+    kind = (
+        Ref(name, place, "after", writer.step.number) if final else Ref(name, place, "state", writer.step.number, base)
+    )
     return number_of(values[node.name][place], None if exact is None else exact[place], kind)
 
 

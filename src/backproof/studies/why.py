@@ -70,4 +70,6 @@ def why_gradient(node: Node, users: tuple[Node, ...], loss: Node | None) -> str:
         return "the derivative of the loss with respect to itself"
     if len(users) == 1:
         return _through(users[0])
-    return f"sum over the {len(users)} paths by which {node.name} reaches the loss: " + "; ".join(_through(u) for u in users)
+    return f"sum over the {len(users)} paths by which {node.name} reaches the loss: " + "; ".join(
+        _through(u) for u in users
+    )

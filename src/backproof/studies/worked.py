@@ -9,9 +9,21 @@ from typing import Any
 from torch import Tensor
 
 from ..document.blocks import (
-    Block, Callout, Derivation, Details, Document, Equation, Figure, Paragraph, Parts, Phase, Plot, Section,
-    Series, Table,
-)  # fmt: skip
+    Block,
+    Callout,
+    Derivation,
+    Details,
+    Document,
+    Equation,
+    Figure,
+    Paragraph,
+    Parts,
+    Phase,
+    Plot,
+    Section,
+    Series,
+    Table,
+)
 from ..document.math import Expr, Num, Ref, Sym, Words
 from ..graph import Graph, Node
 from ..notation import named, symbol
@@ -31,7 +43,15 @@ MOST_EQUATIONS = 700
 class Page:
     """Puts a document together, section by section; the writers it used hold the evidence of what was printed."""
 
-    def __init__(self, program: Program, steps: Sequence[Step], *, names: Mapping[str, str], layout: str = "own", base: int = 1) -> None:
+    def __init__(
+        self,
+        program: Program,
+        steps: Sequence[Step],
+        *,
+        names: Mapping[str, str],
+        layout: str = "own",
+        base: int = 1,
+    ) -> None:
         self.program, self.steps, self.names = program, steps, names
         self.layout, self.base = layout, base
         self.writers = [StepWriter(program, s, names, layout, base) for s in steps]
@@ -45,8 +65,11 @@ class Page:
             tensor = self.program.start[node.name]
             twin = None if exact is None else exact.get(node.name)
             flipped = bool(self.writers) and node.name in self.writers[0].writer.layout.flipped
-            shown: Expr = matrix_of(tensor, twin, Ref(node.name, (), "value"), flipped) if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2 \
-                else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {_range(tensor)}")  # fmt: skip
+            shown: Expr = (
+                matrix_of(tensor, twin, Ref(node.name, (), "value"), flipped)
+                if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2
+                else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {_range(tensor)}")
+            )
             equations.append(Equation(symbol(node, self.names), (shown,), _role(node, self.program)))
         blocks: list[Block] = [Derivation(tuple(equations))]
         return Section("Given", tuple(blocks), "given", "given")
@@ -62,12 +85,23 @@ class Page:
         blocks: list[Block] = []
         joint = self.program.joint(self.graph)
         drawing = operations(self.graph, joint=joint, symbols=write)
-        blocks.append(Figure(drawing, ("The computational graph: every operation, from what is given to the loss.",),
-                             f"Computational graph with {len([n for n in self.graph.nodes if not n.is_leaf])} operations"))  # fmt: skip
+        blocks.append(
+            Figure(
+                drawing,
+                ("The computational graph: every operation, from what is given to the loss.",),
+                f"Computational graph with {len([n for n in self.graph.nodes if not n.is_leaf])} operations",
+            )
+        )
         weights = {n: t.tolist() for n, t in self.program.start.items() if n in {p.name for p in self.graph.parameters}}
         net = units(self.graph, symbols=write, weights=weights)
         if net is not None:
-            blocks.append(Figure(net, ("The network of units: each edge carries a weight.",), "Network of units with its weights at the start"))
+            blocks.append(
+                Figure(
+                    net,
+                    ("The network of units: each edge carries a weight.",),
+                    "Network of units with its weights at the start",
+                )
+            )
         return Section("The network", tuple(blocks), "", "network")
 
     # --- equations ------------------------------------------------------------------------------------------------------
@@ -79,8 +113,15 @@ class Page:
         forward = tuple(writer.whole(n) for n in self._values(writer))
         sections = [Section("Forward", (Derivation(forward),), "forward", "forward")]
         if writer.joint is not None:
-            text = Paragraph(("The error signal of a quantity is the derivative of the loss with respect to it, ", Sym("delta", sup=("s",)), " for ",
-                              Sym("s"), ". Each follows from the ones after it; products of equal shape (⊙) are taken entry by entry.",))  # fmt: skip
+            text = Paragraph(
+                (
+                    "The error signal of a quantity is the derivative of the loss with respect to it, ",
+                    Sym("delta", sup=("s",)),
+                    " for ",
+                    Sym("s"),
+                    ". Each follows from the ones after it; products of equal shape (⊙) are taken entry by entry.",
+                )
+            )
             back = tuple(self._gradient_equation(writer, n) for n in self._adjoints(writer))
             sections.append(Section("Backward", (text, Derivation(back)), "backward", "backward"))
         if self.program.optimizer is not None:
@@ -90,10 +131,18 @@ class Page:
     def _rule(self, writer: StepWriter) -> Section:
         rule = self.program.optimizer
         assert rule is not None
-        hyper = [Equation(HYPER[k], (Num(float(v)),), k) for k, v in rule.hyper.items()
-                 if k in HYPER and not isinstance(v, bool) and (k == "lr" or v)]  # fmt: skip
+        hyper = [
+            Equation(HYPER[k], (Num(float(v)),), k)
+            for k, v in rule.hyper.items()
+            if k in HYPER and not isinstance(v, bool) and (k == "lr" or v)
+        ]
         text = Paragraph((f"{rule.described()}; {rule.rule.source}",))
-        return Section("Update rule", (text, Derivation(rule_equations(writer)), Derivation(tuple(hyper))), "update", "rule")
+        return Section(
+            "Update rule",
+            (text, Derivation(rule_equations(writer)), Derivation(tuple(hyper))),
+            "update",
+            "rule",
+        )
 
     def _values(self, writer: StepWriter) -> list[Node]:
         return [n for n in writer.step.graph.nodes if n.role == "value"]
@@ -134,18 +183,31 @@ class Page:
         if per_step > MOST_EQUATIONS:
             return [self._summary_step(w) for w in self.writers[:1]]
         count = max(1, MOST_EQUATIONS // per_step)
-        shown = list(range(len(self.writers))) if len(self.writers) <= count else [*range(max(count - 1, 1)), len(self.writers) - 1]
+        shown = (
+            list(range(len(self.writers)))
+            if len(self.writers) <= count
+            else [*range(max(count - 1, 1)), len(self.writers) - 1]
+        )
         return [self.worked_step(self.writers[i]) for i in sorted(set(shown))]
 
     def _count(self, writer: StepWriter) -> int:
         nodes = self._values(writer) + (self._adjoints(writer) if writer.joint else [])
-        return sum(n.size for n in nodes if n.size <= MOST_ENTRIES) + sum(p.before.numel() for p in writer.step.parameters.values())
+        return sum(n.size for n in nodes if n.size <= MOST_ENTRIES) + sum(
+            p.before.numel() for p in writer.step.parameters.values()
+        )
 
     def worked_step(self, writer: StepWriter) -> Section:
         """One update in full: forward, loss, backward, update."""
         step = writer.step
         title = f"Update {step.number}" + ("" if step.sample is None else f", sample {step.sample + self.base}")
-        parts: list[Block] = [self._phase(writer, "Forward pass", "forward", [n for n in self._values(writer) if n is not step.graph.loss])]
+        parts: list[Block] = [
+            self._phase(
+                writer,
+                "Forward pass",
+                "forward",
+                [n for n in self._values(writer) if n is not step.graph.loss],
+            )
+        ]
         if step.graph.loss is not None:
             parts.append(self._phase(writer, "Loss", "loss", [step.graph.loss]))
             parts.append(self._phase(writer, "Backward pass", "backward", self._adjoints(writer)))
@@ -164,7 +226,11 @@ class Page:
         tensor = writer.tensor(writer.ref(node))
         whole = writer.whole(node) if node.of is None else self._gradient_equation(writer, node)
         if tensor is None or tensor.ndim > 2 or node.size > MOST_ENTRIES:
-            size = Words("no number") if tensor is None else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {_range(tensor)}")
+            size = (
+                Words("no number")
+                if tensor is None
+                else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {_range(tensor)}")
+            )
             return [Derivation((Equation(whole.left, (*whole.steps, size), whole.why, whole.ref),))]
         entries = tuple(writer.entries(node))
         if len(entries) == 1:
@@ -172,7 +238,10 @@ class Page:
         flipped = (node.of or node).name in writer.writer.layout.flipped
         ref = writer.ref(node)
         result = matrix_of(tensor, writer.exact(ref), ref, flipped)
-        return [Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),)), Details("each entry", (Derivation(entries),), open=True)]
+        return [
+            Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),)),
+            Details("each entry", (Derivation(entries),), open=True),
+        ]
 
     def _updates(self, writer: StepWriter) -> Section:
         blocks: list[Block] = []
@@ -189,12 +258,40 @@ class Page:
         rows = []
         for name, value in writer.step.values.items():
             grad = writer.step.gradients.get(name)
-            rows.append((named(name, symbols=self.names), "×".join(map(str, value.shape)) or "1", *_stats(value), *_stats(grad)))
-        columns: tuple[Parts, ...] = (("quantity",), ("shape",), ("mean size",), ("largest",), ("gradient: mean size",), ("largest",))
-        params = [(named(n, symbols=self.names), "×".join(map(str, p.before.shape)) or "1", *_stats(p.before), *_stats(p.gradient))
-                  for n, p in writer.step.parameters.items()]  # fmt: skip
-        return Section(f"Update {writer.step.number}", (Table(columns, tuple(rows), "Values and error signals", (2, 3, 4, 5)),
-                                                       Table(columns, tuple(params), "Parameters and their gradients", (2, 3, 4, 5))), "", f"update-{writer.step.number}")  # fmt: skip
+            rows.append(
+                (
+                    named(name, symbols=self.names),
+                    "×".join(map(str, value.shape)) or "1",
+                    *_stats(value),
+                    *_stats(grad),
+                )
+            )
+        columns: tuple[Parts, ...] = (
+            ("quantity",),
+            ("shape",),
+            ("mean size",),
+            ("largest",),
+            ("gradient: mean size",),
+            ("largest",),
+        )
+        params = [
+            (
+                named(n, symbols=self.names),
+                "×".join(map(str, p.before.shape)) or "1",
+                *_stats(p.before),
+                *_stats(p.gradient),
+            )
+            for n, p in writer.step.parameters.items()
+        ]
+        return Section(
+            f"Update {writer.step.number}",
+            (
+                Table(columns, tuple(rows), "Values and error signals", (2, 3, 4, 5)),
+                Table(columns, tuple(params), "Parameters and their gradients", (2, 3, 4, 5)),
+            ),
+            "",
+            f"update-{writer.step.number}",
+        )
 
     # --- tables ---------------------------------------------------------------------------------------------------------
     def tables(self, writer: StepWriter) -> list[Block]:
@@ -215,7 +312,10 @@ class Page:
         delta = writer.joint.gradients.get(node) if writer.joint else None
         rows = []
         for place in np.ndindex(*node.shape):
-            cells: list[Any] = [writer.writer.entry(node, place), writer.number(Sym("", ref=Ref(node.name, place, "value", writer.step.number)))]
+            cells: list[Any] = [
+                writer.writer.entry(node, place),
+                writer.number(Sym("", ref=Ref(node.name, place, "value", writer.step.number))),
+            ]
             if grad is not None:
                 cells.append(writer.number(Sym("", ref=Ref(node.name, place, "gradient", writer.step.number))))
             rows.append(tuple(cells))
@@ -233,12 +333,25 @@ class Page:
         exact_after, exact_grad = step.exact.get(f"after.{name}"), step.exact.get(f"grad.{name}")
         rows = []
         for place in np.ndindex(*record.before.shape):
-            row: list[Any] = [writer.writer.entry(node, place), writer.number(Sym("", ref=Ref(name, place, "before", step.number)))]
-            row.append(None if record.gradient is None else _num(record.gradient, exact_grad, Ref(name, place, "gradient", step.number)))
+            row: list[Any] = [
+                writer.writer.entry(node, place),
+                writer.number(Sym("", ref=Ref(name, place, "before", step.number))),
+            ]
+            row.append(
+                None
+                if record.gradient is None
+                else _num(record.gradient, exact_grad, Ref(name, place, "gradient", step.number))
+            )
             row += [_num(t, None, Ref(name, place, "state", step.number, s)) for s, t in record.state.items()]
             row.append(_num(record.after, exact_after, Ref(name, place, "after", step.number)))
             rows.append(tuple(row))
-        head: tuple[Parts, ...] = (("entry",), ("before",), ("gradient",), *((named(s),) for s in record.state), ("after",))
+        head: tuple[Parts, ...] = (
+            ("entry",),
+            ("before",),
+            ("gradient",),
+            *((named(s),) for s in record.state),
+            ("after",),
+        )
         return Table(head, tuple(rows), f"{name} before and after update {step.number}", tuple(range(1, len(head))))
 
     # --- all updates ------------------------------------------------------------------------------------------------------
@@ -252,14 +365,26 @@ class Page:
         after = [] if loss_after is None or by_sample else [loss_after]
         at = [*range(1, len(numbers) + 1)] + ([len(numbers) + 1] if after else [])
         both = numbers + after
-        keep = range(len(both)) if len(both) <= 60 else sorted({*range(0, len(both), -(-len(both) // 50)), len(both) - 1})
+        keep = (
+            range(len(both)) if len(both) <= 60 else sorted({*range(0, len(both), -(-len(both) // 50)), len(both) - 1})
+        )
         rows = tuple((_before(i, len(numbers)), Num(both[i])) for i in keep)
         blocks: list[Block] = [Table((("at",), (self._loss_name(),)), rows, "The loss", (1,))]
         if len(both) > 2:
             wide = max(both) / max(min(both), 1e-300) > 1e3 and min(both) > 0
-            blocks.insert(0, Plot((Series("loss", tuple(float(v) for v in at), tuple(both)),), "update", "loss", ("The loss before each update.",),
-                                  f"The loss falls from {both[0]:.4g} to {both[-1]:.4g}" if both[-1] < both[0] else f"The loss goes from {both[0]:.4g} to {both[-1]:.4g}",
-                                  log_y=wide))  # fmt: skip
+            blocks.insert(
+                0,
+                Plot(
+                    (Series("loss", tuple(float(v) for v in at), tuple(both)),),
+                    "update",
+                    "loss",
+                    ("The loss before each update.",),
+                    f"The loss falls from {both[0]:.4g} to {both[-1]:.4g}"
+                    if both[-1] < both[0]
+                    else f"The loss goes from {both[0]:.4g} to {both[-1]:.4g}",
+                    log_y=wide,
+                ),
+            )
         return blocks
 
     def _loss_name(self) -> Expr:
@@ -276,7 +401,9 @@ class Page:
         what = "printed formulas" + (f" ({', '.join(wrong)})" if wrong else "")
         count = sum(w.checked for w in used)
         there = count + sum(w.unread for w in used)
-        return [Evidence(what, "each formula evaluated as printed", not wrong, max(w.worst for w in used), count, there)]
+        return [
+            Evidence(what, "each formula evaluated as printed", not wrong, max(w.worst for w in used), count, there)
+        ]
 
 
 def _equation_dict(equation: Equation) -> dict[str, str]:
@@ -316,10 +443,28 @@ def evidence_section(evidence: Sequence[Evidence]) -> Section:
     """All comparisons as a table behind one sentence."""
     text = summary(evidence)
     wrong = any(e.agrees is False for e in evidence)
-    rows = tuple((e.what, e.oracle, {True: "agrees", False: "DISAGREES", None: "does not apply"}[e.agrees],
-                  None if e.error is None else Num(e.error), f"{e.looked_at:,} of {e.of:,}", e.note) for e in evidence)  # fmt: skip
-    columns: tuple[Parts, ...] = (("what",), ("independent way",), ("outcome",), ("largest error",), ("looked at",), ("note",))
-    table = Table(columns, rows, "Every comparison that was made; errors are relative to the size of the quantity", (3,))
+    rows = tuple(
+        (
+            e.what,
+            e.oracle,
+            {True: "agrees", False: "DISAGREES", None: "does not apply"}[e.agrees],
+            None if e.error is None else Num(e.error),
+            f"{e.looked_at:,} of {e.of:,}",
+            e.note,
+        )
+        for e in evidence
+    )
+    columns: tuple[Parts, ...] = (
+        ("what",),
+        ("independent way",),
+        ("outcome",),
+        ("largest error",),
+        ("looked at",),
+        ("note",),
+    )
+    table = Table(
+        columns, rows, "Every comparison that was made; errors are relative to the size of the quantity", (3,)
+    )
     callout = Callout("finding" if wrong else "agrees", (text,), "Evidence")
     return Section("Evidence", (callout, Details("Every comparison", (table,))), "result", "evidence")
 
@@ -339,17 +484,41 @@ def document_of_trace(trace: Trace) -> Document:
     if evidence:
         blocks.append(evidence_section(evidence))
     rule = trace.program.optimizer
-    subtitle = " · ".join([rule.described() if rule else "no update", f"{len(trace.steps)} updates" if rule else "one pass"])
+    subtitle = " · ".join(
+        [rule.described() if rule else "no update", f"{len(trace.steps)} updates" if rule else "one pass"]
+    )
     wrong = any(e.agrees is False for e in evidence)
-    return Document(f"Trace of {trace.title}", tuple(blocks), subtitle, summary(evidence) if evidence else "",
-                    "finding" if wrong else "agrees" if evidence else "", trace.to_dict())  # fmt: skip
+    return Document(
+        f"Trace of {trace.title}",
+        tuple(blocks),
+        subtitle,
+        summary(evidence) if evidence else "",
+        "finding" if wrong else "agrees" if evidence else "",
+        trace.to_dict(),
+    )
 
 
 def graph_listing(graph: Graph) -> Table:
     """The graph as a table: one row per node."""
-    rows = tuple((n.name, n.role, n.op.name, "×".join(map(str, n.shape)) or "1", ", ".join(x.name for x in n.inputs), n.module, str(n.source or ""))
-                 for n in graph.nodes)  # fmt: skip
-    columns: tuple[Parts, ...] = (("name",), ("role",), ("operation",), ("shape",), ("from",), ("module",), ("line",))
+    rows = tuple(
+        (
+            n.name,
+            n.role,
+            n.op.name,
+            "×".join(map(str, n.shape)) or "1",
+            ", ".join(x.name for x in n.inputs),
+            n.module,
+            str(n.source or ""),
+        )
+        for n in graph.nodes
+    )
+    columns: tuple[Parts, ...] = (
+        ("name",),
+        ("role",),
+        ("operation",),
+        ("shape",),
+        ("from",),
+        ("module",),
+        ("line",),
+    )
     return Table(columns, rows, f"The graph of {graph.title}")
-
-

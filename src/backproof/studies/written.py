@@ -44,8 +44,13 @@ def matrix_of(tensor: Tensor, exact: Any = None, ref: Ref | None = None, flipped
         return number_of(tensor.reshape(()), None if exact is None else exact.reshape(-1)[0], _at(ref, place))
     rows = tensor.reshape(1, -1) if tensor.ndim == 1 else tensor.reshape(-1, tensor.shape[-1])
     twin = None if exact is None else np.asarray(exact, dtype=object).reshape(tuple(rows.shape))
-    cells = [[number_of(rows[i, j], None if twin is None else twin[i, j], _at(ref, (j,) if tensor.ndim == 1 else (i, j)))
-              for j in range(rows.shape[1])] for i in range(rows.shape[0])]  # fmt: skip
+    cells = [
+        [
+            number_of(rows[i, j], None if twin is None else twin[i, j], _at(ref, (j,) if tensor.ndim == 1 else (i, j)))
+            for j in range(rows.shape[1])
+        ]
+        for i in range(rows.shape[0])
+    ]
     turned = [list(row) for row in zip(*cells, strict=True)] if flipped and tensor.ndim == 2 else cells
     return Matrix(tuple(tuple(row) for row in turned))
 
@@ -105,7 +110,12 @@ class StepWriter:
             key = f"before.{ref.name}"
         if key in self.step.exact:
             return self.step.exact[key]
-        if self.step.exact and self.program.exact and ref.name in self.program.exact and ref.name not in self.program.trained:
+        if (
+            self.step.exact
+            and self.program.exact
+            and ref.name in self.program.exact
+            and ref.name not in self.program.trained
+        ):
             return self.program.exact[ref.name]
         return None
 
@@ -128,12 +138,15 @@ class StepWriter:
         tensor, exact = self.tensor(self.ref(node)), self.exact(self.ref(node))
         for place in np.ndindex(*node.shape):
             result = self._result(node, place, tensor, exact)
-            yield Equation(self.writer.entry(node, place), self._chain(node, formulas[place], result), "", result.ref)
+            formula: Any = formulas[place]
+            yield Equation(self.writer.entry(node, place), self._chain(node, formula, result), "", result.ref)
 
     def _result(self, node: Node, place: tuple[int, ...], tensor: Tensor | None, exact: Any) -> Num:
         assert tensor is not None
         ref = self.ref(node)
-        return number_of(tensor[place], None if exact is None else exact[place], Ref(ref.name, place, ref.kind, ref.step))
+        return number_of(
+            tensor[place], None if exact is None else exact[place], Ref(ref.name, place, ref.kind, ref.step)
+        )
 
     def _chain(self, node: Node, formula: Expr, result: Num) -> tuple[Expr, ...]:
         put_in = map_leaves(formula, self.number)
@@ -155,7 +168,10 @@ class StepWriter:
         tensor = self.tensor(self.ref(node))
         size = float(tensor.abs().max()) if tensor is not None and tensor.numel() else 0.0
         kind = self.step.gradients if node.of is not None else self.step.values
-        largest = max((float(t.abs().max()) for t in kind.values() if t is not None and t.numel() and t.is_floating_point()), default=1.0)
+        largest = max(
+            (float(t.abs().max()) for t in kind.values() if t is not None and t.numel() and t.is_floating_point()),
+            default=1.0,
+        )
         floor = _FLOOR if node.of is not None else _VALUE_FLOOR
         error = abs(value - result.value) / max(size, floor * largest, 1e-300)
         self.checked += 1

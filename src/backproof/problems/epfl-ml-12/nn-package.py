@@ -34,5 +34,12 @@ problem = bp.Problem(
     steps=100,
     ask=("optimum", "curvature", "uncleared", "fit", "compare:epfl-ml-12/linear-regression"),
     settings={"x": x, "y": y, "seed": 0},
-    symbols={"weight": "w", "bias": "b", "mse_loss": "mse", "linear": "prediction", "input": "x", "target": "y"},
+    symbols={
+        "weight": "w",
+        "bias": "b",
+        "mse_loss": "mse",
+        "linear": "prediction",
+        "input": "x",
+        "target": "y",
+    },
 )
