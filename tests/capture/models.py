@@ -45,7 +45,9 @@ def agrees_with_eager(
     """The loss and every gradient are what the user's own module gives; leaves without a gradient are the same ones."""
     ours, theirs = gradients(graph), eager_gradients(graph, roles)
     assert graph.loss is not None
-    assert torch.allclose(read(graph)[graph.loss].reshape(()), graph.origin.loss(graph.origin.leaves()), rtol=relative, atol=0)
+    assert torch.allclose(
+        read(graph)[graph.loss].reshape(()), graph.origin.loss(graph.origin.leaves()), rtol=relative, atol=0
+    )
     for name in {n.name for n in graph.nodes if n.role in roles} & (set(ours) | set(theirs)):
         zero = torch.zeros_like(graph.origin.leaves()[name])
         mine, expected = ours.get(name, zero), theirs.get(name, zero)

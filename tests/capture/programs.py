@@ -21,14 +21,28 @@ def inside(x: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * torch.sigmoid(x)
 
 
-# One tensor in, one out; what has a domain squeezes its operand into it. Kinks lie where no random number does.
+def _torch(*names: str) -> dict[str, Callable[[Tensor], Tensor]]:
+    return {name: getattr(torch, name) for name in names}
+
+
+def _squeezed(low: float, high: float, *names: str) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Functions with a domain, of operands squeezed into it."""
+
+    def of(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda x: function(inside(x, low, high))
+
+    return {name: of(getattr(torch, name)) for name in names}
+
+
+_ELEMENTARY = "exp sin cos tanh sigmoid relu abs erf expm1 square sinh cosh atan asinh neg floor ceil sign round"
+_ACTIVATIONS = "gelu silu mish softplus softsign logsigmoid elu celu selu leaky_relu relu6 hardtanh hardswish hardshrink softshrink"
+
+# One tensor in, one out; kinks lie where no random number does.
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {
-    **{name: getattr(torch, name) for name in ("exp", "sin", "cos", "tanh", "sigmoid", "relu", "abs", "erf", "expm1", "square",
-                                               "sinh", "cosh", "atan", "asinh", "neg", "floor", "ceil", "sign", "round")},  # fmt: skip
-    **{f"F.{name}": getattr(F, name) for name in ("gelu", "silu", "mish", "softplus", "softsign", "logsigmoid", "elu", "celu", "selu",
-                                                  "leaky_relu", "relu6", "hardtanh", "hardswish", "hardshrink", "softshrink")},  # fmt: skip
-    **{name: (lambda x, f=getattr(torch, name): f(inside(x, 0.2, 3.0))) for name in ("log", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "log1p")},
-    **{name: (lambda x, f=getattr(torch, name): f(inside(x, -0.9, 0.9))) for name in ("asin", "acos", "atanh", "tan")},
+    **_torch(*_ELEMENTARY.split()),
+    **{f"F.{name}": getattr(F, name) for name in _ACTIVATIONS.split()},
+    **_squeezed(0.2, 3.0, "log", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "log1p"),
+    **_squeezed(-0.9, 0.9, "asin", "acos", "atanh", "tan"),
     "acosh": lambda x: torch.acosh(inside(x, 1.2, 3.0)),
     "gelu-tanh": lambda x: F.gelu(x, approximate="tanh"),
     "clamp": lambda x: x.clamp(-0.51, 0.52),
@@ -84,7 +98,7 @@ UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "prelu": lambda x: F.prelu(x, torch.tensor([0.25], dtype=x.dtype)) if x.dim() else x,
     "double": lambda x: x.to(torch.float64).double().contiguous(),
     "dropout-eval": lambda x: F.dropout(x, 0.5, training=False),
-}  # fmt: skip
+}
 
 
 def _in_place(x: Tensor) -> Tensor:
@@ -127,7 +141,9 @@ PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "kl": lambda a, b: F.kl_div(*torch.broadcast_tensors(a, inside(b, 0.1, 0.9)), reduction="sum"),
     "outer": lambda a, b: torch.outer(a.reshape(-1)[:4], b.reshape(-1)[:4]),
     "dot": lambda a, b: a.reshape(-1)[:1] @ b.reshape(-1)[:1],
-    "matmul": lambda a, b: a.reshape(-1, a.shape[-1] if a.dim() else 1) @ (a * 0 + b.mean()).reshape(-1, a.shape[-1] if a.dim() else 1).T,
+    "matmul": lambda a, b: (
+        a.reshape(-1, a.shape[-1] if a.dim() else 1) @ (a * 0 + b.mean()).reshape(-1, a.shape[-1] if a.dim() else 1).T
+    ),
     "addmm": lambda a, b: torch.addmm(b.mean().reshape(1), a.reshape(1, -1), a.reshape(-1, 1)),
     "swap": lambda a, b: torch.stack([a.mean(), b.mean()]),
 }
@@ -193,7 +209,9 @@ class Block(nn.Module):
 class RandomNet(nn.Module):
     """Blocks one after another, some of them twice; the input is numbers or words."""
 
-    def __init__(self, widths: list[int], activations: list[int], around: bool, bias: bool, again: bool, words: bool) -> None:
+    def __init__(
+        self, widths: list[int], activations: list[int], around: bool, bias: bool, again: bool, words: bool
+    ) -> None:
         super().__init__()
         self.table = nn.Embedding(6, widths[0]) if words else None
         pairs = zip(widths[:-1], widths[1:], activations, strict=False)

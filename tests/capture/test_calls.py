@@ -14,7 +14,19 @@ from torch import Tensor, nn
 import backproof as bp
 from backproof.errors import CaptureError, InputError
 
-from .models import Layer, Many, Residual, Words, agrees_with_eager, computed, doubles, eager_gradients, gradients, named, read
+from .models import (
+    Layer,
+    Many,
+    Residual,
+    Words,
+    agrees_with_eager,
+    computed,
+    doubles,
+    eager_gradients,
+    gradients,
+    named,
+    read,
+)
 
 X = doubles(4, 3)
 T = doubles(4, 2, seed=1)
@@ -141,7 +153,11 @@ LOSS_CASES: list[tuple[str, Any, Tensor]] = [
     ("cross_entropy-sum", nn.CrossEntropyLoss(reduction="sum"), torch.tensor([0, 1, 1, 0])),
     ("cross_entropy-soft", nn.CrossEntropyLoss(), torch.softmax(T, 1)),
     ("cross_entropy-smooth", nn.CrossEntropyLoss(label_smoothing=0.1), torch.tensor([0, 1, 1, 0])),
-    ("cross_entropy-weights", nn.CrossEntropyLoss(weight=torch.tensor([0.2, 2.0], dtype=torch.float64)), torch.tensor([0, 1, 1, 0])),
+    (
+        "cross_entropy-weights",
+        nn.CrossEntropyLoss(weight=torch.tensor([0.2, 2.0], dtype=torch.float64)),
+        torch.tensor([0, 1, 1, 0]),
+    ),
     ("cross_entropy-ignore", nn.CrossEntropyLoss(ignore_index=1), torch.tensor([0, 1, 1, 0])),
     (
         "cross_entropy-both",
@@ -157,7 +173,9 @@ def test_losses(name: str, loss: Any, target: Tensor) -> None:
     model = nn.Linear(3, 2).double()
     graph = bp.capture(model, X, loss=loss, targets=target)
     # torch has no gradient with respect to the labels of a soft margin
-    agrees_with_eager(graph, roles=("parameter", "input") if name == "soft_margin" else ("parameter", "input", "target"))
+    agrees_with_eager(
+        graph, roles=("parameter", "input") if name == "soft_margin" else ("parameter", "input", "target")
+    )
 
 
 def test_cross_entropy_of_pixels() -> None:
@@ -189,7 +207,9 @@ def test_a_wrong_shape_names_the_user_s_line() -> None:
     with pytest.raises(CaptureError) as error:
         bp.capture(WrongShape().double(), X)
     message = str(error.value)
-    assert re.search(r"does not run on these inputs at .*test_calls\.py:\d+ \(h = self\.fc\(x\)\): .*4x3 and 4x2", message)
+    assert re.search(
+        r"does not run on these inputs at .*test_calls\.py:\d+ \(h = self\.fc\(x\)\): .*4x3 and 4x2", message
+    )
     assert message.endswith("Check the shapes and dtypes of the inputs and targets") and "\n" not in message
 
 
@@ -199,7 +219,9 @@ def test_a_wrong_dtype() -> None:
 
 
 # --- dtypes --------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-10), (torch.float32, 1e-4)], ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    ("dtype", "relative"), [(torch.float64, 1e-10), (torch.float32, 1e-4)], ids=["float64", "float32"]
+)
 def test_the_graph_has_the_model_s_dtype(dtype: torch.dtype, relative: float) -> None:
     model = Residual(3, 2).to(dtype)
     graph = bp.capture(model, X.to(dtype), loss=lambda y: (0.5 * y**2 + 1).mean())
@@ -251,7 +273,12 @@ def test_a_lambda_does_not_take_the_name_of_its_line() -> None:
 
 
 def test_sequential_names() -> None:
-    graph = bp.capture(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), X.float(), loss=nn.MSELoss(), targets=torch.ones(4, 1))
+    graph = bp.capture(
+        nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)),
+        X.float(),
+        loss=nn.MSELoss(),
+        targets=torch.ones(4, 1),
+    )
     assert named(graph) == ["0.linear", "1.tanh", "2.linear", "mse_loss"]
     assert [n.name for n in graph.parameters] == ["0.weight", "0.bias", "2.weight", "2.bias"]
     assert [n.module for n in graph.parameters] == ["0", "0", "2", "2"]
@@ -288,7 +315,11 @@ class Counting(nn.Module):
         return self.fc(x) + torch.rand(2)
 
 
-@pytest.mark.parametrize("model", [Counting(), Residual(3, 2), nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))], ids=["counting", "plain", "norm"])
+@pytest.mark.parametrize(
+    "model",
+    [Counting(), Residual(3, 2), nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))],
+    ids=["counting", "plain", "norm"],
+)
 def test_state_and_random_numbers_are_unchanged(model: nn.Module) -> None:
     before, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     training, x = [m.training for m in model.modules()], X.float()

@@ -12,7 +12,11 @@ from backproof.domains.digits import DIGITS, compiled, context, digits, exactly
 from backproof.formula import read_model
 from backproof.ops import OPS, Elementwise, derivative
 
-SMOOTH = [op for op in OPS.values() if isinstance(op, Elementwise) and op.dtype == "same" and "bool" not in op.examples[0].kinds]
+SMOOTH = [
+    op
+    for op in OPS.values()
+    if isinstance(op, Elementwise) and op.dtype == "same" and "bool" not in op.examples[0].kinds
+]
 
 
 def _point(op: Elementwise, count: int) -> list[sympy.Rational]:

@@ -99,7 +99,9 @@ def test_what_cannot_be_written_out_is_refused(text: str, given: dict[str, Any],
 
 
 def test_growth_is_stopped_by_the_budget_and_not_by_patience() -> None:
-    formulas = {"x0": "sin(a) + cos(b)"} | {f"x{i}": f"sin(x{i - 1} + a) * cos(x{i - 1} * b) + sqrt(x{i - 1} + 9)" for i in range(1, 12)}
+    formulas = {"x0": "sin(a) + cos(b)"} | {
+        f"x{i}": f"sin(x{i - 1} + a) * cos(x{i - 1} * b) + sqrt(x{i - 1} + 9)" for i in range(1, 12)
+    }
     graph = read_model(formulas, {"a": (), "b": ()}, roles={})
     with pytest.raises(TooLarge, match="outgrown its budget"):
         read(graph, {"a": 1, "b": 2})
@@ -117,10 +119,14 @@ def test_exact_values_are_the_50_digit_values() -> None:
     leaves = {graph.by_name[name]: value for name, value in given.items()}
     ours = exact.run(graph, {n: exact.array(v) for n, v in leaves.items()})
     theirs = digits.run(graph, {n: digits.array(v) for n, v in leaves.items()})
-    floats = evaluate(graph, {n: torch.tensor(exact.array(v).astype(float).tolist(), dtype=torch.float64) for n, v in leaves.items()})
+    floats = evaluate(
+        graph, {n: torch.tensor(exact.array(v).astype(float).tolist(), dtype=torch.float64) for n, v in leaves.items()}
+    )
     for name in formulas:
         node = graph.by_name[name]
-        for a, b, c in zip(ours[node].reshape(-1), theirs[node].reshape(-1), floats[node].reshape(-1).tolist(), strict=True):
+        for a, b, c in zip(
+            ours[node].reshape(-1), theirs[node].reshape(-1), floats[node].reshape(-1).tolist(), strict=True
+        ):
             assert abs(sympy.N(a, 50) - sympy.Float(str(b), 50)) < sympy.Float("1e-45", 50)
             assert abs(float(b) - c) < 1e-14
 

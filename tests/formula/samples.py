@@ -48,21 +48,56 @@ def agree_in_gradients(text: str) -> int:
     values = evaluate(joint.graph, {graph.by_name[name]: t for name, t in VALUES.items()})
     leaves = {name: t.clone().requires_grad_() for name, t in VALUES.items()}
     loss = witness(graph.origin, leaves)["L"]
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True) if loss.requires_grad else [None] * len(leaves)
+    found = (
+        torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        if loss.requires_grad
+        else [None] * len(leaves)
+    )
     for name, expected in zip(leaves, found, strict=True):
         gradient = joint.gradients[graph.by_name[name]]
         zero = torch.zeros_like(VALUES[name])
         mine, theirs = zero if gradient is None else values[gradient], zero if expected is None else expected
         scale = theirs.abs().max().clamp(min=1e-2) if theirs.isfinite().all() else torch.tensor(1.0)
-        assert torch.allclose(mine / scale, theirs / scale, rtol=1e-9, atol=1e-10, equal_nan=True), (text, name, mine, theirs)
+        assert torch.allclose(mine / scale, theirs / scale, rtol=1e-9, atol=1e-10, equal_nan=True), (
+            text,
+            name,
+            mine,
+            theirs,
+        )
     return sum(g is not None for g in found)
 
 
 # --- random formulas of a wanted shape ---------------------------------------------------------------------------------
 Draw = Callable[[Any], Any]
-_SMOOTH = ("sin", "cos", "tanh", "sigmoid", "atan", "softsign", "erf", "gelu", "silu", "relu", "abs", "square", "σ", "elu", "mish")
+_SMOOTH = (
+    "sin",
+    "cos",
+    "tanh",
+    "sigmoid",
+    "atan",
+    "softsign",
+    "erf",
+    "gelu",
+    "silu",
+    "relu",
+    "abs",
+    "square",
+    "σ",
+    "elu",
+    "mish",
+)
 _POSITIVE = ("log", "sqrt", "rsqrt", "reciprocal", "ln", "log1p")
-_PAIRS = ("maximum", "minimum", "max", "min", "squared_error", "absolute_error", "huber_error", "atan2", "logistic_error")
+_PAIRS = (
+    "maximum",
+    "minimum",
+    "max",
+    "min",
+    "squared_error",
+    "absolute_error",
+    "huber_error",
+    "atan2",
+    "logistic_error",
+)
 
 
 def _named(shape: tuple[int, ...]) -> list[str]:
@@ -79,7 +114,13 @@ class _Writer:
     def write(self, shape: tuple[int, ...], depth: int) -> str:
         if depth == 0:
             return str(self.pick(*_named(shape), *(("0.3", "2", "pi", "-1.5") if shape == () else ())))
-        ways: list[Callable[[tuple[int, ...], int], str]] = [self.function, self.positive, self.pair, self.arithmetic, self.choice]
+        ways: list[Callable[[tuple[int, ...], int], str]] = [
+            self.function,
+            self.positive,
+            self.pair,
+            self.arithmetic,
+            self.choice,
+        ]
         ways += [self.smaller, self.folded] * (shape != (2, 3))
         ways += [self.product, self.turned] * (len(shape) == 2)
         return str(self.pick(*ways)(shape, depth - 1))
@@ -96,7 +137,11 @@ class _Writer:
     def arithmetic(self, shape: tuple[int, ...], depth: int) -> str:
         other = self.write(self.pick(shape, ()), depth)
         a = self.write(shape, depth)
-        return str(self.pick(f"({a} + {other})", f"({a} - {other})", f"{a} * {other}", f"-{a} / (1.5 + tanh({other}))", f"({a})**2"))
+        return str(
+            self.pick(
+                f"({a} + {other})", f"({a} - {other})", f"{a} * {other}", f"-{a} / (1.5 + tanh({other}))", f"({a})**2"
+            )
+        )
 
     def choice(self, shape: tuple[int, ...], depth: int) -> str:
         a, b, c = (self.write(shape, depth) for _ in range(3))

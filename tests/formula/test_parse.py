@@ -142,7 +142,9 @@ def test_the_loss() -> None:
 
 
 def test_names_that_are_also_operations_stay_the_user_s() -> None:
-    graph = read_model({"a": "sum(x) * 2 + sin(k)", "sum": "a + 1", "sin": "sum * sum", "add": "sin + k"}, SHAPES, roles={})
+    graph = read_model(
+        {"a": "sum(x) * 2 + sin(k)", "sum": "a + 1", "sin": "sum * sum", "add": "sin + k"}, SHAPES, roles={}
+    )
     for name in ("a", "sum", "sin", "add"):
         assert graph.by_name[name].role == "value", name
     assert graph.loss is graph.by_name["add"]
@@ -167,7 +169,12 @@ WORDS = [*SHAPES, "u", "pi", "e", "1", "0", "2.5", "-", "+", "*", "/", "**", "@"
          "sum", "softmax", "dim=", "keepdim=", "where", "clamp", "max", "min=", "True", "None", ">", "==", "gelu", "'tanh'", "relu",
          "logsumexp", "norm", "lambda", "^", "1e999", "9**9**9", "matmul", "logical_and", "reduce", "\n", "#"]  # fmt: skip
 LISTS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["pi/2", "9**99**9", "sqrt(-1)"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["pi/2", "9**99**9", "sqrt(-1)"]),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=8,
 )

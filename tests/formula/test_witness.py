@@ -56,7 +56,7 @@ def test_aliases(alias: str) -> None:
 
 FOLDS = ["X", "x", "k", "X, dim=0", "X, axis=1", "X, dim=-1, keepdim=True", "X, keepdim=1", "X, dim=(0, 1)"]
 WHOLE: dict[str, list[str]] = {
-    **{name: FOLDS for name in ("sum", "mean", "logsumexp", "norm")},
+    **dict.fromkeys(("sum", "mean", "logsumexp", "norm"), FOLDS),
     "max": [*FOLDS, "X, Y", "X, 0.5", "0.5, X", "x, k", "X, w"],
     "min": [*FOLDS, "X, Y", "X, 0.5", "0.5, X", "x, k", "X, w"],
     "softmax": ["X", "X, dim=0", "X, axis=1", "x"],

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from backproof.differentiate import differentiate
-from backproof.domains import numbers as numbers_module
 from backproof.domains.digits import context, digits
-from backproof.domains.numbers import code, evaluate, gelu_slope, numbers
+from backproof.domains.kernels import KERNELS, SLOPES
+from backproof.domains.numbers import code, evaluate, helper_source, numbers
 from backproof.graph import Builder, Graph, Node
 from backproof.ops import Elementwise, Example, Op, derivative
 
@@ -215,7 +215,13 @@ def kink_law(op: Elementwise, attrs: dict[str, Any]) -> int:
             mine = float(numbers.apply(_at_point(slope, point, attrs)[0], *tensors))
             written = formula_value(slope, point, attrs)
             assert mine == theirs, (op.name, attrs, point, mine, theirs)
-            assert written is not None and abs(float(written) - theirs) <= TINY, (op.name, attrs, point, written, theirs)
+            assert written is not None and abs(float(written) - theirs) <= TINY, (
+                op.name,
+                attrs,
+                point,
+                written,
+                theirs,
+            )
             compared += 1
     return compared
 
@@ -233,12 +239,9 @@ def _torch_slope(op: Elementwise, node: Node, tensors: list[torch.Tensor], opera
 
 
 # --- the written-out code and other dtypes ----------------------------------------------------------------------------
-def _nll_grad(delta: Any, t: Any, weight: Any, reduction: str, ignore_index: int, shape: Any) -> torch.Tensor:
-    attrs = {"reduction": reduction, "ignore_index": ignore_index, "shape": shape}
-    return numbers_module._nll_grad(delta, t, weight, attrs)
-
-
-SCOPE = {"torch": torch, "F": F, "math": math, "gelu_slope": gelu_slope, "nll_grad": _nll_grad}
+# the functions that a written-out script begins with, as it writes them
+SCOPE: dict[str, Any] = {"torch": torch, "F": F, "math": math}
+exec("\n".join(helper_source([*KERNELS, *SLOPES])), SCOPE)
 
 
 def code_law(op: Op, example: Example) -> None:

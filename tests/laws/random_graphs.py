@@ -19,7 +19,9 @@ __all__ = ["RandomGraph", "random_graphs"]
 
 Draw = Callable[[Any], Any]
 COMPUTED = [op for op in OPS.values() if op.family not in ("leaf", "comparison")]
-COMPARISONS = [op.name for op in OPS.values() if op.family == "comparison" and len(op.operands) == 2 and op.name[:2] != "lo"]
+COMPARISONS = [
+    op.name for op in OPS.values() if op.family == "comparison" and len(op.operands) == 2 and op.name[:2] != "lo"
+]
 MAX_SIZE = 60
 
 
@@ -30,7 +32,9 @@ class RandomGraph:
         self.graph, self.leaves = graph, leaves
 
     def __repr__(self) -> str:
-        lines = [f"{n.name}{list(n.shape)} = {n.op.name}({', '.join(x.name for x in n.inputs)})" for n in self.graph.nodes]
+        lines = [
+            f"{n.name}{list(n.shape)} = {n.op.name}({', '.join(x.name for x in n.inputs)})" for n in self.graph.nodes
+        ]
         return "\n".join(["a graph of", *lines])
 
 
@@ -188,7 +192,10 @@ class _Growing:
     def _reduce(self, op: Op) -> Node:
         x = self.any(1)
         whole = self.number(0, 3) == 0
-        attrs: dict[str, Any] = {"dim": None if whole else self._dims(x), "keepdim": bool(self.number(0, 1)) and not whole}
+        attrs: dict[str, Any] = {
+            "dim": None if whole else self._dims(x),
+            "keepdim": bool(self.number(0, 1)) and not whole,
+        }
         if op.name in ("amax", "amin"):
             x = self.apart(x, _has_ties)
         if op.name == "var":
@@ -291,7 +298,9 @@ class _Growing:
         y = self.any(2)
         target = self.indices((y.shape[0], *y.shape[2:]), y.shape[1])
         reduction = self.pick(["mean", "sum", "none"])
-        weight = [self.constant(torch.rand(y.shape[1], generator=self.rng, dtype=torch.float64) + 0.5)] * self.number(0, 1)
+        weight = [self.constant(torch.rand(y.shape[1], generator=self.rng, dtype=torch.float64) + 0.5)] * self.number(
+            0, 1
+        )
         return self.emit(op, y, target, *weight, reduction=reduction)
 
     def _nll_grad(self, op: Op) -> Node:

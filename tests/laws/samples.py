@@ -15,7 +15,18 @@ from backproof.domains.numbers import numbers, tensor_of
 from backproof.graph import Builder, Graph, Node
 from backproof.ops import OPS, Elementwise, Example, Op
 
-__all__ = ["CASES", "FAR", "Sample", "arrays", "case_name", "exact_tensor", "formula_value", "gap", "on_autograd", "sample"]
+__all__ = [
+    "CASES",
+    "FAR",
+    "Sample",
+    "arrays",
+    "case_name",
+    "exact_tensor",
+    "formula_value",
+    "gap",
+    "on_autograd",
+    "sample",
+]
 
 Leaves = dict[Node, torch.Tensor]
 
@@ -87,7 +98,9 @@ def arrays(leaves: Mapping[Node, torch.Tensor]) -> dict[Node, Any]:
 
 def exact_tensor(array: Any, shape: tuple[int, ...]) -> torch.Tensor:
     """A 50-digit array rounded to float64."""
-    return torch.tensor([float(v) for v in np.asarray(array, dtype=object).reshape(-1)], dtype=torch.float64).reshape(shape)
+    return torch.tensor([float(v) for v in np.asarray(array, dtype=object).reshape(-1)], dtype=torch.float64).reshape(
+        shape
+    )
 
 
 def gap(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -100,7 +113,9 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
     return distance if distance == distance else float("inf")
 
 
-def on_autograd(graph: Graph, leaves: Mapping[Node, torch.Tensor], moving: tuple[Node, ...]) -> dict[Node, torch.Tensor]:
+def on_autograd(
+    graph: Graph, leaves: Mapping[Node, torch.Tensor], moving: tuple[Node, ...]
+) -> dict[Node, torch.Tensor]:
     """Read the graph over torch's kernels with gradients on, for torch.autograd to differentiate."""
     given = {n: t.clone().requires_grad_() if n in moving else t for n, t in leaves.items()}
     constants = {n: tensor_of(n) for n in graph.of_role("constant")}

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from backproof.vjps import has_vjp
 from backproof.domains.entries import entries
 from backproof.domains.numbers import numbers
 from backproof.graph import Node
 from backproof.ops import OPS, Elementwise, derivative
+from backproof.vjps import has_vjp
 
 from . import laws
 from .samples import CASES, case_name

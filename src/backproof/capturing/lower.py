@@ -165,8 +165,13 @@ def _masked_fill(call: Call) -> Node:
 def _bitwise(call: Call) -> Node:
     """``&``, ``|`` and ``~`` of truth values; of whole numbers they are something else."""
     names = [name for name in ("self", "other") if name in call.args]
-    call.refuse_unless(all(isinstance(call[n], Node) and call[n].dtype == "bool" for n in names), "operands that are no truth values")
-    return call.emit(f"logical_{call.overload.strip('_').removeprefix('bitwise_').partition('.')[0].strip('_')}", *(call[n] for n in names))
+    call.refuse_unless(
+        all(isinstance(call[n], Node) and call[n].dtype == "bool" for n in names), "operands that are no truth values"
+    )
+    return call.emit(
+        f"logical_{call.overload.strip('_').removeprefix('bitwise_').partition('.')[0].strip('_')}",
+        *(call[n] for n in names),
+    )
 
 
 @_lower("where.ScalarSelf", "where.ScalarOther", "where.Scalar")

@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import traceback
-import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,12 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
+from . import origin
 from .example import Example, leaf_names, loss_function
+from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower
 from .names import Origin as Place
-from .names import origins, user_line
+from .names import is_library, origins, user_line
 from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
 
 __all__ = ["capture"]
@@ -31,22 +32,10 @@ class _Function(nn.Module):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
-        self.function = [_as_forward(function)]
+        self.function = [function]
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         return self.function[0](*args, **keywords)
-
-
-def _as_forward(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A plain function under the name ``forward``: torch.export records the lines of functions of that name alone."""
-    if not isinstance(function, types.FunctionType):
-        return function
-    code = function.__code__.replace(co_name="forward")
-    twin = types.FunctionType(
-        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
-    twin.__kwdefaults__ = function.__kwdefaults__
-    return twin
 
 
 def capture(
@@ -164,7 +153,7 @@ def _quiet() -> Any:
 
 def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
     try:
-        with _quiet(), torch.enable_grad():
+        with _quiet(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
             return torch.export.export(wrapped, call, strict=False)
     except Exception as error:
         raise CaptureError(_why_not(error)) from None

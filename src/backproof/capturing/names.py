@@ -18,7 +18,7 @@ from typing import Any
 
 from ..graph import Source
 
-__all__ = ["Origin", "origins", "user_line"]
+__all__ = ["Origin", "is_library", "origins", "user_line"]
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 _OWN = str(Path(__file__).resolve().parent.parent)
@@ -40,14 +40,15 @@ class Origin:
     source: Source | None
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """Whether a file belongs to torch, Python or this program rather than to the user."""
     return "/site-packages/" in file or "/torch/" in file or file.startswith((_OWN, "<")) or "/lib/python3" in file
 
 
 def _frames(trace: str | None) -> tuple[_Frame, ...]:
     """The frames of the user's own files, outermost first."""
     found = (_Frame(m["file"], int(m["line"]), m["function"]) for m in _FRAME.finditer(trace or ""))
-    return tuple(f for f in found if not _is_library(f.file))
+    return tuple(f for f in found if not is_library(f.file))
 
 
 def _source(frame: _Frame) -> Source:
@@ -105,14 +106,22 @@ def _target(node: ast.AST) -> str | None:
 
 
 def _modules(meta: dict[str, Any], prefix: str) -> list[tuple[str, bool]]:
-    """The module paths around a node, outermost first, with whether the class is torch's own."""
+    """The module paths around a node, outermost first, with whether the class is torch's own.
+
+    In the second call of ``layer``, the path of its ``fc`` is ``layer#2.fc``.
+    """
     found = []
+    outer, shown, again = "", "", ""
     for key, (path, kind) in (meta.get("nn_module_stack") or {}).items():
         name = path if isinstance(path, str) else str(path)
         if name != prefix and not name.startswith(prefix + "."):
             continue
         name, call = name[len(prefix) :].lstrip("."), key.partition("@")[2]
-        found.append((name + (f"#{int(call) + 1}" if call and name else ""), "torch.nn.modules" in str(kind)))
+        inner = name[len(outer) :] if name.startswith(f"{outer}.") else name
+        shown = shown + inner if inner != name else name
+        count = f"#{int(call) + 1}" if call and name else ""
+        shown, outer, again = shown + ("" if count == again else count), name, count or again
+        found.append((shown, "torch.nn.modules" in str(kind)))
     return found
 
 

@@ -192,9 +192,7 @@ class Instant:
     name: str = ""
 
 
-Block = (
-    Paragraph | Derivation | Table | Items | Code | Callout | Figure | Glance | Plot | Details | Instant | Section
-)
+Block = Paragraph | Derivation | Table | Items | Code | Callout | Figure | Glance | Plot | Details | Instant | Section
 
 
 @dataclass(frozen=True)

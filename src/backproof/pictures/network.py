@@ -31,7 +31,12 @@ _GAP = 165.0
 
 
 def units(
-    graph: Graph, *, symbols: Symbols | None = None, weights: Mapping[str, Any] | None = None, sample: int = 0
+    graph: Graph,
+    *,
+    symbols: Symbols | None = None,
+    weights: Mapping[str, Any] | None = None,
+    sample: int = 0,
+    room: float = 0.0,
 ) -> Drawing | None:
     """Draw the units of a small dense network, the input on the left and the loss on the right.
 
@@ -41,6 +46,7 @@ def units(
         weights: the parameters' numbers by name, as nested lists (or formulas); lines are as thick as their
             weight is large, negative ones dashed.
         sample: the sample of a batch whose values the units refer to.
+        room: the least radius of a unit, where its numbers are to be written under its symbols.
 
     Returns:
         The drawing, or None if the graph is no chain of dense layers, or too large to be drawn unit by unit.
@@ -54,7 +60,7 @@ def units(
     found = chain(graph)
     if found is None or not _is_small(found):
         return None
-    return _Picture(found, symbols or default_symbol, weights or {}, sample).drawing()
+    return _Picture(found, symbols or default_symbol, weights or {}, sample, room).drawing()
 
 
 def _is_small(found: Chain) -> bool:
@@ -80,8 +86,9 @@ class _Unit:
 class _Picture:
     """The drawing under construction."""
 
-    def __init__(self, found: Chain, symbols: Symbols, weights: Mapping[str, Any], sample: int) -> None:
+    def __init__(self, found: Chain, symbols: Symbols, weights: Mapping[str, Any], sample: int, room: float) -> None:
         self.chain, self.symbols, self.weights, self.sample = found, symbols, weights, sample
+        self.room = min(room, _LARGEST)
         self.edges = sum(layer.inputs * layer.outputs for layer in found.layers)
         self.largest = max((abs(x) for layer in found.layers for x in self._sizes(layer)), default=0) or 1.0
 
@@ -102,7 +109,7 @@ class _Picture:
     # --- units ---
     def _radius(self) -> float:
         halves = [text_width(label, _SIZE) for layer in self.chain.layers for label in self._named(layer)]
-        return min(_LARGEST, max([_RADIUS, *(half + 7 for half in halves if half + 7 <= _LARGEST)]))
+        return min(_LARGEST, max([_RADIUS, self.room, *(half + 7 for half in halves if half + 7 <= _LARGEST)]))
 
     def _named(self, layer: Layer) -> list[Expr]:
         nodes = dict.fromkeys((layer.before, layer.after))
@@ -116,7 +123,7 @@ class _Picture:
     def _column(self, place: int, count: int, pitch: float) -> list[_Unit]:
         x, first = self._x(place), -pitch * (count - 1) / 2
         layer = self.chain.layers[place - 1] if place else None
-        radius = self._radius() if layer else _RADIUS
+        radius = self._radius() if layer else max(_RADIUS, 0.8 * self.room)
         return [
             _Unit(
                 x,
@@ -227,7 +234,7 @@ class _Picture:
 
     # --- the loss ---
     def _loss(self, outputs: Sequence[_Unit], loss: Node) -> Iterator[Shape]:
-        x, radius = self._x(len(self.chain.layers) + 1), min(24.0, self._radius())
+        x, radius = self._x(len(self.chain.layers) + 1), min(max(24.0, 0.8 * self.room), self._radius())
         box = Box(x, 0, 2 * radius, 2 * radius)
         for unit in outputs:
             line = clipped(((unit.x, unit.y), (x, 0)), unit.box, box, round_start=True, round_end=True)

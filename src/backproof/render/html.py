@@ -10,12 +10,13 @@ import base64
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 
 from backproof.document.blocks import Document
 
 from .escape import xml
 from .html_blocks import Page, blocks, phase_mark
-from .page import asset, has_asset
+from .page import asset, program
 from .palette import CALLOUTS, DARK, LIGHT, PHASES, css_variables
 from .svg import drawing_css
 
@@ -30,8 +31,8 @@ def render_html(document: Document) -> str:
     """
     page = Page()
     body = blocks(document.blocks, page)
-    style = style_sheet() + asset("page.css")
-    script = asset("page.js") if has_asset("page.js") else ""
+    style = style_sheet() + asset("page.css") + (asset("stage.css") if document.play else "")
+    script = program() if document.play else ""
     return _PAGE.format(
         policy=_policy(style, script),
         title=xml(document.title),
@@ -39,8 +40,8 @@ def render_html(document: Document) -> str:
         header=_header(document),
         contents=_contents(page),
         body=body,
-        record=_record(document),
-        script=f"<script>{script}</script>" if script else "",
+        record=_data("record", document.record) + _data("play", document.play),
+        script=f"{asset('stage.html')}<script>{script}</script>" if script else "",
     )
 
 
@@ -135,10 +136,8 @@ def _contents(page: Page) -> str:
     return f'<nav class="contents" aria-label="Contents"><p id="contents">Contents</p><ol>{items}</ol></nav>'
 
 
-def _record(document: Document) -> str:
-    if not document.record:
-        return ""
-    return f'<script type="application/json" id="record">{record_json(document.record)}</script>'
+def _data(key: str, data: Mapping[str, object]) -> str:
+    return f'<script type="application/json" id="{key}">{record_json(data)}</script>' if data else ""
 
 
 def record_json(record: object) -> str:

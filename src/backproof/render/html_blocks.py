@@ -15,6 +15,8 @@ from backproof.document.blocks import (
     Details,
     Equation,
     Figure,
+    Glance,
+    Instant,
     Items,
     Paragraph,
     Parts,
@@ -22,22 +24,23 @@ from backproof.document.blocks import (
     Section,
     Table,
 )
-from backproof.document.math import Expr, Num
+from backproof.document.math import Expr, Num, Ref
 
 from .cells import Cell, as_parts, columns_of, cut, longest_after, number_of
-from .chain import estimate, lines
+from .chain import Piece, estimate, lines
 from .escape import xml
+from .html_glance import heat_map, histogram
 from .math_mathml import MathMLPrinter, attributes, math, reference, wrap
 from .math_text import number_text
-from .notation import full
+from .notation import full, ref_key
 from .palette import CALLOUTS, PHASES
 from .plot import plot_drawing
 from .svg import svg
 
 __all__ = ["Page", "blocks", "inline", "phase_mark"]
 
-LINE = 62
-"""Characters that one line of a derivation may take beside its left side."""
+PIECE = 26
+"""Characters that a sum or a product may take before it is cut into pieces, between which lines can break."""
 
 
 @dataclass
@@ -45,12 +48,12 @@ class Page:
     """What rendering keeps track of: the heading level, the ids given out, the sections found."""
 
     level: int = 2
-    taken: set[str] = field(default_factory=lambda: {"record", "contents", "title"})
+    taken: set[str] = field(default_factory=lambda: {"record", "contents", "title", "play", "content", "stage"})
     contents: list[tuple[int, str, Section]] = field(default_factory=list)
 
-    def key(self, wanted: str) -> str:
+    def key(self, wanted: str, fold: bool = True) -> str:
         """Return an id that is made from words and not in use yet."""
-        base = re.sub(r"[^\w.-]+", "-", wanted.lower()).strip("-.") or "part"
+        base = re.sub(r"[^\w./-]+", "-", wanted.lower() if fold else wanted).strip("-./") or "part"
         base = base if base[0].isalpha() else f"s-{base}"
         key, number = base, 2
         while key in self.taken:
@@ -86,18 +89,34 @@ def _derivation(derivation: Derivation, page: Page) -> str:
 
 
 def _reach(equation: Equation) -> float:
-    widest = max((sum(estimate(piece.expr) + 3 for piece in line) for line in lines(equation, LINE)), default=0)
+    """The width of what cannot be broken: the left side and the widest piece."""
+    widest = max((estimate(piece.expr) + 3 for step in _steps(equation) for piece in step), default=0)
     return widest + estimate(equation.left)
 
 
 def _equation(equation: Equation) -> str:
-    right = "".join(
-        f'<div class="line">{" ".join(_piece(piece.expr, piece.start) for piece in line)}</div>'
-        for line in lines(equation, LINE)
-    )
+    put_in = 1 if len(equation.steps) == 3 and equation.ref is not None else -1
+    right = "".join(_step(step, place == put_in) for place, step in enumerate(_steps(equation)))
     why = f'<p class="why">{xml(equation.why)}</p>' if equation.why else ""
     left = f'<div class="left">{math(equation.left, display=True)}</div>'
     return f'<div class="equation"{reference(equation.ref)}>{left}<div class="right">{right}</div>{why}</div>'
+
+
+def _steps(equation: Equation) -> list[list[Piece]]:
+    """The steps of a chain, each cut into pieces between which a line can break."""
+    steps: list[list[Piece]] = []
+    for line in lines(equation, PIECE):
+        for piece in line:
+            if piece.start:
+                steps.append([])
+            steps[-1].append(piece)
+    return steps
+
+
+def _step(pieces: list[Piece], put_in: bool) -> str:
+    """One step of a chain; the page computes again the one with the numbers put in."""
+    kind = "step put" if put_in else "step"
+    return f'<div class="{kind}">{" ".join(_piece(piece.expr, piece.start) for piece in pieces)}</div>'
 
 
 def _piece(expr: Expr, start: bool) -> str:
@@ -167,12 +186,34 @@ def _callout(callout: Callout, page: Page) -> str:
 
 def _figure(figure: Figure, page: Page) -> str:
     drawing = svg(figure.drawing, figure.alt, page.key("figure"))
-    return _captioned(drawing, figure.caption)
+    return _captioned(drawing, figure.caption, f' data-view="{figure.view}"' if figure.view else "")
 
 
-def _captioned(drawing: str, caption: Parts) -> str:
+def _captioned(drawing: str, caption: Parts, more: str = "") -> str:
     words = f"<figcaption>{inline(caption)}</figcaption>" if caption else ""
-    return f'<figure><div class="scroll canvas">{drawing}</div>{words}</figure>'
+    return f'<figure{more}><div class="scroll canvas">{drawing}</div>{words}</figure>'
+
+
+def _glance(glance: Glance, page: Page) -> str:
+    pictures = f'<div class="glance-pictures">{histogram(glance)}{heat_map(glance)}</div>'
+    words = f'<p class="glance-words">{math(glance.name)}: {inline(glance.words)}</p>'
+    return f'<div class="glance"{reference(glance.ref)}>{words}{pictures}</div>'
+
+
+def _instant(instant: Instant, page: Page) -> str:
+    where = f"update-{instant.step}/" if instant.step else ""
+    key = page.key(f"{where}{instant.phase}{'/' + instant.name if instant.name else ''}", fold=False)
+    facts = {
+        "phase": instant.phase, "step": str(instant.step), "title": instant.title,
+        "computes": _keys(instant.computes), "reads": _keys(instant.reads),
+    }  # fmt: skip
+    data = "".join(f' data-{name}="{xml(value)}"' for name, value in facts.items() if value)
+    return f'<div class="instant" id="{key}"{data}>{blocks(instant.blocks, page)}</div>'
+
+
+def _keys(refs: Iterable[Ref]) -> str:
+    """References as one attribute; names cannot hold the line break that parts them."""
+    return "\n".join(ref_key(ref) for ref in refs)
 
 
 def _plot(plot: Plot, page: Page) -> str:
@@ -214,6 +255,8 @@ _BLOCKS: dict[type[Block], Callable[[Any, Page], str]] = {
     Code: _code,
     Callout: _callout,
     Figure: _figure,
+    Glance: _glance,
+    Instant: _instant,
     Plot: _plot,
     Details: _details,
     Section: _section,

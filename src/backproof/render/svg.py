@@ -43,7 +43,8 @@ def svg(drawing: Drawing, alt: str, key: str, style: str = "") -> str:
     name = f'<title id="{key}-title">{xml(alt)}</title>' if alt else ""
     label = f' role="img" aria-labelledby="{key}-title"' if alt else ' role="img"'
     shapes = "".join(_SHAPES[type(shape)](shape) for shape in drawing.shapes)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing{wide}" {size} {box}{label}>'
+    plain = 'fill="none" stroke="currentColor"'  # where no style sheet is let in
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing{wide}" {size} {box} {plain}{label}>'
     return f"{head}{name}{style}{shapes}</svg>"
 
 
@@ -61,6 +62,8 @@ def _path(path: Path) -> str:
         return ""
     line = _curve(path.points) if path.curved else "L".join(f"{_px(x)} {_px(y)}" for x, y in path.points)
     width = f' stroke-width="{_px(path.width)}"'
+    dash = DASHES.get(path.role)
+    width += f' stroke-dasharray="{" ".join(map(str, dash))}"' if dash else ""
     drawn = f'<path {_class("stroke", path.role)}{width}{reference(path.ref)} d="M{line}"></path>'
     return drawn + (_head(path) if path.arrow and len(path.points) > 1 else "")
 
@@ -98,7 +101,7 @@ def _ellipse(ellipse: Ellipse) -> str:
 def _label(label: Label) -> str:
     place = f'x="{_px(label.x)}" y="{_px(label.y)}" dy=".35em" text-anchor="{label.anchor}"'
     ref = reference(label.ref or getattr(label.content, "ref", None))
-    size = f'font-size="{_px(label.size)}"'
+    size = f'font-size="{_px(label.size)}" fill="currentColor" stroke="none"'
     return f"<text {_class('label', label.role)}{ref} {place} {size}>{_words(label.content)}</text>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ from ..graph import Builder, Graph, Node
 from ..result import plain
 from .evidence import TOLERANCE, Evidence
 from .prepare import Prepared
-from .program import Program, run_original
+from .program import Program, run_eagerly, run_original
 from .trace import Step, run
 
 __all__ = ["Analysis", "analyse", "hessian", "loss_at"]
@@ -166,7 +167,8 @@ def optimum(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
 def _torch_gradient(program: Program, at: Mapping[str, Tensor]) -> Tensor:
     leaves = {n: t.detach().clone().requires_grad_(n in program.trained) for n, t in {**program.start, **at}.items()}
     assert program.graph.loss is not None
-    loss = run_original(program.graph, leaves)[program.graph.loss.name]
+    loss = run_eagerly(program.graph, leaves)
+    assert loss is not None
     return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, [leaves[n] for n in program.trained])])
 
 
@@ -229,9 +231,14 @@ def _rates(prepared: Prepared, values: Tensor) -> list[Block]:
     if rule is None or rule.rule.name != "sgd" or rule.hyper["momentum"]:
         return []
     lr, steps = float(rule.hyper["lr"]), prepared.program.steps
-    rows = tuple((Num(float(v)), Num(1 - lr * float(v)), Num((1 - lr * float(v)) ** steps)) for v in values)
+    rows = tuple((Num(float(v)), Num(1 - lr * float(v)), _left(1 - lr * float(v), steps)) for v in values)
     columns = (("λ",), ("factor per update",), (f"left after {steps} updates",))
     return [Table(columns, rows, f"What is left of the error along each eigenvector with lr = {lr:g}", (0, 1, 2))]
+
+
+def _left(factor: float, steps: int) -> Num | str:
+    """What is left of an error after so many updates, unless it is past all numbers."""
+    return Num(factor**steps) if abs(factor) <= 1 or steps * math.log10(abs(factor)) < 300 else "more than 10^300"
 
 
 def _hessian_error(program: Program, ours: Tensor) -> float:

@@ -6,7 +6,8 @@ The ways, none of which shares our vector-Jacobian products and our float64 roun
 - ``50 digits``: the joint graph read over 50-digit floats from the operations' formulas, without torch's kernels;
 - ``differences``: central differences of the loss in 50-digit arithmetic, without any derivative rule; at a kink
   the two one-sided slopes differ and it says so;
-- ``float64 differences``: along random Gaussian directions, for networks too large for 50 digits.
+- for networks too large for 50 digits as a whole: float64 differences along random Gaussian directions, and random
+  entries of single operations computed again in 50 digits (:mod:`.directions`, :mod:`.local`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from ..domains.digits import context, digits
 from ..domains.entries import Array
 from ..domains.numbers import evaluate, tensor_of
 from ..graph import Graph, Node
-from .program import Program, run_original
+from .directions import ALONG, large_network
+from .program import Program, run_eagerly, run_original
 from .trace import Step
 
 __all__ = ["TOLERANCE", "Evidence", "confirm", "summary"]
@@ -33,7 +35,8 @@ TOLERANCE = 1e-9
 _DIGITS_BUDGET = 1_500_000  # scalar operations in 50 digits, about 3 microseconds each
 _DIFFERENCES_BUDGET = {True: 600_000, False: 120_000}
 _ROUNDING, _OWN_DTYPE = "float64", "torch.optim in the model's dtype"
-_ROUGH = 5e-3  # what float32 and shorter may lose over many layers
+# What float32 and shorter may lose over many layers; what differences in float64 can resolve.
+_ALLOWED = {_ROUNDING: 5e-3, _OWN_DTYPE: 5e-3, ALONG: 1e-5}
 _CURVED = 1e-10  # slopes a step of 1e-16 apart differ by less than this unless the curvature is a million
 # Errors are relative to a tensor's size, but not below this share of the largest of its kind.
 _VALUE_FLOOR, _FLOOR = 1e-3, 1e-6
@@ -93,7 +96,7 @@ class _Tally:
 
 
 def _verdict(what: str, oracle: str, error: float | None, count: int, of: int, note: str) -> Evidence:
-    agrees = None if error is None else error <= (_ROUGH if oracle in (_ROUNDING, _OWN_DTYPE) else TOLERANCE)
+    agrees = None if error is None else error <= _ALLOWED.get(oracle, TOLERANCE)
     return Evidence(what, oracle, agrees, error if error is None or math.isfinite(error) else 1e308, count, of, note)
 
 
@@ -115,7 +118,8 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
     if sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
         _fifty_digits(program, chosen, tally, thorough, seed)
     else:
-        _directions(program, chosen, tally, seed)
+        for step in chosen[:1]:
+            large_network(program, step, tally.add, seed)
     return tally.results()
 
 
@@ -186,6 +190,7 @@ def _double(leaves: Mapping[str, Tensor], grad: bool) -> dict[str, Tensor]:
 
 # --- torch's own autograd on the user's own program -----------------------------------------------------------------------
 def _autograd(program: Program, step: Step, tally: _Tally) -> None:
+    _eager(step, tally)
     leaves = _double(step.leaves, grad=True)
     values = run_original(step.graph, leaves)
     loss = None if step.graph.loss is None else values.get(step.graph.loss.name)
@@ -215,6 +220,22 @@ def _autograd(program: Program, step: Step, tally: _Tally) -> None:
         tally.add(f"gradient of {name}", "autograd", _error(a, b, grad_scale), b.numel())
 
 
+def _eager(step: Step, tally: _Tally) -> None:
+    """The gradient of the leaves by the user's own program, run eagerly: a custom backward counts here."""
+    leaves = _double(step.leaves, grad=True)
+    loss = run_eagerly(step.graph, leaves)
+    if loss is None or not loss.requires_grad:
+        return
+    scale = _scale(step.gradients.values())
+    wanted = {n: t for n, t in leaves.items() if t.requires_grad and step.gradients.get(n) is not None}
+    grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+    for (name, leaf), theirs in zip(wanted.items(), grads, strict=True):
+        ours = step.gradients[name]
+        assert ours is not None
+        error = _error(ours, torch.zeros_like(leaf) if theirs is None else theirs, scale)
+        tally.add(f"gradient of {name}", "autograd on the program as it stands", error, leaf.numel())
+
+
 def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     """Train the user's own program with torch.optim from the same start, and compare every update."""
     if program.optimizer is None or not steps or program.graph.loss is None:
@@ -227,8 +248,8 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     for step in steps:
         leaves = program.leaves_for({**start, **trained}, step.sample)
         rule.zero_grad()
-        loss = run_original(step.graph, leaves)[step.graph.loss.name]  # type: ignore[union-attr]
-        if loss.requires_grad:
+        loss = run_eagerly(step.graph, leaves)
+        if loss is not None and loss.requires_grad:
             loss.backward()
         rule.step()
         scale = _scale(p.detach() for p in trained.values())
@@ -428,52 +449,6 @@ def _check_entries(
         tally.rows[f"gradient of {node.name}", "differences"][2] = total
 
 
-# --- large networks: random directions in float64 -------------------------------------------------------------------------
-def _directions(program: Program, steps: Sequence[Step], tally: _Tally, seed: int) -> None:
-    """Slopes of the loss along random Gaussian directions of each parameter, against <gradient, direction>."""
-    generator = torch.Generator().manual_seed(seed)
-    for step in steps[:1]:
-        if step.graph.loss is None:
-            continue
-        for name in _chosen(program.trained, generator):
-            _direction(step, name, generator, tally)
-
-
-def _chosen(names: Sequence[str], generator: torch.Generator, most: int = 12) -> list[str]:
-    order = torch.randperm(len(names), generator=generator).tolist()
-    return [names[i] for i in sorted(order[:most])]
-
-
-def _direction(step: Step, name: str, generator: torch.Generator, tally: _Tally) -> None:
-    ours = step.gradients.get(name)
-    if ours is None:
-        return
-    leaves = _double(step.leaves, grad=False)
-    direction = torch.randn(leaves[name].shape, generator=generator, dtype=torch.float64)
-    size = leaves[name].norm().item() / max(direction.norm().item(), 1e-300) or 1.0
-    slope, noise = _richardson(step.graph, leaves, name, direction, 1e-3 * size)
-    expected = (ours.double() * direction).sum().item()
-    error = abs(slope - expected) / max(abs(expected), ours.double().norm().item(), 1e-300)
-    allowed = max(noise / max(abs(expected), ours.double().norm().item(), 1e-300), 1e-7)
-    what, oracle = f"gradient of {name}", "float64 differences along a Gaussian direction"
-    tally.add(what, oracle, 0.0 if error <= 10 * allowed else error, 1, 1)
-
-
-def _richardson(graph: Graph, leaves: dict[str, Tensor], name: str, direction: Tensor, h: float) -> tuple[float, float]:
-    """A slope extrapolated from two step sizes, with what the two disagree by."""
-
-    def loss(t: float) -> float:
-        moved = {**leaves, name: leaves[name] + t * direction}
-        nodes = {n: moved[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"}
-        constants = {n: tensor_of(n).double() if n.is_float else tensor_of(n) for n in graph.of_role("constant")}
-        assert graph.loss is not None
-        return float(evaluate(graph, {**nodes, **constants})[graph.loss])
-
-    wide = (loss(h) - loss(-h)) / (2 * h)
-    narrow = (loss(h / 2) - loss(-h / 2)) / h
-    return (4 * narrow - wide) / 3, abs(narrow - wide)
-
-
 # --- in one line ----------------------------------------------------------------------------------------------------------
 def summary(evidence: Sequence[Evidence]) -> str:
     """The evidence in one sentence."""
@@ -484,11 +459,20 @@ def summary(evidence: Sequence[Evidence]) -> str:
         worst = max(wrong, key=lambda e: e.error or 0)
         first = f"first {wrong[0].what} with {wrong[0].oracle}"
         return f"{len(wrong)} comparisons disagree, {first}; the largest by {worst.error:.2g} ({worst.what})"
-    oracles = sorted({e.oracle for e in evidence if e.agrees})
-    largest = max((e.error or 0.0 for e in evidence if e.agrees), default=0.0)
-    kinks = sum(e.looked_at for e in evidence if e.agrees is None)
-    looked, there = sum(e.looked_at for e in evidence if e.agrees), sum(e.of for e in evidence if e.agrees)
-    scope = "every number" if looked == there else f"{looked:,} of {there:,} comparisons made, each number"
-    tail = f"; {kinks} entries lie on a kink" if kinks else ""
+    return _agreement([e for e in evidence if e.agrees], sum(e.looked_at for e in evidence if e.agrees is None))
+
+
+def _agreement(agreeing: Sequence[Evidence], kinks: int) -> str:
+    """What was confirmed, in how many ways, how closely; rounding of a shorter dtype is said apart."""
+    rounding = [e for e in agreeing if e.oracle in (_ROUNDING, _OWN_DTYPE)]
+    strict = [e for e in agreeing if e.oracle not in (_ROUNDING, _OWN_DTYPE)]
+    oracles = sorted({e.oracle for e in strict})
+    looked, there = sum(e.looked_at for e in agreeing), sum(e.of for e in agreeing)
     ways = f"{len(oracles)} independent ways ({', '.join(oracles)})"
-    return f"{scope} confirmed by {ways}, largest disagreement {largest:.1e}{tail}"
+    scope = f"every number confirmed by {ways}"
+    if looked != there:
+        scope = f"{looked:,} of {there:,} possible comparisons made, by {ways}; all agree"
+    text = f"{scope}, largest disagreement {max((e.error or 0.0 for e in strict), default=0.0):.1e}"
+    if rounding:
+        text += f"; the model's own dtype rounds by up to {max(e.error or 0.0 for e in rounding):.1e}"
+    return text + (f"; {kinks} entries lie on a kink" if kinks else "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,43 +26,55 @@ def as_module(model: Any) -> Any:
     return _Plain(model)
 
 
+class _Lender:
+    """A plain object and the places of its tensors: (holder, key) by name.
+
+    It is opaque on purpose: torch.export rebuilds the dicts and lists among a module's attributes.
+    """
+
+    def __init__(self, plain: Any) -> None:
+        self.plain = plain
+        wanted = {id(t) for t in _given(plain)}
+        found = {name: place for name, place in _tensors(plain).items() if id(place[2]) in wanted}
+        if len(found) < len(wanted):
+            raise InputError(
+                f"{type(plain).__name__}.parameters() returns a tensor that is none of its attributes, so it has no name; "
+                "keep every parameter in an attribute (self.w = ...)"
+            )
+        self.places = {name.replace(".", "_"): (holder, key) for name, (holder, key, _) in found.items()}
+        self.tensors = {name.replace(".", "_"): tensor for name, (_, _, tensor) in found.items()}
+
+    @contextmanager
+    def lent(self, tensors: Mapping[str, Tensor]) -> Iterator[Any]:
+        """The object with these tensors in the places of its own."""
+        saved = {name: _get(*place) for name, place in self.places.items()}
+        try:
+            for name, place in self.places.items():
+                _set(*place, tensors[name])
+            yield self.plain
+        finally:
+            for name, place in self.places.items():
+                _set(*place, saved[name])
+
+
 class _Plain(nn.Module):
     """Holds a plain object and lends it this module's parameters during a forward pass."""
 
     def __init__(self, plain: Any) -> None:
         super().__init__()
-        self.plain = [plain]
-        tensors = _tensors(plain)
-        wanted = {id(t) for t in _given(plain)}
-        self.places: dict[str, tuple[Any, Any]] = {}
-        for name, (holder, key, tensor) in tensors.items():
-            if id(tensor) in wanted:
-                self.places[name] = (holder, key)
-                self.register_parameter(name.replace(".", "_"), nn.Parameter(tensor.detach().clone()))
-        if len(self.places) < len(wanted):
-            raise InputError(
-                f"{type(plain).__name__}.parameters() returns a tensor that is none of its attributes, so it has no name; "
-                "keep every parameter in an attribute (self.w = ...)"
-            )
-        self.forward = self._forward
+        self.lender = _Lender(plain)
+        for name, tensor in self.lender.tensors.items():
+            self.register_parameter(name, nn.Parameter(tensor.detach().clone()))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Plain:
-        import copy
-
-        twin = _Plain(copy.deepcopy(self.plain[0], memo))
+        twin = _Plain(copy.deepcopy(self.lender.plain, memo))
         twin.load_state_dict(self.state_dict())
         return twin
 
-    def _forward(self, *args: Any, **keywords: Any) -> Any:
-        lent = {name: getattr(self, name.replace(".", "_")) for name in self.places}
-        saved = {name: _get(*self.places[name]) for name in self.places}
-        try:
-            for name, place in self.places.items():
-                _set(*place, lent[name])
-            return self.plain[0](*args, **keywords)
-        finally:
-            for name, place in self.places.items():
-                _set(*place, saved[name])
+    def forward(self, *args: Any, **keywords: Any) -> Any:
+        """Call the plain object with this module's parameters in place of its own tensors."""
+        with self.lender.lent({name: getattr(self, name) for name in self.lender.places}) as plain:
+            return plain(*args, **keywords)
 
 
 def _given(plain: Any) -> list[Tensor]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from ..capturing.origin import ModuleOrigin
@@ -17,7 +16,7 @@ from ..formula.witness import witness
 from ..graph import Graph, Node
 from ..optimizers import Optimizer
 
-__all__ = ["Batch", "Program", "run_original"]
+__all__ = ["Batch", "Program", "run_eagerly", "run_original"]
 
 Batch = Literal["full", "sample"]
 
@@ -94,8 +93,16 @@ def run_original(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[str, Tensor
     if isinstance(origin, FormulaOrigin):
         return witness(origin, leaves)
     assert isinstance(origin, ModuleOrigin)
-    values = origin.values(leaves)
+    return origin.values(leaves)
+
+
+def run_eagerly(graph: Graph, leaves: Mapping[str, Tensor]) -> Tensor | None:
+    """The loss of the user's own program as it stands (custom backwards included), connected to the leaves."""
+    origin = graph.origin
+    if graph.loss is None:
+        return None
+    if isinstance(origin, FormulaOrigin):
+        return witness(origin, leaves)[graph.loss.name]
+    assert isinstance(origin, ModuleOrigin)
     loss = origin.loss(leaves)
-    if loss is not None and graph.loss is not None and torch.is_tensor(loss):
-        values[graph.loss.name] = values.get(graph.loss.name, loss.reshape(graph.loss.shape))
-    return values
+    return None if loss is None else loss.reshape(graph.loss.shape)

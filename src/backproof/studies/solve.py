@@ -30,6 +30,7 @@ from .prepare import Prepared, prepare
 from .program import run_original
 from .remarks import remarks_on
 from .trace import Step, Trace, run
+from .whatif import play_of
 from .worked import Page, evidence_section
 from .written import matrix_of
 
@@ -105,6 +106,7 @@ class Solution(Result):
             summary(evidence),
             "finding" if wrong else "agrees",
             self.to_dict(),
+            play_of(self._page),
         )
 
     # --- putting the page together ------------------------------------------------------------------------------------------

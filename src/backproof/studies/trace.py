@@ -400,8 +400,9 @@ def _recapture(model: Any, loss: Any, output: Any, graph: Graph) -> Any:
 
         args, keywords, targets = torch.utils._pytree.tree_map(cut, (origin.args, origin.keywords, origin.targets))
         wrapped = origin.wrapped
-        trained = [n.name for n in graph.parameters]
-        model = wrapped.model.function[0] if hasattr(wrapped.model, "function") else wrapped.model
+        is_function = hasattr(wrapped.model, "function")
+        trained = [n.name for n in graph.parameters] if is_function else []
+        model = wrapped.model.function[0] if is_function else wrapped.model
         return capture(
             model,
             keywords or args,

@@ -20,7 +20,7 @@ from ..notation import named
 from .evidence import TOLERANCE
 from .written import MOST_ENTRIES, MOST_LEAVES, StepWriter, number_of
 
-__all__ = ["HYPER", "entry_updates", "rule_equations"]
+__all__ = ["HYPER", "entry_updates", "known_symbols", "rule_equations"]
 
 HYPER: dict[str, Sym] = {
     "lr": Sym("eta"),
@@ -36,6 +36,12 @@ HYPER: dict[str, Sym] = {
 
 def _hyper(name: str) -> Sym:
     return replace(HYPER[name], ref=Ref(name))
+
+
+def known_symbols(graph: Any) -> dict[str, Expr]:
+    """The symbols of an update of one number, each with a reference to its node's name."""
+    own = {"g": Partial(Sym("L"), Sym("w", ref=Ref("g")))}
+    return _known(graph, own, ("t-1", "t"))
 
 
 def _known(graph: Any, symbols: Mapping[str, Expr], times: tuple[str, str]) -> dict[str, Expr]:

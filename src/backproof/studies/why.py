@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..graph import Node
 from ..ops import Elementwise
 
@@ -56,20 +58,24 @@ def why_value(node: Node) -> str:
     return node.op.doc.rstrip(".") or node.op.text or node.op.name
 
 
-def _through(user: Node) -> str:
-    name = user.name if user.role == "value" else "the step to " + user.name.split("#")[0]
+def _called(node: Node, names: Mapping[str, str]) -> str:
+    return names.get(node.name, node.name)
+
+
+def _through(user: Node, names: Mapping[str, str]) -> str:
+    name = _called(user, names) if user.role == "value" else "the step to " + user.name.split("#")[0]
     if user.op.name in _GRADIENTS:
         return _GRADIENTS[user.op.name].format(name=name)
     text = user.op.text or user.op.name
-    return f"chain rule through {user.name + ' = ' if user.role == 'value' else ''}{text}({user.inputs[0].name})"
+    return f"chain rule through {name + ' = ' if user.role == 'value' else ''}{text}({_called(user.inputs[0], names)})"
 
 
-def why_gradient(node: Node, users: tuple[Node, ...], loss: Node | None) -> str:
+def why_gradient(node: Node, users: tuple[Node, ...], loss: Node | None, names: Mapping[str, str]) -> str:
     """The rule that gives the gradient of ``node``, from what uses it."""
     if node is loss:
         return "the derivative of the loss with respect to itself"
     if len(users) == 1:
-        return _through(users[0])
-    return f"sum over the {len(users)} paths by which {node.name} reaches the loss: " + "; ".join(
-        _through(u) for u in users
+        return _through(users[0], names)
+    return f"sum over the {len(users)} paths by which {_called(node, names)} reaches the loss: " + "; ".join(
+        _through(u, names) for u in users
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-from torch import Tensor
 
 from ..document.blocks import (
     Block,
@@ -16,9 +14,9 @@ from ..document.blocks import (
     Document,
     Equation,
     Figure,
+    Instant,
     Paragraph,
     Parts,
-    Phase,
     Plot,
     Section,
     Series,
@@ -29,9 +27,12 @@ from ..graph import Graph, Node
 from ..notation import named, symbol
 from ..result import written
 from .evidence import Evidence, summary
+from .glances import summary_step
+from .instants import range_of, worked_step
 from .program import Program
 from .trace import Step, Trace
-from .updates import HYPER, entry_updates, rule_equations
+from .updates import HYPER, rule_equations
+from .whatif import play_of
 from .why import why_gradient
 from .written import MOST_ENTRIES, StepWriter, matrix_of
 
@@ -68,11 +69,12 @@ class Page:
             shown: Expr = (
                 matrix_of(tensor, twin, Ref(node.name, (), "value"), flipped)
                 if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2
-                else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {_range(tensor)}")
+                else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {range_of(tensor)}")
             )
             equations.append(Equation(symbol(node, self.names), (shown,), _role(node, self.program)))
-        blocks: list[Block] = [Derivation(tuple(equations))]
-        return Section("Given", tuple(blocks), "given", "given")
+        refs = tuple(Ref(node.name) for node in self.program.given)
+        instant = Instant("what is given", (Derivation(tuple(equations)),), "given", 0, refs, (), "numbers")
+        return Section("Given", (instant,), "given", "given")
 
     def pictures(self) -> Section | None:
         """The computational graph of operations, and the network of units where there is one."""
@@ -90,16 +92,18 @@ class Page:
                 drawing,
                 ("The computational graph: every operation, from what is given to the loss.",),
                 f"Computational graph with {len([n for n in self.graph.nodes if not n.is_leaf])} operations",
+                "operations",
             )
         )
         weights = {n: t.tolist() for n, t in self.program.start.items() if n in {p.name for p in self.graph.parameters}}
-        net = units(self.graph, symbols=write, weights=weights)
+        net = units(self.graph, symbols=write, weights=weights, room=34)
         if net is not None:
             blocks.append(
                 Figure(
                     net,
                     ("The network of units: each edge carries a weight.",),
                     "Network of units with its weights at the start",
+                    "units",
                 )
             )
         return Section("The network", tuple(blocks), "", "network")
@@ -110,7 +114,7 @@ class Page:
         if not self.writers:
             return ()
         writer = self.writers[0]
-        forward = tuple(writer.whole(n) for n in self._values(writer))
+        forward = tuple(writer.whole(n) for n in self.values(writer))
         sections = [Section("Forward", (Derivation(forward),), "forward", "forward")]
         if writer.joint is not None:
             text = Paragraph(
@@ -122,7 +126,7 @@ class Page:
                     ". Each follows from the ones after it; products of equal shape (⊙) are taken entry by entry.",
                 )
             )
-            back = tuple(self._gradient_equation(writer, n) for n in self._adjoints(writer))
+            back = tuple(self.gradient_equation(writer, n) for n in self.adjoints(writer))
             sections.append(Section("Backward", (text, Derivation(back)), "backward", "backward"))
         if self.program.optimizer is not None:
             sections.append(self._rule(writer))
@@ -144,10 +148,11 @@ class Page:
             "rule",
         )
 
-    def _values(self, writer: StepWriter) -> list[Node]:
+    def values(self, writer: StepWriter) -> list[Node]:
+        """The named values in the order of the forward pass."""
         return [n for n in writer.step.graph.nodes if n.role == "value"]
 
-    def _adjoints(self, writer: StepWriter) -> list[Node]:
+    def adjoints(self, writer: StepWriter) -> list[Node]:
         """The error signals in the order of the backward pass, then the gradients of what is trained."""
         assert writer.joint is not None
         gradients = writer.joint.gradients
@@ -155,22 +160,23 @@ class Page:
         trained = [gradients[writer.step.graph.by_name[n]] for n in self.program.trained]
         return [g for g in (*values, *trained) if g is not None]
 
-    def _gradient_equation(self, writer: StepWriter, adjoint: Node) -> Equation:
+    def gradient_equation(self, writer: StepWriter, adjoint: Node) -> Equation:
+        """The equation of an error signal or a gradient, with the rule that gives it."""
         node = adjoint.of
         assert node is not None
         graph = writer.step.graph
         reached = tuple(u for u in graph.users[node] if writer.joint and writer.joint.gradients.get(u) is not None)
         whole = writer.whole(adjoint)
-        return Equation(whole.left, whole.steps, why_gradient(node, reached, graph.loss), whole.ref)
+        return Equation(whole.left, whole.steps, why_gradient(node, reached, graph.loss, self.names), whole.ref)
 
     def equations_dict(self) -> list[dict[str, str]]:
         """The derivation as data: name, formula in LaTeX, rule."""
         if not self.writers:
             return []
         writer = self.writers[0]
-        equations = [writer.whole(n) for n in self._values(writer)]
+        equations = [writer.whole(n) for n in self.values(writer)]
         if writer.joint is not None:
-            equations += [self._gradient_equation(writer, n) for n in self._adjoints(writer)]
+            equations += [self.gradient_equation(writer, n) for n in self.adjoints(writer)]
         equations += [replace(e, why="update rule") for e in rule_equations(writer)]
         return [_equation_dict(e) for e in equations]
 
@@ -181,178 +187,20 @@ class Page:
             return []
         per_step = max(self._count(self.writers[0]), 1)
         if per_step > MOST_EQUATIONS:
-            return [self._summary_step(w) for w in self.writers[:1]]
+            return [summary_step(self, w) for w in self.writers[:1]]
         count = max(1, MOST_EQUATIONS // per_step)
         shown = (
             list(range(len(self.writers)))
             if len(self.writers) <= count
             else [*range(max(count - 1, 1)), len(self.writers) - 1]
         )
-        return [self.worked_step(self.writers[i]) for i in sorted(set(shown))]
+        return [worked_step(self, self.writers[i]) for i in sorted(set(shown))]
 
     def _count(self, writer: StepWriter) -> int:
-        nodes = self._values(writer) + (self._adjoints(writer) if writer.joint else [])
+        nodes = self.values(writer) + (self.adjoints(writer) if writer.joint else [])
         return sum(n.size for n in nodes if n.size <= MOST_ENTRIES) + sum(
             p.before.numel() for p in writer.step.parameters.values()
         )
-
-    def worked_step(self, writer: StepWriter) -> Section:
-        """One update in full: forward, loss, backward, update."""
-        step = writer.step
-        title = f"Update {step.number}" + ("" if step.sample is None else f", sample {step.sample + self.base}")
-        parts: list[Block] = [
-            self._phase(
-                writer,
-                "Forward pass",
-                "forward",
-                [n for n in self._values(writer) if n is not step.graph.loss],
-            )
-        ]
-        if step.graph.loss is not None:
-            parts.append(self._phase(writer, "Loss", "loss", [step.graph.loss]))
-            parts.append(self._phase(writer, "Backward pass", "backward", self._adjoints(writer)))
-        if self.program.optimizer is not None:
-            parts.append(self._updates(writer))
-        parts.append(Details(f"Update {step.number} as tables", tuple(self.tables(writer))))
-        return Section(title, tuple(parts), "", f"update-{step.number}")
-
-    def _phase(self, writer: StepWriter, title: str, phase: Phase, nodes: Iterable[Node]) -> Section:
-        blocks: list[Block] = []
-        for node in nodes:
-            blocks += self._quantity(writer, node)
-        return Section(title, tuple(blocks), phase, f"update-{writer.step.number}-{title.split()[0].lower()}")
-
-    def _quantity(self, writer: StepWriter, node: Node) -> list[Block]:
-        tensor = writer.tensor(writer.ref(node))
-        whole = writer.whole(node) if node.of is None else self._gradient_equation(writer, node)
-        if tensor is None or tensor.ndim > 2 or node.size > MOST_ENTRIES:
-            size = (
-                Words("no number")
-                if tensor is None
-                else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {_range(tensor)}")
-            )
-            return [Derivation((Equation(whole.left, (*whole.steps, size), whole.why, whole.ref),))]
-        entries = tuple(writer.entries(node))
-        if len(entries) == 1:
-            return [Derivation((Equation(entries[0].left, entries[0].steps, whole.why, entries[0].ref),))]
-        flipped = (node.of or node).name in writer.writer.layout.flipped
-        ref = writer.ref(node)
-        result = matrix_of(tensor, writer.exact(ref), ref, flipped)
-        return [
-            Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),)),
-            Details("each entry", (Derivation(entries),), open=True),
-        ]
-
-    def _updates(self, writer: StepWriter) -> Section:
-        blocks: list[Block] = []
-        for name, record in writer.step.parameters.items():
-            entries = tuple(entry_updates(writer, name))
-            if entries:
-                blocks.append(Derivation(entries))
-            elif record.gradient is None:
-                blocks.append(Paragraph((named(name, symbols=self.names), " receives no gradient and stays as it is.")))
-        return Section("Update", tuple(blocks), "update", f"update-{writer.step.number}-update")
-
-    def _summary_step(self, writer: StepWriter) -> Section:
-        """A step of a larger network: one row per quantity."""
-        rows = []
-        for name, value in writer.step.values.items():
-            grad = writer.step.gradients.get(name)
-            rows.append(
-                (
-                    named(name, symbols=self.names),
-                    "×".join(map(str, value.shape)) or "1",
-                    *_stats(value),
-                    *_stats(grad),
-                )
-            )
-        columns: tuple[Parts, ...] = (
-            ("quantity",),
-            ("shape",),
-            ("mean size",),
-            ("largest",),
-            ("gradient: mean size",),
-            ("largest",),
-        )
-        params = [
-            (
-                named(n, symbols=self.names),
-                "×".join(map(str, p.before.shape)) or "1",
-                *_stats(p.before),
-                *_stats(p.gradient),
-            )
-            for n, p in writer.step.parameters.items()
-        ]
-        return Section(
-            f"Update {writer.step.number}",
-            (
-                Table(columns, tuple(rows), "Values and error signals", (2, 3, 4, 5)),
-                Table(columns, tuple(params), "Parameters and their gradients", (2, 3, 4, 5)),
-            ),
-            "",
-            f"update-{writer.step.number}",
-        )
-
-    # --- tables ---------------------------------------------------------------------------------------------------------
-    def tables(self, writer: StepWriter) -> list[Block]:
-        """The record of one step: values with error signals, parameters with gradients before and after."""
-        blocks: list[Block] = []
-        for node in self._values(writer):
-            if node.size <= MOST_ENTRIES and node.is_float:
-                blocks.append(self._value_table(writer, node))
-        for name, p in writer.step.parameters.items():
-            if p.before.numel() <= MOST_ENTRIES:
-                blocks.append(self._parameter_table(writer, name))
-        return blocks
-
-    def _value_table(self, writer: StepWriter, node: Node) -> Table:
-        import numpy as np
-
-        value, grad = writer.step.values[node.name], writer.step.gradients.get(node.name)
-        delta = writer.joint.gradients.get(node) if writer.joint else None
-        rows = []
-        for place in np.ndindex(*node.shape):
-            cells: list[Any] = [
-                writer.writer.entry(node, place),
-                writer.number(Sym("", ref=Ref(node.name, place, "value", writer.step.number))),
-            ]
-            if grad is not None:
-                cells.append(writer.number(Sym("", ref=Ref(node.name, place, "gradient", writer.step.number))))
-            rows.append(tuple(cells))
-        head: list[Parts] = [("entry",), (named(node.name, symbols=self.names),)]
-        if grad is not None and delta is not None:
-            head.append((writer.writer.symbol(delta),))
-        assert value.shape == node.shape
-        return Table(tuple(head), tuple(rows), f"{node.name} and its error signal", tuple(range(1, len(head))))
-
-    def _parameter_table(self, writer: StepWriter, name: str) -> Table:
-        import numpy as np
-
-        record, step = writer.step.parameters[name], writer.step
-        node = step.graph.by_name[name]
-        exact_after, exact_grad = step.exact.get(f"after.{name}"), step.exact.get(f"grad.{name}")
-        rows = []
-        for place in np.ndindex(*record.before.shape):
-            row: list[Any] = [
-                writer.writer.entry(node, place),
-                writer.number(Sym("", ref=Ref(name, place, "before", step.number))),
-            ]
-            row.append(
-                None
-                if record.gradient is None
-                else _num(record.gradient, exact_grad, Ref(name, place, "gradient", step.number))
-            )
-            row += [_num(t, None, Ref(name, place, "state", step.number, s)) for s, t in record.state.items()]
-            row.append(_num(record.after, exact_after, Ref(name, place, "after", step.number)))
-            rows.append(tuple(row))
-        head: tuple[Parts, ...] = (
-            ("entry",),
-            ("before",),
-            ("gradient",),
-            *((named(s),) for s in record.state),
-            ("after",),
-        )
-        return Table(head, tuple(rows), f"{name} before and after update {step.number}", tuple(range(1, len(head))))
 
     # --- all updates ------------------------------------------------------------------------------------------------------
     def losses(self, loss_after: float | None) -> list[Block]:
@@ -385,7 +233,7 @@ class Page:
                     log_y=wide,
                 ),
             )
-        return blocks
+        return [Instant("the loss over the updates", tuple(blocks), "result", 0, (), (), "loss")]
 
     def _loss_name(self) -> Expr:
         loss = self.graph.loss
@@ -411,26 +259,8 @@ def _equation_dict(equation: Equation) -> dict[str, str]:
     return {"name": name, "formula": f"{left} = {written(equation.steps[0])[1]}", "rule": equation.why}
 
 
-def _num(tensor: Tensor, exact: Any, ref: Ref) -> Num:
-    return Num(float(tensor[ref.index]), None if exact is None else str(exact[ref.index]), ref)
-
-
 def _before(i: int, count: int) -> str:
     return f"before update {i + 1}" if i < count else f"after update {count}"
-
-
-def _range(tensor: Tensor) -> str:
-    if not tensor.numel():
-        return "none"
-    wide = tensor.double()
-    return f"from {wide.min().item():.4g} to {wide.max().item():.4g}"
-
-
-def _stats(tensor: Tensor | None) -> tuple[Num | None, Num | None]:
-    if tensor is None or not tensor.numel():
-        return None, None
-    wide = tensor.double().abs()
-    return Num(wide.mean().item()), Num(wide.max().item())
 
 
 def _role(node: Node, program: Program) -> str:
@@ -495,6 +325,7 @@ def document_of_trace(trace: Trace) -> Document:
         summary(evidence) if evidence else "",
         "finding" if wrong else "agrees" if evidence else "",
         trace.to_dict(),
+        play_of(page),
     )
 
 

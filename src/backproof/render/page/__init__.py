@@ -1,11 +1,19 @@
-"""The style sheets of the page, as package data."""
+"""The style sheets, the markup and the program of the page, as package data.
+
+The program is a few files that share one scope, in this order; there is no build step.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["asset", "has_asset"]
+__all__ = ["asset", "program"]
+
+PROGRAM = (
+    "numbers.js", "record.js", "formulas.js", "print.js", "light.js", "drawing.js", "tables.js", "curve.js",
+    "whatif.js", "timeline.js", "start.js",
+)  # fmt: skip
 
 
 @cache
@@ -14,6 +22,7 @@ def asset(name: str) -> str:
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
-def has_asset(name: str) -> bool:
-    """Return whether there is such a file."""
-    return files(__name__).joinpath(name).is_file()
+@cache
+def program() -> str:
+    """Return the page's program: its files one after the other, in a scope of their own."""
+    return '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in PROGRAM) + "\n})();\n"

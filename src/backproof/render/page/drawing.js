@@ -1,0 +1,138 @@
+// The drawings kept in step: what is computed at this instant is lit, edges are as thick as their weight is large now,
+// units and operations show their numbers.
+
+const SVG = "http://www.w3.org/2000/svg";
+const THICKEST = 4, THINNEST = 0.8;
+
+/** One picture of the network, on the stage. */
+class View {
+  constructor(figure, now) {
+    this.now = now;
+    this.kind = figure.dataset.view;
+    this.svg = figure.querySelector("svg").cloneNode(true);
+    this.svg.removeAttribute("aria-labelledby");
+    this.svg.querySelector("title")?.remove();
+    this.svg.setAttribute("aria-label", figure.querySelector("title")?.textContent ?? "Drawing");
+    this.shapes = [...this.svg.querySelectorAll("[data-ref]")];
+    this.numbers = this.shapes.filter((shape) => isSpot(shape)).map((shape) => this.prepared(shape)).filter(Boolean);
+    this.edges = this.shapes.filter((shape) => isWeight(shape));
+    this.widen();
+  }
+
+  /** Room below the lowest caption for its number. */
+  widen() {
+    const [x, y, width, height] = this.svg.getAttribute("viewBox").split(" ").map(Number);
+    const more = this.kind === "operations" ? 18 : 0;
+    this.svg.setAttribute("viewBox", `${x} ${y} ${width} ${height + more}`);
+    this.svg.removeAttribute("width");
+    this.svg.removeAttribute("height");
+    this.svg.dataset.wide = String(width > 400);
+    this.svg.style.maxWidth = `${Math.round(width * 1.75)}px`;
+  }
+
+  /** A letter with a place for its number below it: in a unit, or below an operation's caption. */
+  prepared(label) {
+    const text = document.createElementNS(SVG, "text");
+    const [x, y] = [Number(label.getAttribute("x")), Number(label.getAttribute("y"))];
+    const inUnit = this.kind === "units";
+    if (!inUnit && !this.isCaption(label)) return null;
+    if (inUnit) label.setAttribute("y", y - 7);
+    text.setAttribute("class", "spot");
+    text.setAttribute("x", x);
+    text.setAttribute("y", inUnit ? y + 9 : y + 14);
+    text.setAttribute("text-anchor", label.getAttribute("text-anchor"));
+    text.dataset.ref = label.dataset.ref;
+    label.after(text);
+    return text;
+  }
+
+  /** Whether a letter stands beside its shape, not in it: the last of those with its reference. */
+  isCaption(label) {
+    return this.shapes.filter((shape) => shape.dataset.ref === label.dataset.ref).at(-1) === label && !label.closest("defs");
+  }
+
+  update(instant, sets) {
+    this.svg.setAttribute("class", `drawing now-${instant.phase || "given"}`);
+    for (const shape of this.shapes) this.light(shape, sets);
+    for (const text of this.numbers) this.write(text, instant, sets);
+    this.weigh(instant, sets);
+  }
+
+  light(shape, sets) {
+    const key = wholeKey(refOf(shape));
+    const lit = sets.lit.has(key) || (isWeightRef(refOf(shape)) && sets.lit.has(`gradient:${refOf(shape).name}`)) ||
+      (isWeightRef(refOf(shape)) && sets.lit.has(`after:${refOf(shape).name}`)) ||
+      (sets.backward && sets.lit.has(`gradient:${refOf(shape).name}`));
+    shape.classList.toggle("is-lit", lit);
+    shape.classList.toggle("is-read", !lit && (sets.read.has(key) || (sets.backward && sets.read.has(`gradient:${refOf(shape).name}`))));
+    shape.classList.toggle("is-later", !lit && !sets.read.has(key) && !this.known(refOf(shape), sets));
+  }
+
+  known(ref, sets) {
+    return ref.kind === "before" || sets.known.has(`${ref.kind}:${ref.name}`) || this.now.leaves.has(ref.name);
+  }
+
+  /** The number of a unit: its error signal once the backward pass has reached it, else its value. */
+  write(text, instant, sets) {
+    const ref = this.now.placed(refOf(text), text);
+    const back = sets.backward && sets.known.has(`gradient:${ref.name}`) && !this.now.trained.has(ref.name);
+    const shown = back ? { ...ref, kind: "gradient" } : ref;
+    const known = this.known(shown, sets);
+    const list = known ? this.entries(shown) : [];
+    text.textContent = list.length && list.length <= 3 ? list.map((value) => numberText(value, 3).replace("·10", "e").replace(/[⁻⁰-⁹¹²³]+/, plainPower)).join("  ") : "";
+    text.classList.toggle("is-back", back);
+  }
+
+  /** The numbers behind a letter: one for an entry, the sample's row for a whole tensor. */
+  entries(ref) {
+    const one = this.now.number(ref);
+    if (one !== undefined) return [one];
+    if (this.kind === "units") return [];
+    const count = this.now.rowLength(ref);
+    return count > 3 ? [] : Array.from({ length: count }, (_, i) => this.now.number(this.now.inRow(ref, i))).filter((v) => v !== undefined);
+  }
+
+  /** Edges by their weight now: thickness by size, colour and dash by sign; labels with the number. */
+  weigh(instant, sets) {
+    if (this.kind !== "units") return;
+    const largest = Math.max(...this.edges.map((edge) => Math.abs(this.weight(edge, instant, sets).value) || 0), 1e-300);
+    for (const edge of this.edges) {
+      const { value, kind } = this.weight(edge, instant, sets);
+      if (value === undefined) continue;
+      if (edge.tagName === "text") this.label(edge, value, kind);
+      else if (edge.tagName === "path" && !Number.isNaN(value)) style(edge, value, largest);
+    }
+  }
+
+  /** What an edge shows: its weight, its gradient when that is computed, its new weight in the update. */
+  weight(edge, instant, sets) {
+    const ref = refOf(edge);
+    const at = (kind) => ({ value: this.now.number({ ...ref, kind }), kind });
+    if (edge.tagName === "text" && sets.lit.has(`gradient:${ref.name}`)) return at("gradient");
+    if (sets.known.has(`after:${ref.name}`)) return at("after");
+    return at("before");
+  }
+
+  label(text, value, kind) {
+    if (text.dataset.shown === `${kind} ${value}`) return;
+    text.dataset.shown = `${kind} ${value}`;
+    text.textContent = numberText(value);
+    text.classList.toggle("is-gradient", kind === "gradient");
+  }
+}
+
+const isSpot = (shape) => shape.tagName === "text" && ["value", "gradient"].includes(refOf(shape).kind);
+const isWeightRef = (ref) => ref.kind === "before";
+const isWeight = (shape) => isWeightRef(refOf(shape)) && refOf(shape).index.length > 0;
+const wholeKey = (ref) => `${ref.kind}:${ref.name}`;
+
+function plainPower(raised) {
+  return [...raised].map((sign) => Object.keys(RAISED).find((plain) => RAISED[plain] === sign)).join("").replace("-", "−");
+}
+
+function style(edge, value, largest) {
+  const role = value === 0 ? "muted" : value > 0 ? "positive" : "negative";
+  edge.setAttribute("stroke-width", (THINNEST + THICKEST * Math.min(Math.abs(value) / largest, 1)).toFixed(2));
+  edge.removeAttribute("stroke-dasharray");
+  for (const other of ["muted", "positive", "negative", "parameter"]) edge.classList.toggle(`role-${other}`, other === role);
+}

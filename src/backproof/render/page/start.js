@@ -1,0 +1,226 @@
+// Puts the stage above the solution. Whatever goes wrong here, the solution stays as it is.
+
+class Stage {
+  constructor(template, play, steps) {
+    this.root = template.content.firstElementChild.cloneNode(true);
+    this.find = (selector) => this.root.querySelector(selector);
+    this.play = play;
+    this.now = new Now(play, new Book(steps, play, play.leaves));
+    this.instants = [...document.querySelectorAll(".instant")].map(instantOf);
+    addSets(this.instants);
+    this.views = [...document.querySelectorAll("figure[data-view]")].map((figure) => new View(figure, this.now));
+    this.views.sort((a) => (a.kind === "units" ? -1 : 1));
+    this.tables = new Tables(this.find(".record-tables"), this.now);
+    this.curve = new Curve(this.find(".curve"), this.now);
+    this.makeTabs();
+    this.makeSamples();
+    this.makeWhatIf();
+    this.light = new Light(this.now, this.root, (ref) => this.readout(ref));
+    this.timeline = new Timeline(this.root, this.instants, (instant) => this.show(instant));
+    document.addEventListener("copy", copyInFull);
+  }
+
+  // --- drawings ---
+  makeTabs() {
+    const list = this.find(".tabs"), names = { units: "Network", operations: "Computation" };
+    this.views.forEach((view, place) => {
+      const tab = document.createElement("button");
+      Object.assign(tab, { type: "button", id: `tab-${view.kind}`, textContent: names[view.kind] ?? view.kind });
+      tab.setAttribute("role", "tab");
+      tab.setAttribute("aria-controls", "stage-view");
+      tab.addEventListener("click", () => this.choose(place));
+      list.append(tab);
+    });
+    this.find(".canvas").id = "stage-view";
+    list.addEventListener("keydown", (event) => this.tabKey(event));
+    list.hidden = this.views.length < 2;
+    this.find(".view").hidden = !this.views.length;
+    if (this.views.length) this.choose(0);
+  }
+
+  tabKey(event) {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const place = (this.views.indexOf(this.view) + step + this.views.length) % this.views.length;
+    this.choose(place);
+    this.find(".tabs").children[place].focus();
+    event.preventDefault();
+  }
+
+  choose(place) {
+    this.view = this.views[place];
+    [...this.find(".tabs").children].forEach((tab, i) => {
+      tab.setAttribute("aria-selected", String(i === place));
+      tab.tabIndex = i === place ? 0 : -1;
+    });
+    this.find(".canvas").setAttribute("aria-labelledby", `tab-${this.view.kind}`);
+    this.find(".canvas").replaceChildren(this.view.svg);
+    if (this.timeline?.current) this.view.update(this.timeline.current, this.timeline.current.sets);
+  }
+
+  // --- samples ---
+  makeSamples() {
+    const group = this.find(".samples");
+    group.hidden = this.now.sample === null;
+    if (group.hidden) return;
+    const many = this.play.samples > 12;
+    group.innerHTML = `<span aria-hidden="true">sample</span>`;
+    for (let i = 0; i < Math.min(this.play.samples, 12); i++) group.append(this.sampleButton(i, String(i + this.play.base)));
+    if (!many) group.append(this.sampleButton(null, "all"));
+    this.sayChosen();
+  }
+
+  sampleButton(sample, label) {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", textContent: label });
+    button.dataset.sample = String(sample);
+    button.setAttribute("aria-label", sample === null ? "All samples" : `Sample ${label}`);
+    button.addEventListener("click", () => {
+      this.now.sample = sample;
+      this.sayChosen();
+      this.show(this.timeline.current);
+    });
+    return button;
+  }
+
+  sayChosen() {
+    for (const button of this.find(".samples").querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(button.dataset.sample === String(this.now.sample)));
+    }
+  }
+
+  // --- what if ---
+  makeWhatIf() {
+    this.whatIf = new WhatIf(this.play, this.now.record);
+    const place = this.find(".whatif");
+    if (this.whatIf.why) {
+      place.replaceWith(Object.assign(document.createElement("p"), { className: "no-whatif", textContent: `No “what if” here: ${this.whatIf.why}.` }));
+      return;
+    }
+    this.trees = new Trees(this.whatIf.model);
+    this.fields = new Fields(place.querySelector("form"), this.whatIf, () => this.recompute());
+    this.find(".changed button").addEventListener("click", () => this.reset());
+    this.find(".canvas").addEventListener("click", (event) => this.edit(event.target));
+  }
+
+  /** A click on a weight or a given in the drawing opens its field. */
+  edit(target) {
+    const shape = target.closest("[data-ref]");
+    const ref = shape && this.now.placed(refOf(shape), shape);
+    const input = ref && this.whatIf.model.data.inputs.find(({ name }) => name === ref.name);
+    if (!input || ["gradient", "state"].includes(ref.kind)) return;
+    const field = this.fields.find(ref.name, flatPlace(this.whatIf.model.fullShape(input), ref.index));
+    this.find(".whatif").open = true;
+    field?.focus();
+    field?.select();
+  }
+
+  reset() {
+    this.fields.reset();
+    this.recompute();
+    this.find(".whatif summary").focus();
+  }
+
+  recompute() {
+    this.now.book = this.whatIf.changed ? this.whatIf.compute() : this.now.record;
+    this.root.classList.toggle("is-whatif", this.whatIf.changed);
+    document.body.classList.toggle("has-whatif", this.whatIf.changed);
+    this.find(".changed").hidden = !this.whatIf.changed;
+    this.find(".changed span").textContent = this.changesInWords();
+    this.show(this.timeline.current);
+    clearTimeout(this.later);
+    this.later = setTimeout(() => this.rewriteSolution(), 200);
+  }
+
+  changesInWords() {
+    const inputs = this.whatIf.model.data.inputs;
+    return [...this.whatIf.changes.values()].map(({ name, place, value, start }) => {
+      const input = inputs.find((i) => i.name === name);
+      const label = place < 0 ? name : `${input.label} ${placeText(this.whatIf.model.fullShape(input), place, this.play.base)}`;
+      return `${label.trim()}: ${start} → ${value}`;
+    }).join(" · ");
+  }
+
+  /** The solution below follows too; numbers of the analyses around it stay what they were, and say so. */
+  rewriteSolution() {
+    const own = this.whatIf.changed;
+    for (const instant of this.instants) rewrite(instant.element, this.now.book, own ? this.trees : null);
+    for (const details of document.querySelectorAll("main details")) rewrite(details, this.now.book, own ? this.trees : null);
+  }
+
+  // --- an instant ---
+  show(instant) {
+    this.now.step = instant.step || (instant.phase === "result" ? this.play.updates : 1);
+    this.root.dataset.phase = instant.phase;
+    this.find(".now-phase").className = `now-phase phase-${instant.phase}`;
+    this.find(".now-phase .phase").textContent = PHASE_WORDS[instant.phase] ?? "";
+    const record = this.now.record.steps[instant.step - 1];
+    const sample = this.play.bySample && record ? `, sample ${(record.sample ?? 0) + this.play.base}` : "";
+    this.find(".now-title").textContent = [instant.step ? `Update ${instant.step}${sample}` : "", instant.title].filter(Boolean).join(" · ");
+    this.fill(instant);
+    this.view?.update(instant, instant.sets);
+    this.tables.update(instant, instant.sets, this.now.sample);
+    this.curve.update({ step: this.now.step }, this.whatIf.changed ? [this.now.book, this.now.record] : [this.now.record]);
+    this.find(".status").textContent = sentence(instant);
+  }
+
+  /** The formulas of the instant, for the chosen sample. */
+  fill(instant) {
+    const panel = this.find(".panel"), copy = instant.element.cloneNode(true);
+    for (const marked of copy.querySelectorAll("[id], [aria-labelledby]")) {
+      marked.removeAttribute("id");
+      marked.removeAttribute("aria-labelledby");
+    }
+    const kept = this.forSample([...copy.querySelectorAll(".equation[data-ref]")]);
+    copy.classList.toggle("few", kept <= 4);
+    if (this.now.book !== this.now.record) rewrite(copy, this.now.book, this.trees);
+    for (const scroll of copy.querySelectorAll(".scroll")) unframe(scroll);
+    for (const details of copy.querySelectorAll("details")) details.replaceWith(...details.querySelector(".folded").childNodes);
+    panel.replaceChildren(...copy.childNodes);
+    panel.classList.toggle("few", kept <= 4);
+    panel.classList.toggle("one-sample", this.now.sample !== null && instant.computes.some((ref) => this.now.batched.has(ref.name)));
+    panel.scrollTop = 0;
+  }
+
+  /** Take out the other samples' equations; returns how many entries are left. */
+  forSample(equations) {
+    let kept = 0;
+    for (const equation of equations) {
+      const ref = refOf(equation);
+      const other = this.now.sample !== null && this.now.batched.has(ref.name) && ref.index.length && ref.index[0] !== this.now.sample;
+      if (other) equation.remove();
+      else if (ref.index.length || equations.length === 1) kept++;
+    }
+    return kept;
+  }
+
+  /** What is pointed at, in full. */
+  readout(ref) {
+    const value = ref && this.now.number(ref);
+    const words = ref && `${KIND_WORDS[ref.kind] ?? ""}${ref.name}${ref.index.length ? ` ${ref.index.map((i) => i + this.play.base).join(", ")}` : ""}`;
+    this.find(".readout").textContent = !ref ? "" : value === undefined ? words : `${words} = ${fullText(value)}`;
+  }
+}
+
+const KIND_WORDS = { gradient: "gradient by ", before: "", after: "updated ", state: "" };
+
+/** In the panel nothing scrolls by itself. */
+function unframe(scroll) {
+  for (const name of ["tabindex", "role", "aria-label", "aria-labelledby"]) scroll.removeAttribute(name);
+}
+
+function start() {
+  const template = document.getElementById("stage");
+  const play = JSON.parse(document.getElementById("play").textContent);
+  const record = JSON.parse(document.getElementById("record").textContent);
+  if (document.querySelectorAll(".instant").length < 3 || !record.steps?.length) return;
+  const stage = new Stage(template, play, record.steps);
+  document.querySelector(".layout").before(stage.root);
+  document.body.classList.add("has-stage");
+  const place = stage.timeline.placeInAddress();
+  stage.timeline.go(Math.max(place, 0), { push: false });
+  if (place >= 0) stage.root.scrollIntoView();
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+}
+
+start();

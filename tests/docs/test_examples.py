@@ -1,0 +1,48 @@
+"""The networks of docs/examples, and the blocks of the docs: each works, and all its evidence agrees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import backproof as bp
+
+from .blocks import ROOT, blocks_of, execute
+
+EXAMPLES = sorted((ROOT / "docs" / "examples").iterdir())
+
+
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.suffix in (".py", ".toml")], ids=lambda p: p.name)
+def test_every_example_is_solved_and_confirmed(path: Path) -> None:
+    solution = bp.solve(path)
+    assert [e for e in solution.evidence if e.agrees is not True] == []
+    ways = {e.oracle for e in solution.evidence}
+    assert ways >= {"autograd", "torch.optim", "50 digits", "differences"}
+    assert solution.loss_after is not None and solution.loss_after < solution.steps[0].loss
+
+
+def test_the_toml_problem_of_the_docs(in_tmp: Path) -> None:
+    for block in blocks_of(ROOT / "docs" / "problems.md"):
+        execute(block, in_tmp, {})
+    solution = bp.solve(in_tmp / "neuron.toml")
+    assert not solution.finding
+    assert solution.answers["dy/dw"] == [2.0, 1.0]
+
+
+def test_an_activation_is_one_line() -> None:
+    """The line shown in docs/design.md gives a function that can be used, differentiated and confirmed."""
+    from backproof.ops import OPS
+    from backproof.problems.problem import FormulaProblem
+
+    blocks, names = blocks_of(ROOT / "docs" / "design.md"), dict[str, Any]()
+    (block,) = [b for b in blocks if b.language == "python"]
+    try:
+        exec(block.text, names)
+        problem = FormulaProblem("one line", {"x": 0.5}, {"y": "gaussian(x)"}, gradients=("y/x",))
+        solution = bp.solve(problem)
+    finally:
+        OPS.pop("gaussian", None)
+    assert not solution.finding
+    assert solution.answers["dy/dx"] == pytest.approx(-0.778800783071404868, rel=1e-14)
