@@ -31,8 +31,8 @@ def named(name: str, *, ref: Ref | None = None, symbols: Mapping[str, str] | Non
     """
     if symbols and name in symbols:
         name = symbols[name]
-    name, _, count = name.partition("#")
     *path, last = name.split(".")
+    last, _, count = last.partition("#")
     last = _ROLES.get(last, last) if path else _ROLES.get(last, last) if last in ("weight", "bias", "target") else last
     letter, sub = _letter(last)
     sup = (count,) if count else ()

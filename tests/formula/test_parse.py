@@ -46,8 +46,8 @@ REFUSED = {
     "\0": "is not an expression",
     "x" * (MAX_LENGTH + 1): f"has {MAX_LENGTH + 1} characters, and the limit is {MAX_LENGTH}",
     "(" * 500 + "x" + ")" * 500: "is not an expression",
-    "sin(" * 70 + "x" + ")" * 70: "nested more than 60 deep",
-    "x" + " + x" * 70: "nested more than 60 deep",
+    "-" * 250 + "x": "nested more than 200 deep",
+    "x" + " + x" * 250: "nested more than 200 deep",
 }
 MEANINGLESS = {
     "q + 1": "uses 'q', which is not given and not computed before it; known here: k, v, x, w, X, Y, M",

@@ -9,7 +9,7 @@ from ..errors import FormulaError
 __all__ = ["MAX_LENGTH", "called_names", "names_in", "parse"]
 
 MAX_LENGTH = 2000
-MAX_DEPTH = 60
+MAX_DEPTH = 200
 
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.MatMult, ast.UAdd, ast.USub)
 _RELATIONS = (ast.Gt, ast.Lt, ast.GtE, ast.LtE, ast.Eq, ast.NotEq)

@@ -84,15 +84,11 @@ class Optimizer:
         return _update_graph(self, shape, t)
 
     def torch(self, parameters: list[Any]) -> Any:
-        """The torch.optim optimizer itself, as an independent witness."""
-        import torch
+        """torch.optim's own optimizer with these settings, as an independent witness."""
+        from .witness import Trainer
 
-        kind = next(getattr(torch.optim, n) for n in dir(torch.optim) if n.lower() == self.rule.name)
-        own = {k: v for k, v in self.hyper.items() if k not in ("beta1", "beta2")}
-        own = {k: float(v) if isinstance(v, sympy.Basic) else v for k, v in own.items()}
-        if "beta1" in self.hyper:
-            own["betas"] = (float(self.hyper["beta1"]), float(self.hyper["beta2"]))
-        return kind(parameters, **own)
+        hyper = {k: float(v) if isinstance(v, sympy.Basic) else v for k, v in self.hyper.items()}
+        return Trainer(self.rule.name, parameters, hyper)
 
     def described(self) -> str:
         """The rule and the settings that are not torch's defaults: "SGD, lr 0.1, momentum 0.9"."""

@@ -13,6 +13,7 @@ from ..document.math import Num, Ref, Sym, Words
 from ..graph import Node
 from ..notation import named
 from .updates import entry_updates
+from .why import why_value
 from .written import MOST_ENTRIES, StepWriter, matrix_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _phase(page: Page, writer: StepWriter, title: str, phase: Phase, nodes: Iter
 def _instant(page: Page, writer: StepWriter, phase: Phase, node: Node) -> Instant:
     name = (node.of or node).name
     return Instant(
-        _words(node),
+        _words(writer, node),
         tuple(_quantity(page, writer, node)),
         phase,
         writer.step.number,
@@ -59,9 +60,11 @@ def _instant(page: Page, writer: StepWriter, phase: Phase, node: Node) -> Instan
     )
 
 
-def _words(node: Node) -> str:
+def _words(writer: StepWriter, node: Node) -> str:
     if node.of is None:
-        return node.name
+        why = why_value(node)
+        name = f"loss {node.name}" if node is writer.step.graph.loss else node.name
+        return f"{name}: {why}" if why and len(why) < 60 else name
     return f"gradient of {node.of.name}" if node.of.is_leaf else f"error signal of {node.of.name}"
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..document.blocks import Document
 from ..domains.entries import Array
@@ -367,7 +368,7 @@ def _double(value: Any) -> Any:
     def change(x: Any) -> Any:
         return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
 
-    return torch.utils._pytree.tree_map(change, value)
+    return tree_map(change, value)
 
 
 def _check_finite(graph: Graph, start: Mapping[str, Tensor]) -> None:
@@ -393,12 +394,9 @@ def _recapture(model: Any, loss: Any, output: Any, graph: Graph) -> Any:
         from ..capturing import capture
 
         origin = graph.origin
-        swap = {id(tensor): leaves[name] for name, tensor in origin.inputs.items()}
-
-        def cut(x: Any) -> Any:
-            return swap.get(id(x), x)
-
-        args, keywords, targets = torch.utils._pytree.tree_map(cut, (origin.args, origin.keywords, origin.targets))
+        flat, shape = tree_flatten((origin.args, origin.keywords, origin.targets))
+        cut = [leaves.get(name or "", x) for name, x in zip(origin.order, flat, strict=True)]
+        args, keywords, targets = tree_unflatten(cut, shape)
         wrapped = origin.wrapped
         is_function = hasattr(wrapped.model, "function")
         trained = [n.name for n in graph.parameters] if is_function else []

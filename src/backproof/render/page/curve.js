@@ -11,6 +11,7 @@ class Curve {
   update(instant, books) {
     const lines = books.map((book) => book.steps.map((_, place) => book.loss(place + 1)).filter((v) => v !== undefined));
     this.place.hidden = !(lines[0]?.length > 1);
+    this.place.parentElement.classList.toggle("has-curve", !this.place.hidden);
     if (this.place.hidden) return;
     this.place.innerHTML = curveSvg(lines, instant.step);
   }

@@ -48,7 +48,9 @@ class View {
 
   /** Whether a letter stands beside its shape, not in it: the last of those with its reference. */
   isCaption(label) {
-    return this.shapes.filter((shape) => shape.dataset.ref === label.dataset.ref).at(-1) === label && !label.closest("defs");
+    const same = this.shapes.filter((shape) => shape.dataset.ref === label.dataset.ref);
+    const box = same.find((shape) => shape.tagName === "rect");
+    return same.at(-1) === label && !(box && Math.abs(Number(box.getAttribute("y")) + box.getAttribute("height") / 2 - label.getAttribute("y")) < 2);
   }
 
   update(instant, sets) {
@@ -78,18 +80,18 @@ class View {
     const back = sets.backward && sets.known.has(`gradient:${ref.name}`) && !this.now.trained.has(ref.name);
     const shown = back ? { ...ref, kind: "gradient" } : ref;
     const known = this.known(shown, sets);
-    const list = known ? this.entries(shown) : [];
-    text.textContent = list.length && list.length <= 3 ? list.map((value) => numberText(value, 3).replace("·10", "e").replace(/[⁻⁰-⁹¹²³]+/, plainPower)).join("  ") : "";
+    const list = known ? this.entries(shown, sets.lit.has(wholeKey(shown))) : [];
+    text.textContent = list.map(shortText).join("  ");
+    text.classList.toggle("is-long", this.kind === "units" && text.textContent.length > 5);
     text.classList.toggle("is-back", back);
   }
 
-  /** The numbers behind a letter: one for an entry, the sample's row for a whole tensor. */
-  entries(ref) {
+  /** The numbers behind a letter: one for an entry; for a whole tensor the sample's row, where it has room. */
+  entries(ref, roomy) {
     const one = this.now.number(ref);
     if (one !== undefined) return [one];
-    if (this.kind === "units") return [];
     const count = this.now.rowLength(ref);
-    return count > 3 ? [] : Array.from({ length: count }, (_, i) => this.now.number(this.now.inRow(ref, i))).filter((v) => v !== undefined);
+    return count > (roomy ? 3 : 1) ? [] : Array.from({ length: count }, (_, i) => this.now.number(this.now.inRow(ref, i))).filter((v) => v !== undefined);
   }
 
   /** Edges by their weight now: thickness by size, colour and dash by sign; labels with the number. */
@@ -125,6 +127,12 @@ const isSpot = (shape) => shape.tagName === "text" && ["value", "gradient"].incl
 const isWeightRef = (ref) => ref.kind === "before";
 const isWeight = (shape) => isWeightRef(refOf(shape)) && refOf(shape).index.length > 0;
 const wholeKey = (ref) => `${ref.kind}:${ref.name}`;
+
+/** A number where there is little room: three digits, without the zero before the point, 2e−5 for a power of ten. */
+function shortText(value) {
+  const text = numberText(value, 3).replace("·10", "e").replace(/[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+/, plainPower);
+  return text.replace(/^(−?)0\./, "$1.");
+}
 
 function plainPower(raised) {
   return [...raised].map((sign) => Object.keys(RAISED).find((plain) => RAISED[plain] === sign)).join("").replace("-", "−");

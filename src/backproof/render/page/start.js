@@ -35,6 +35,7 @@ class Stage {
     list.addEventListener("keydown", (event) => this.tabKey(event));
     list.hidden = this.views.length < 2;
     this.find(".view").hidden = !this.views.length;
+    this.find(".stage-grid").classList.toggle("has-view", this.views.length > 0);
     if (this.views.length) this.choose(0);
   }
 
@@ -97,6 +98,7 @@ class Stage {
       place.replaceWith(Object.assign(document.createElement("p"), { className: "no-whatif", textContent: `No “what if” here: ${this.whatIf.why}.` }));
       return;
     }
+    this.root.classList.add("can-whatif");
     this.trees = new Trees(this.whatIf.model);
     this.fields = new Fields(place.querySelector("form"), this.whatIf, () => this.recompute());
     this.find(".changed button").addEventListener("click", () => this.reset());
@@ -178,7 +180,7 @@ class Stage {
     for (const details of copy.querySelectorAll("details")) details.replaceWith(...details.querySelector(".folded").childNodes);
     panel.replaceChildren(...copy.childNodes);
     panel.classList.toggle("few", kept <= 4);
-    panel.classList.toggle("one-sample", this.now.sample !== null && instant.computes.some((ref) => this.now.batched.has(ref.name)));
+    if (this.now.sample !== null && instant.computes.some((ref) => this.now.batched.has(ref.name))) hideMatrices(panel);
     panel.scrollTop = 0;
   }
 
@@ -204,12 +206,20 @@ class Stage {
 
 const KIND_WORDS = { gradient: "gradient by ", before: "", after: "updated ", state: "" };
 
+/** With one sample chosen, the matrix of all samples is left to the tables. */
+function hideMatrices(panel) {
+  for (const matrix of panel.querySelectorAll(".step:last-child:not(:first-child) mtable.matrix")) {
+    matrix.closest(".step").classList.add("for-all");
+  }
+}
+
 /** In the panel nothing scrolls by itself. */
 function unframe(scroll) {
   for (const name of ["tabindex", "role", "aria-label", "aria-labelledby"]) scroll.removeAttribute(name);
 }
 
 function start() {
+  performance.mark('start');
   const template = document.getElementById("stage");
   const play = JSON.parse(document.getElementById("play").textContent);
   const record = JSON.parse(document.getElementById("record").textContent);
@@ -220,6 +230,7 @@ function start() {
   const place = stage.timeline.placeInAddress();
   stage.timeline.go(Math.max(place, 0), { push: false });
   if (place >= 0) stage.root.scrollIntoView();
+  performance.mark('end');
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 

@@ -98,7 +98,7 @@ class Timeline {
       stretch.className = `stretch phase-${run[0].phase}`;
       stretch.style.left = `${100 * start}%`;
       stretch.style.width = `${100 * (end - start)}%`;
-      stretch.textContent = PHASE_WORDS[run[0].phase] ?? "";
+      stretch.innerHTML = `<span>${PHASE_WORDS[run[0].phase] ?? ""}</span>`;
       track.append(stretch);
     }
   }

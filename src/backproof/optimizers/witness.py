@@ -1,0 +1,65 @@
+"""torch.optim itself as an independent witness of an update rule.
+
+The functional form of torch.optim is called where there is one: the classes import torch's compiler on their first use,
+which takes as long as the rest of a small problem. It is the same code that the classes run.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """A torch.optim optimizer on some parameters: ``zero_grad()`` and ``step()`` as torch has them.
+
+    Args:
+        name: the rule's name, "sgd", "adam" or "adamw"; any other is looked up among torch.optim's classes.
+        parameters: what is trained.
+        hyper: the hyper-parameters under our names.
+    """
+
+    def __init__(self, name: str, parameters: list[Tensor], hyper: Mapping[str, Any]) -> None:
+        self.parameters, self.hyper = parameters, dict(hyper)
+        self.state: dict[int, list[Any]] = {}
+        self._apply: Callable[..., None] | None = {"sgd": self._sgd, "adam": self._adam, "adamw": self._adam}.get(name)
+        self._class: Any = None if self._apply else _class(name, parameters, hyper)
+        self._function = getattr(importlib.import_module(f"torch.optim.{name}"), name) if self._apply else None
+
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        if self._apply is None:
+            self._class.step()
+            return
+        with torch.no_grad():
+            for i, parameter in enumerate(self.parameters):
+                if parameter.grad is not None:
+                    self._apply(i, parameter, parameter.grad)
+
+    def _sgd(self, i: int, parameter: Tensor, gradient: Tensor) -> None:
+        assert self._function is not None
+        buffers = self.state.setdefault(i, [None])
+        self._function([parameter], [gradient], buffers, foreach=False, fused=False, **self.hyper)
+
+    def _adam(self, i: int, parameter: Tensor, gradient: Tensor) -> None:
+        assert self._function is not None
+        zero = torch.zeros_like(parameter)
+        m, v, largest, count = self.state.setdefault(i, [zero, zero.clone(), zero.clone(), torch.tensor(0.0)])
+        tops = [largest] if self.hyper["amsgrad"] else []
+        self._function([parameter], [gradient], [m], [v], tops, [count], foreach=False, fused=False, **self.hyper)
+
+
+def _class(name: str, parameters: list[Tensor], hyper: Mapping[str, Any]) -> Any:
+    kind = next(getattr(torch.optim, n) for n in dir(torch.optim) if n.lower() == name)
+    return kind(parameters, **hyper)
