@@ -8,11 +8,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["ENVIRONMENT", "ROOT", "machine", "per_call", "seconds", "show"]
+__all__ = ["ENVIRONMENT", "ROOT", "in_turn", "machine", "seconds", "show"]
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
@@ -38,15 +38,20 @@ def seconds(command: Sequence[str], cwd: Path | None = None) -> float:
     return spent
 
 
-def per_call(function: Callable[[], object], least: float = 1.0, fewest: int = 5) -> list[float]:
-    """The seconds of one call after another, for at least so long and so often; the first call is not counted."""
-    function()
-    found: list[float] = []
-    while sum(found) < least or len(found) < fewest:
-        start = time.perf_counter()
-        function()
-        found.append(time.perf_counter() - start)
-    return found
+def in_turn(
+    functions: Mapping[str, Callable[[], object]], least: float = 4.0, fewest: int = 20
+) -> dict[str, list[float]]:
+    """The seconds of each call, the functions taken in turn, for at least so long and so often; the first round is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    rounds = -1
+    while rounds < fewest or sum(map(sum, times.values())) < least:
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if rounds >= 0:
+                times[name].append(time.perf_counter() - start)
+        rounds += 1
+    return times
 
 
 def show(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], record: object, as_json: bool) -> None:

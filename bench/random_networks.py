@@ -21,11 +21,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument("--graphs", type=int, default=1000, metavar="N", help="random graphs (1000)")
-    parser.add_argument("--programs", type=int, default=200, metavar="N", help="random programs and random modules, each (200)")
+    parser.add_argument(
+        "--programs", type=int, default=200, metavar="N", help="random programs and random modules, each (200)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the generators (0)")
     arguments = parser.parse_args()
     record = [measured(kind, _count(kind, arguments), arguments.seed) for kind in ("graphs", "programs", "modules")]
-    heads = ("kind", "networks", "gradients", "nodes", "operations", "largest disagreement", "of float32 constants", "seconds")
+    heads = (
+        "kind",
+        "networks",
+        "gradients",
+        "nodes",
+        "operations",
+        "largest disagreement",
+        "of float32 constants",
+        "seconds",
+    )
     show("random_networks", heads, [_row(r) for r in record], record, arguments.json)
 
 
@@ -39,7 +50,14 @@ def measured(kind: str, count: int, seed: int) -> dict[str, Any]:
     from hypothesis import seed as seeded
 
     strategy, compare = _kinds()[kind]
-    found: dict[str, Any] = {"kind": kind, "networks": 0, "gradients": 0, "nodes": 0, "worst": 0.0, "worst_float32": 0.0}
+    found: dict[str, Any] = {
+        "kind": kind,
+        "networks": 0,
+        "gradients": 0,
+        "nodes": 0,
+        "worst": 0.0,
+        "worst_float32": 0.0,
+    }
     operations: set[str] = set()
 
     def run(case: Any) -> None:
@@ -53,7 +71,9 @@ def measured(kind: str, count: int, seed: int) -> dict[str, Any]:
         found["nodes"] += len(nodes)
 
     health = list(HealthCheck)
-    options = settings(max_examples=count, deadline=None, database=None, suppress_health_check=health, phases=[Phase.generate])
+    options = settings(
+        max_examples=count, deadline=None, database=None, suppress_health_check=health, phases=[Phase.generate]
+    )
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -65,7 +85,11 @@ def _kinds() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
     from tests.capture.programs import random_nets, random_programs
     from tests.laws.random_graphs import random_graphs
 
-    return {"graphs": (random_graphs, of_graph), "programs": (random_programs, of_program), "modules": (random_nets, of_module)}
+    return {
+        "graphs": (random_graphs, of_graph),
+        "programs": (random_programs, of_program),
+        "modules": (random_nets, of_module),
+    }
 
 
 def disagreement(ours: Any, theirs: Any) -> float:

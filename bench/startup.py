@@ -32,13 +32,17 @@ TARGETS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--runs", type=int, default=7, help="rounds of all commands (7); one more comes first, uncounted")
+    parser.add_argument(
+        "--runs", type=int, default=7, help="rounds of all commands (7); one more comes first, uncounted"
+    )
     arguments = parser.parse_args()
     times = measured(max(arguments.runs, 5))
     base = statistics.median(times[BASELINE])
     record = {name: {"seconds": found, "median": statistics.median(found)} for name, found in times.items()}
     rows = [_row(name, found, base) for name, found in times.items()]
-    show("startup", ("command", "median", "fastest", "slowest", "x import torch", "target"), rows, record, arguments.json)
+    show(
+        "startup", ("command", "median", "fastest", "slowest", "x import torch", "target"), rows, record, arguments.json
+    )
 
 
 def measured(runs: int) -> dict[str, list[float]]:

@@ -3,7 +3,7 @@
 For each network: the module's own forward and ``loss.backward()`` in torch; ``bp.trace`` of the captured graph with
 all values and gradients kept and no evidence; the capture, once; and, where the package torchlens is installed, its
 trace of the forward pass, which saves every value (its gradients need a backward pass on top, not counted here).
-Medians of repeated calls in one process; float32; no optimizer.
+Medians of calls taken in turn in one process with one thread; float32; no optimizer.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     record = [measured(name, *case) for name, case in CASES.items()]
     heads = ("network", "values", "gradients", "plain", "trace", "x plain", "capture", "torchlens", "x plain")
     _measure.show("trace_cost", heads, [_row(r) for r in record], record, arguments.json)
@@ -79,14 +80,14 @@ def measured(name: str, make: Callable[[], nn.Module], shape: tuple[int, int], c
     capture = time.perf_counter() - start
     step = bp.trace(graph).steps[0]
     _check(step, model, plain)
+    ways = {"plain": plain, "trace": lambda: bp.trace(graph), **_torchlens(model, x)}
     return {
         "network": name,
         "values": len(step.values),
         "gradients": sum(g is not None for g in step.gradients.values()),
         "capture": capture,
-        "plain": statistics.median(_measure.per_call(plain)),
-        "trace": statistics.median(_measure.per_call(lambda: bp.trace(graph))),
-        "torchlens": _torchlens(model, x),
+        "torchlens": None,
+        **{way: statistics.median(found) for way, found in _measure.in_turn(ways).items()},
     }
 
 
@@ -97,12 +98,12 @@ def _check(step: Any, model: nn.Module, plain: Callable[[], None]) -> None:
         torch.testing.assert_close(step.gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def _torchlens(model: nn.Module, x: Tensor) -> float | None:
+def _torchlens(model: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
     try:
         import torchlens
     except ImportError:
-        return None
-    return statistics.median(_measure.per_call(lambda: torchlens.trace(model, x)))
+        return {}
+    return {"torchlens": lambda: torchlens.trace(model, x)}
 
 
 def _row(r: dict[str, Any]) -> tuple[str, ...]:

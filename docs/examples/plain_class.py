@@ -13,10 +13,12 @@ class LinearModel:
         self.b = torch.tensor([0.1])
 
     def __call__(self, x):
+        """From x of shape [N, 2] to y of shape [N, 1]."""
         y = x @ self.w + self.b
         return y
 
     def parameters(self):
+        """The tensors that are trained."""
         return [self.w, self.b]
 
 

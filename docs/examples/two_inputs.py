@@ -16,6 +16,7 @@ class Gated(nn.Module):
         self.read = nn.Linear(width, 1)
 
     def forward(self, x, u):
+        """From x [N, width] and u [N, 1] to y [N, 1]."""
         s = self.state(x) + self.control(u)
         h = torch.tanh(s)
         r = x + h

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import backproof as bp
@@ -59,7 +58,7 @@ ANALYSES = {
     "optimum": "the minimum of a loss that is quadratic in the parameters (up to 60 of them)",
     "curvature": "the eigenvalues of the loss's second derivatives, and the learning rates that they allow",
     "fit": "a plot of the points and the fitted curve, for one input and one target per sample",
-    "compare": "`\"compare:PROBLEM\"`: why the result differs from another problem's",
+    "compare": '`"compare:PROBLEM"`: why the result differs from another problem\'s',
 }
 
 
@@ -104,9 +103,11 @@ PARTS = {"keys": _keys, "functions": _functions, "analyses": _analyses}
 def documented(text: str) -> str:
     """The text of problems.md with its generated parts written anew."""
     for name, make in PARTS.items():
-        pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- {name} end -->)"
-        text, count = re.subn(pattern, lambda found, body=make(): f"{found[1]}{body}\n{found[2]}", text, flags=re.DOTALL)
-        assert count == 1, f"problems.md has no place for the generated part '{name}'"
+        opening, end = f"<!-- {name}: generated, see tests/docs/test_problems.py -->\n", f"<!-- {name} end -->"
+        before, found, rest = text.partition(opening)
+        _, closed, after = rest.partition(end)
+        assert found and closed, f"problems.md has no place for the generated part '{name}'"
+        text = f"{before}{opening}{make()}\n{end}{after}"
     return text
 
 

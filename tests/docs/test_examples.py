@@ -31,18 +31,21 @@ def test_the_toml_problem_of_the_docs(in_tmp: Path) -> None:
     assert solution.answers["dy/dw"] == [2.0, 1.0]
 
 
-def test_an_activation_is_one_line() -> None:
-    """The line shown in docs/design.md gives a function that can be used, differentiated and confirmed."""
+def test_an_activation_is_one_line_and_its_witness_another() -> None:
+    """The lines shown in docs/design.md give a function that can be used, differentiated and confirmed."""
+    from backproof.formula import witness
     from backproof.ops import OPS
     from backproof.problems.problem import FormulaProblem
 
-    blocks, names = blocks_of(ROOT / "docs" / "design.md"), dict[str, Any]()
-    (block,) = [b for b in blocks if b.language == "python"]
+    names = dict[str, Any]()
     try:
-        exec(block.text, names)
+        for block in [b for b in blocks_of(ROOT / "docs" / "design.md") if b.language == "python"]:
+            exec(block.text, names)
         problem = FormulaProblem("one line", {"x": 0.5}, {"y": "gaussian(x)"}, gradients=("y/x",))
         solution = bp.solve(problem)
     finally:
         OPS.pop("gaussian", None)
+        witness._SPECIAL.pop("gaussian", None)
     assert not solution.finding
+    assert {e.oracle for e in solution.evidence} >= {"autograd", "50 digits", "differences"}
     assert solution.answers["dy/dx"] == pytest.approx(-0.778800783071404868, rel=1e-14)

@@ -118,11 +118,24 @@ def _try_run(wrapped: Wrapped, call: tuple[Any, ...]) -> None:
     """Run the model eagerly once, so that a wrong shape is reported as the user's and not as torch.export's."""
     state = {name: tensor.clone() for name, tensor in wrapped.named_buffers()}
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             wrapped(*call)
+        for warning in said:
+            warnings.warn(str(warning.message), warning.category, stacklevel=3)
     except BackproofError:
         raise
     except Exception as error:
+        if (
+            isinstance(error, TypeError)
+            and call[2] is None
+            and "positional argument" in str(error)
+            and not _user_frame(error)
+        ):
+            raise CaptureError(
+                f"{_first_line(error)}: no targets are given, so the loss is called with the output alone; "
+                "give targets, or check how many inputs the model takes"
+            ) from None
         raise CaptureError(
             f"the model does not run on these inputs{_user_frame(error)}: {type(error).__name__}: "
             f"{_first_line(error)}. Check the shapes and dtypes of the inputs and targets"

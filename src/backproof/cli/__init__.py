@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that ``backproof --help`
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 from .failures import guarded
@@ -24,7 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: done, nothing wrong found; 1: done, with a finding; 2: the request could not be carried out.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _run(words))
+    with warnings.catch_warnings():
+        warnings.showwarning = _say
+        return guarded(lambda: _run(words))
+
+
+def _say(message: Warning | str, *place: object, **more: object) -> None:
+    """A warning as one line on stderr, without the line of our own code that it came through."""
+    print("backproof: warning: " + " ".join(str(message).split()), file=sys.stderr)
 
 
 def _run(words: list[str]) -> int:

@@ -62,17 +62,21 @@ def links(groups: Sequence[Group]) -> dict[tuple[Group, Group], list[tuple[Node,
     return found
 
 
-def folded_by_module(graph: Graph, nodes: Sequence[Node], most: int) -> list[Group]:
+def folded_by_module(graph: Graph, nodes: Sequence[Node], most: int, each: bool = False) -> list[Group]:
     """Return the nodes in at most ``most`` groups of operations, by module path, two levels deep or one.
 
     Args:
         graph: the graph.
         nodes: those of its nodes that are drawn, in order.
         most: the number of groups that may not be passed.
+        each: whether equal boxes in a row are all drawn as long as they are read at a glance.
     """
     found: list[Group] = []
     for depth in (2, 1):
-        found = _repeated(_by_module(graph, nodes, depth))
+        single = _by_module(graph, nodes, depth)
+        if each and _size(single) <= min(most, _COMFORTABLE):
+            return single
+        found = _repeated(single)
         if _size(found) <= min(most, _COMFORTABLE):
             return found
     return found if _size(found) <= most else _in_runs(nodes, most)

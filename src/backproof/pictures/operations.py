@@ -45,7 +45,9 @@ _LEAVES = {
 }
 
 
-def operations(graph: Graph, *, joint: Any = None, symbols: Symbols | None = None, max_nodes: int = 60) -> Drawing:
+def operations(
+    graph: Graph, *, joint: Any = None, symbols: Symbols | None = None, max_nodes: int = 60, each: bool = False
+) -> Drawing:
     """Draw the computational graph at the level of operations.
 
     Small constants stand inside the operation's sign: ( )², /2. Beyond ``max_nodes`` operations, those of one
@@ -56,6 +58,7 @@ def operations(graph: Graph, *, joint: Any = None, symbols: Symbols | None = Non
         joint: the result of ``differentiate``; then a second arrow shows every gradient's way back.
         symbols: the symbol of a node; by default made from its name.
         max_nodes: the number of operations that are drawn one by one.
+        each: whether equal modules in a row are drawn one by one too, where there are not too many.
 
     Returns:
         The drawing; each shape refers to the value that it shows.
@@ -67,7 +70,7 @@ def operations(graph: Graph, *, joint: Any = None, symbols: Symbols | None = Non
         >>> [label.content for label in labels if isinstance(label.content, str)]
         ['·', 'sin']
     """
-    groups = _groups(graph, max_nodes)
+    groups = _groups(graph, max_nodes, each)
     style = _Style(graph, symbols or default_symbol, sum(group.operations for group in groups) >= _SHAPES_FROM)
     items = {group: style.item(group) for group in groups}
     edges = links(groups)
@@ -79,11 +82,11 @@ def operations(graph: Graph, *, joint: Any = None, symbols: Symbols | None = Non
     return framed(shapes, _MARGIN)
 
 
-def _groups(graph: Graph, most: int) -> list[Group]:
+def _groups(graph: Graph, most: int, each: bool) -> list[Group]:
     inside = {x for node in graph.nodes for x in folded(node)}
     shown = [node for node in graph.nodes if node not in inside]
     count = sum(not node.is_leaf for node in shown)
-    return apart(shown) if count <= most else folded_by_module(graph, shown, most)
+    return apart(shown) if count <= most else folded_by_module(graph, shown, most, each)
 
 
 # --- what each shape says ------------------------------------------------------------------------------

@@ -74,7 +74,19 @@ _PAGE = """<!DOCTYPE html>
 
 
 def render_fragment(document: Document) -> str:
-    """Return the document for a notebook: the same blocks and style, without the page around them."""
+    """Return the document for a notebook: the page in a frame of its own, then the same without scripts.
+
+    A document without a time axis is its blocks and style alone.
+    """
+    still = _still(document)
+    if not document.play:
+        return still
+    name, page = xml(document.title), xml(render_html(document))
+    frame = f'<iframe sandbox="allow-scripts" title="{name}" width="100%" height="860" srcdoc="{page}"></iframe>'
+    return f"{frame}<details><summary>The whole solution, without scripts</summary>{still}</details>"
+
+
+def _still(document: Document) -> str:
     body = blocks(document.blocks, Page(level=3))
     heading = f'<p class="title">{xml(document.title)}</p>' if document.title else ""
     return (

@@ -31,7 +31,7 @@ from .chain import Piece, estimate, lines
 from .escape import xml
 from .html_glance import heat_map, histogram
 from .math_mathml import MathMLPrinter, attributes, math, reference, wrap
-from .math_text import number_text
+from .math_text import number_text, text_of
 from .notation import full, ref_key
 from .palette import CALLOUTS, PHASES
 from .plot import plot_drawing
@@ -139,14 +139,24 @@ def _table(table: Table, page: Page) -> str:
 
 def _header(table: Table, column: int) -> str:
     kind = ' class="numeric"' if column in table.numeric else ""
-    return f'<th scope="col"{kind}>{inline(as_parts(table.columns[column]))}</th>'
+    return f'<th scope="col"{kind}>{_heading(table.columns[column])}</th>'
+
+
+def _heading(cell: Cell) -> str:
+    """A heading; one that is a formula alone says itself in plain text to readers that do not know MathML."""
+    parts = as_parts(cell)
+    shown = inline(parts)
+    if not parts or any(isinstance(part, str) for part in parts):
+        return shown
+    words = " ".join(text_of(part) for part in parts if not isinstance(part, str))
+    return f'<span role="math" aria-label="{xml(words)}">{shown}</span>'
 
 
 def _row(table: Table, row: tuple[Cell, ...], spread: list[int]) -> str:
     first_names = 0 not in table.numeric and bool(row) and bool(as_parts(row[0]))
     cells = [_cell(cell, column in table.numeric, spread[column]) for column, cell in enumerate(row)]
     if first_names:
-        cells[0] = cells[0].replace("<td", '<th scope="row"', 1)[: -len("</td>")] + "</th>"
+        cells[0] = f'<th scope="row">{_heading(row[0])}</th>'
     return "".join(cells)
 
 
@@ -244,7 +254,8 @@ def _section(section: Section, page: Page) -> str:
     inside = blocks(section.blocks, page)
     page.level -= 1
     kind = f' class="in-phase phase-{section.phase}"' if section.phase else ""
-    return f'<section{kind} aria-labelledby="{key}">\n{heading}\n{inside}\n</section>'
+    named = f' aria-labelledby="{key}"' if page.level == 2 else ""  # parts of a part are no landmarks of their own
+    return f'<section{kind}{named}>\n{heading}\n{inside}\n</section>'
 
 
 _BLOCKS: dict[type[Block], Callable[[Any, Page], str]] = {

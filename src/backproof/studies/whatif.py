@@ -58,11 +58,12 @@ def play_of(page: Page) -> dict[str, object]:
     return {
         "updates": len(page.writers),
         "base": page.base,
-        "samples": _samples(program),
+        "samples": 0 if page.is_large else _samples(program),
         "bySample": program.batch == "sample" and bool(program.samples),
         "batched": _batched(program),
         "loss": graph.loss.name if graph.loss else None,
-        "leaves": {n.name: program.start[n.name].tolist() for n in program.given if n.size <= 1000},
+        "leaves": {n.name: program.start[n.name].tolist() for n in program.given if n.size <= MOST_ENTRIES},
+        "given": [n.name for n in program.given],
         "trained": list(program.trained),
         "whatif": _whatif(page),
     }

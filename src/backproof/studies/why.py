@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..graph import Node
+from ..graph import Graph, Node
 from ..ops import Elementwise
 
 __all__ = ["why_gradient", "why_value"]
@@ -62,20 +62,40 @@ def _called(node: Node, names: Mapping[str, str]) -> str:
     return names.get(node.name, node.name)
 
 
-def _through(user: Node, names: Mapping[str, str]) -> str:
-    name = _called(user, names) if user.role == "value" else "the step to " + user.name.split("#")[0]
+def _named_end(user: Node, graph: Graph) -> Node | None:
+    """The named quantity whose formula a step without a name belongs to."""
+    while user.role == "helper":
+        following = graph.users[user]
+        if len(following) != 1:
+            return None
+        user = following[0]
+    return user
+
+
+def _through(user: Node, graph: Graph, names: Mapping[str, str]) -> str:
+    if user.role == "helper":
+        end = _named_end(user, graph)
+        if end is None:
+            return "chain rule through a step without a name"
+        return f"{'derivative' if end is graph.loss else 'chain rule through the formula'} of {_called(end, names)}"
+    name = _called(user, names)
     if user.op.name in _GRADIENTS:
         return _GRADIENTS[user.op.name].format(name=name)
-    text = user.op.text or user.op.name
-    return f"chain rule through {name + ' = ' if user.role == 'value' else ''}{text}({_called(user.inputs[0], names)})"
+    return f"chain rule through {name} = {user.op.text or user.op.name}({_called(user.inputs[0], names)})"
 
 
-def why_gradient(node: Node, users: tuple[Node, ...], loss: Node | None, names: Mapping[str, str]) -> str:
-    """The rule that gives the gradient of ``node``, from what uses it."""
-    if node is loss:
+def why_gradient(node: Node, users: tuple[Node, ...], graph: Graph, names: Mapping[str, str]) -> str:
+    """The rule that gives the gradient of ``node``, from what uses it.
+
+    Args:
+        node: the quantity.
+        users: what uses it on the way to the loss.
+        graph: the forward graph.
+        names: symbols that the reader writes differently.
+    """
+    if node is graph.loss:
         return "the derivative of the loss with respect to itself"
+    reasons = list(dict.fromkeys(_through(user, graph, names) for user in users))
     if len(users) == 1:
-        return _through(users[0], names)
-    return f"sum over the {len(users)} paths by which {_called(node, names)} reaches the loss: " + "; ".join(
-        _through(u, names) for u in users
-    )
+        return reasons[0]
+    return f"sum over the {len(users)} paths by which {_called(node, names)} reaches the loss: " + "; ".join(reasons)

@@ -86,7 +86,7 @@ class Page:
 
         blocks: list[Block] = []
         joint = self.program.joint(self.graph)
-        drawing = operations(self.graph, joint=joint, symbols=write)
+        drawing = operations(self.graph, joint=joint, symbols=write, max_nodes=30, each=True)
         blocks.append(
             Figure(
                 drawing,
@@ -140,7 +140,9 @@ class Page:
             for k, v in rule.hyper.items()
             if k in HYPER and not isinstance(v, bool) and (k == "lr" or v)
         ]
-        text = Paragraph((f"{rule.described()}; {rule.rule.source}",))
+        text = Paragraph(
+            (f"{rule.described()}. {rule.rule.source if rule.state else 'One step against the gradient.'}",)
+        )
         return Section(
             "Update rule",
             (text, Derivation(rule_equations(writer)), Derivation(tuple(hyper))),
@@ -167,7 +169,7 @@ class Page:
         graph = writer.step.graph
         reached = tuple(u for u in graph.users[node] if writer.joint and writer.joint.gradients.get(u) is not None)
         whole = writer.whole(adjoint)
-        return Equation(whole.left, whole.steps, why_gradient(node, reached, graph.loss, self.names), whole.ref)
+        return Equation(whole.left, whole.steps, why_gradient(node, reached, graph, self.names), whole.ref)
 
     def equations_dict(self) -> list[dict[str, str]]:
         """The derivation as data: name, formula in LaTeX, rule."""
@@ -186,8 +188,8 @@ class Page:
         if not self.writers:
             return []
         per_step = max(self._count(self.writers[0]), 1)
-        if per_step > MOST_EQUATIONS:
-            return [summary_step(self, w) for w in self.writers[:1]]
+        if self.is_large:
+            return [summary_step(self, self.writers[i]) for i in sorted({0, len(self.writers) - 1})]
         count = max(1, MOST_EQUATIONS // per_step)
         shown = (
             list(range(len(self.writers)))
@@ -195,6 +197,11 @@ class Page:
             else [*range(max(count - 1, 1)), len(self.writers) - 1]
         )
         return [worked_step(self, self.writers[i]) for i in sorted(set(shown))]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether an update has too many numbers to be written out one by one."""
+        return bool(self.writers) and self._count(self.writers[0]) > MOST_EQUATIONS
 
     def _count(self, writer: StepWriter) -> int:
         nodes = self.values(writer) + (self.adjoints(writer) if writer.joint else [])

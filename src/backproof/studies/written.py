@@ -28,7 +28,7 @@ from .why import why_value
 __all__ = ["MOST_ENTRIES", "StepWriter", "matrix_of", "number_of"]
 
 MOST_ENTRIES = 64
-MOST_LEAVES = 48
+MOST_LEAVES = 40
 
 
 def number_of(value: Any, exact: Any = None, ref: Ref | None = None) -> Num:

@@ -16,6 +16,7 @@ class View {
     this.shapes = [...this.svg.querySelectorAll("[data-ref]")];
     this.numbers = this.shapes.filter((shape) => isSpot(shape)).map((shape) => this.prepared(shape)).filter(Boolean);
     this.edges = this.shapes.filter((shape) => isWeight(shape));
+    for (const edge of this.edges) if (edge.tagName === "path") edge.after(grip(edge));
     this.widen();
   }
 
@@ -27,7 +28,8 @@ class View {
     this.svg.removeAttribute("width");
     this.svg.removeAttribute("height");
     this.svg.dataset.wide = String(width > 400);
-    this.svg.style.maxWidth = `${Math.round(width * 1.75)}px`;
+    this.tall = height > 1.2 * width;
+    this.svg.style.maxWidth = `${Math.round(width * (this.tall ? 1 : 1.75))}px`;
   }
 
   /** A letter with a place for its number below it: in a unit, or below an operation's caption. */
@@ -58,6 +60,15 @@ class View {
     for (const shape of this.shapes) this.light(shape, sets);
     for (const text of this.numbers) this.write(text, instant, sets);
     this.weigh(instant, sets);
+    this.scroll();
+  }
+
+  /** A tall drawing keeps its size and scrolls to what is lit. */
+  scroll() {
+    const frame = this.svg.parentElement, lit = this.tall && this.svg.querySelector(".shape.is-lit");
+    if (!frame || !lit) return;
+    const [a, b] = [lit.getBoundingClientRect(), frame.getBoundingClientRect()];
+    frame.scrollTop += a.top + a.height / 2 - b.top - b.height / 2;
   }
 
   light(shape, sets) {
@@ -81,8 +92,7 @@ class View {
     const shown = back ? { ...ref, kind: "gradient" } : ref;
     const known = this.known(shown, sets);
     const list = known ? this.entries(shown, sets.lit.has(wholeKey(shown))) : [];
-    text.textContent = list.map(shortText).join("  ");
-    text.classList.toggle("is-long", this.kind === "units" && text.textContent.length > 5);
+    text.textContent = list.map((value) => shortText(value, this.kind === "units" ? 5 : 9)).join("  ");
     text.classList.toggle("is-back", back);
   }
 
@@ -102,6 +112,7 @@ class View {
       const { value, kind } = this.weight(edge, instant, sets);
       if (value === undefined) continue;
       if (edge.tagName === "text") this.label(edge, value, kind);
+      else if (edge.tagName === "rect") continue;
       else if (edge.tagName === "path" && !Number.isNaN(value)) style(edge, value, largest);
     }
   }
@@ -118,8 +129,13 @@ class View {
   label(text, value, kind) {
     if (text.dataset.shown === `${kind} ${value}`) return;
     text.dataset.shown = `${kind} ${value}`;
-    text.textContent = numberText(value);
+    text.textContent = shortText(value, 7);
     text.classList.toggle("is-gradient", kind === "gradient");
+    const patch = text.previousElementSibling;
+    if (patch?.tagName !== "rect") return;
+    const width = 7.2 * text.textContent.length + 6;
+    patch.setAttribute("x", text.getAttribute("x") - width / 2);
+    patch.setAttribute("width", width);
   }
 }
 
@@ -128,14 +144,25 @@ const isWeightRef = (ref) => ref.kind === "before";
 const isWeight = (shape) => isWeightRef(refOf(shape)) && refOf(shape).index.length > 0;
 const wholeKey = (ref) => `${ref.kind}:${ref.name}`;
 
-/** A number where there is little room: three digits, without the zero before the point, 2e−5 for a power of ten. */
-function shortText(value) {
-  const text = numberText(value, 3).replace("·10", "e").replace(/[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+/, plainPower);
-  return text.replace(/^(−?)0\./, "$1.");
+/** A number where there is little room: three digits or fewer, no zero before the point, 2e−5 for a power of ten. */
+function shortText(value, most) {
+  for (let digits = 3; ; digits--) {
+    const text = numberText(value, digits).replace("·10", "e").replace(/[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+/, plainPower).replace(/^(−?)0\./, "$1.");
+    if (text.length <= most || digits === 1) return text;
+  }
 }
 
 function plainPower(raised) {
   return [...raised].map((sign) => Object.keys(RAISED).find((plain) => RAISED[plain] === sign)).join("").replace("-", "−");
+}
+
+/** A wide invisible line over an edge, so that a thin one can be pointed at too. */
+function grip(edge) {
+  const wide = edge.cloneNode();
+  wide.setAttribute("class", "grip");
+  wide.setAttribute("stroke-width", "12");
+  wide.removeAttribute("stroke-dasharray");
+  return wide;
 }
 
 function style(edge, value, largest) {

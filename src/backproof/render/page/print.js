@@ -80,7 +80,8 @@ class FormulaPrinter {
   /** A number's element with what it refers to and its full precision. */
   marked(body, tree) {
     if (typeof tree === "number") return body;
-    const added = ` data-ref="${escaped(this.key(tree))}" data-full="${fullText(this.number(tree))}"`;
+    const key = this.key(tree);
+    const added = `${key && ` data-ref="${escaped(key)}"`} data-full="${fullText(this.number(tree))}"`;
     return body.replace(/^<\w+/, (start) => start + added);
   }
 

@@ -56,6 +56,7 @@ class Stage {
     });
     this.find(".canvas").setAttribute("aria-labelledby", `tab-${this.view.kind}`);
     this.find(".canvas").replaceChildren(this.view.svg);
+    this.find(".canvas").classList.toggle("tall", this.view.tall);
     if (this.timeline?.current) this.view.update(this.timeline.current, this.timeline.current.sets);
   }
 
@@ -145,9 +146,15 @@ class Stage {
 
   /** The solution below follows too; numbers of the analyses around it stay what they were, and say so. */
   rewriteSolution() {
-    const own = this.whatIf.changed;
-    for (const instant of this.instants) rewrite(instant.element, this.now.book, own ? this.trees : null);
-    for (const details of document.querySelectorAll("main details")) rewrite(details, this.now.book, own ? this.trees : null);
+    for (const instant of this.instants) this.follow(instant);
+    for (const table of document.querySelectorAll("main details table")) rewrite(table, this.now.book, null);
+  }
+
+  /** Write the present book into an instant of the solution, unless it stands there already. */
+  follow(instant) {
+    if ((instant.book ?? this.now.record) === this.now.book) return;
+    rewrite(instant.element, this.now.book, this.whatIf.changed ? this.trees : null);
+    instant.book = this.now.book;
   }
 
   // --- an instant ---
@@ -168,6 +175,7 @@ class Stage {
 
   /** The formulas of the instant, for the chosen sample. */
   fill(instant) {
+    this.follow(instant);
     const panel = this.find(".panel"), copy = instant.element.cloneNode(true);
     for (const marked of copy.querySelectorAll("[id], [aria-labelledby]")) {
       marked.removeAttribute("id");
@@ -175,13 +183,20 @@ class Stage {
     }
     const kept = this.forSample([...copy.querySelectorAll(".equation[data-ref]")]);
     copy.classList.toggle("few", kept <= 4);
-    if (this.now.book !== this.now.record) rewrite(copy, this.now.book, this.trees);
+    for (const equation of copy.querySelectorAll(".equation[data-ref]")) this.focusable(equation);
     for (const scroll of copy.querySelectorAll(".scroll")) unframe(scroll);
     for (const details of copy.querySelectorAll("details")) details.replaceWith(...details.querySelector(".folded").childNodes);
     panel.replaceChildren(...copy.childNodes);
     panel.classList.toggle("few", kept <= 4);
     if (this.now.sample !== null && instant.computes.some((ref) => this.now.batched.has(ref.name))) hideMatrices(panel);
     panel.scrollTop = 0;
+  }
+
+  /** An equation can be reached with the Tab key, and then says its result in full. */
+  focusable(equation) {
+    equation.tabIndex = 0;
+    equation.setAttribute("role", "group");
+    equation.setAttribute("aria-label", this.inWords(refOf(equation)));
   }
 
   /** Take out the other samples' equations; returns how many entries are left. */
@@ -198,13 +213,19 @@ class Stage {
 
   /** What is pointed at, in full. */
   readout(ref) {
-    const value = ref && this.now.number(ref);
-    const words = ref && `${KIND_WORDS[ref.kind] ?? ""}${ref.name}${ref.index.length ? ` ${ref.index.map((i) => i + this.play.base).join(", ")}` : ""}`;
-    this.find(".readout").textContent = !ref ? "" : value === undefined ? words : `${words} = ${fullText(value)}`;
+    this.find(".readout").textContent = ref ? this.inWords(ref) : "";
+  }
+
+  /** A quantity's name, place and number: "gradient by W 1, 2 = -0.01998". */
+  inWords(ref) {
+    const place = ref.index.map((i) => i + this.play.base).join(", ");
+    const words = [KIND_WORDS[ref.kind], ref.state, ref.name, place].filter(Boolean).join(" ");
+    const value = this.now.number(ref);
+    return value === undefined ? words : `${words} = ${fullText(value)}`;
   }
 }
 
-const KIND_WORDS = { gradient: "gradient by ", before: "", after: "updated ", state: "" };
+const KIND_WORDS = { gradient: "gradient by", after: "updated" };
 
 /** With one sample chosen, the matrix of all samples is left to the tables. */
 function hideMatrices(panel) {

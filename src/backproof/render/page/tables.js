@@ -24,7 +24,7 @@ class Tables {
   copy(table, step) {
     const copy = table.cloneNode(true);
     for (const marked of copy.querySelectorAll("[id]")) marked.removeAttribute("id");
-    const cells = [...copy.querySelectorAll(".number[data-ref]")].map((element) => ({ element, ref: refOf(element) }));
+    const cells = [...copy.querySelectorAll("td [data-ref][data-full]")].map((element) => ({ element, ref: refOf(element) }));
     if (!cells.length) return null;
     const caption = copy.querySelector("caption");
     if (caption) caption.textContent = cells[0].ref.name;
@@ -35,7 +35,7 @@ class Tables {
   }
 
   update(instant, sets, sample) {
-    const tables = this.of(instant.step || 1);
+    const tables = this.of(this.now.step);
     if (this.shown !== tables) {
       this.place.replaceChildren(...tables.copies.map((copy) => copy.frame));
       this.shown = tables;
@@ -44,10 +44,10 @@ class Tables {
   }
 
   cell({ element, ref }, instant, sets, sample) {
-    const whole = wholeKey(ref), td = element.parentElement;
+    const whole = wholeKey(ref), td = element.closest("td");
     td.classList.toggle("is-lit", sets.lit.has(whole));
     td.classList.toggle("is-read", sets.read.has(whole));
-    td.classList.toggle("is-later", !instant.step || !(ref.kind === "before" || sets.known.has(whole)));
+    td.classList.toggle("is-later", !(ref.kind === "before" || sets.known.has(whole)));
     td.parentElement.hidden = sample !== null && this.now.batched.has(ref.name) && ref.index[0] !== sample;
     this.now.write(element, ref);
   }

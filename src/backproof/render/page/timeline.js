@@ -16,11 +16,11 @@ function instantOf(element, place) {
 function addSets(instants) {
   let known = new Set(), step = -1;
   for (const instant of instants) {
-    if (instant.step !== step) known = new Set();
+    if (instant.step !== step && instant.phase !== "result") known = new Set();
     step = instant.step;
     const lit = new Set(instant.computes.map(wholeKey));
     known = new Set([...known, ...lit]);
-    const backward = instant.phase === "backward" || instant.phase === "update";
+    const backward = ["backward", "update", "result"].includes(instant.phase);
     instant.sets = { lit, read: new Set(instant.reads.map(wholeKey)), known, backward };
   }
 }
@@ -29,7 +29,7 @@ function addSets(instants) {
 class Now {
   constructor(play, record) {
     this.play = play;
-    this.leaves = new Set(Object.keys(play.leaves));
+    this.leaves = new Set(play.given);
     this.trained = new Set(play.trained);
     this.batched = new Set(play.bySample ? [] : play.batched);
     this.record = record;
