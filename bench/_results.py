@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import subprocess
 import sys
 
@@ -24,9 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--torchlens", metavar="PYTHON", help="run trace_cost.py with this Python")
     arguments = parser.parse_args()
-    print(
-        f"# Results of {datetime.date.today().isoformat()}\n\n{machine()}. What each table means: [README.md](README.md)."
-    )
+    today, load = datetime.date.today().isoformat(), os.getloadavg()[0]
+    print(f"# Results of {today}\n\n{machine()}; load average at the start {load:.1f} (other programs were running).")
+    print("What each table means: [README.md](README.md).")
     for script, *options in COMMANDS:
         python = arguments.torchlens if arguments.torchlens and script == "trace_cost.py" else sys.executable
         print(

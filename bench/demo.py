@@ -44,7 +44,7 @@ def measured() -> tuple[float, list[tuple[str, float]]]:
         total = time.perf_counter() - start
         if done.returncode != 0:
             raise SystemExit(f"make demo ended with {done.returncode}:\n{done.stderr}")
-        return total, [_call(line, folder) for line in (folder / "log").read_text().splitlines()]
+        return total, [_call(line) for line in (folder / "log").read_text().splitlines()]
 
 
 def _prepared(folder: Path) -> list[str]:
@@ -57,9 +57,10 @@ def _prepared(folder: Path) -> list[str]:
     return [f"BIN={folder}", f"RUN={folder / 'installed'}", f"DEMO={folder / 'demo'}"]
 
 
-def _call(line: str, folder: Path) -> tuple[str, float]:
-    spent, _, words = line.partition(" ")
-    return "backproof " + words.replace(f"{folder / 'demo'}/", "…/"), int(spent) / 1000
+def _call(line: str) -> tuple[str, float]:
+    """The seconds, and the words: of what is written, the format alone."""
+    spent, *words = line.split()
+    return " ".join(["backproof", *(Path(w).suffix if "/demo/" in w else w for w in words)]), int(spent) / 1000
 
 
 if __name__ == "__main__":

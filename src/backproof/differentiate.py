@@ -57,20 +57,30 @@ def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | No
             f"a gradient needs one number to differentiate, and this is {shape}; "
             "name a loss (loss=...), or reduce the output with .sum() or .mean()"
         )
-    wanted = [n for n in graph.nodes if n.is_leaf and n.is_float and n.role != "constant"] if wrt is None else list(wrt)
+    wanted = [n for n in graph.nodes if _is_wanted(n)] if wrt is None else list(wrt)
     active = _active(graph, wanted)
     _require_rules(graph, active, output)
     return _transform(graph, output, active)
 
 
+def _is_wanted(node: Node) -> bool:
+    """Float leaves that are neither constant nor held fixed, and every named value (also behind a step such as floor)."""
+    return node.is_float and node.role not in ("constant", "helper") and not node.is_frozen
+
+
 def _require_rules(graph: Graph, active: set[Node], output: Node) -> None:
-    missing = [n for n in _ancestors(output) if n in active and not n.is_leaf and not has_vjp(n)]
+    missing = [n for n in _ancestors(output) if n in active and _passes(n) and not has_vjp(n)]
     if missing:
         first, names = missing[0], sorted({n.op.name for n in missing})
         where = " in ".join(str(x) for x in (first.name, first.module, first.source) if x)
         raise MissingRule(
             f"no vector-Jacobian product for {', '.join(names)}; first needed by {where}. Add one in vjps.py"
         )
+
+
+def _passes(node: Node) -> bool:
+    """Whether a gradient goes on from this node to its operands."""
+    return not node.is_leaf and node.op.differentiable
 
 
 def _ancestors(node: Node) -> set[Node]:
@@ -93,7 +103,7 @@ def _transform(graph: Graph, output: Node, active: set[Node]) -> Joint:
     for node in reversed(graph.nodes):
         if node in pieces:
             gradients[node] = delta = _adjoint(builder, node, pieces[node])
-            if not node.is_leaf:
+            if _passes(node):
                 _send_back(builder, node, delta, active, pieces)
     return Joint(replace(graph, nodes=tuple(builder.nodes)), output, gradients)
 

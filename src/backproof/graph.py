@@ -81,6 +81,11 @@ class Node:
         return self.op.family == "leaf"
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether it is a parameter that is held fixed."""
+        return bool(self.attrs.get("frozen"))
+
+    @property
     def is_float(self) -> bool:
         """Whether its entries are real numbers."""
         return self.dtype.startswith(("float", "bfloat"))
@@ -258,6 +263,11 @@ class Builder:
         label = name or (f"{value}" if shape == () else "constant")
         attrs = {"shape": tuple(shape)}
         return self.add(Node(OPS["constant"], (), attrs, tuple(shape), dtype, label, "constant", value=value))
+
+    def freeze(self, node: Node) -> Node:
+        """Mark the parameter that was just added as one that no gradient is wanted for (requires_grad=False)."""
+        self.nodes[-1] = replace(node, attrs={**node.attrs, "frozen": True})
+        return self.nodes[-1]
 
     def emit(self, op: str | Op, *inputs: Node, name: str = "", role: Role = "helper", **more: Any) -> Node:
         """Append an operation on nodes; keywords that name attributes of the op become its attributes."""

@@ -34,7 +34,7 @@ def named(name: str, *, ref: Ref | None = None, symbols: Mapping[str, str] | Non
     *path, last = name.split(".")
     last, _, count = last.partition("#")
     last = _ROLES.get(last, last) if path else _ROLES.get(last, last) if last in ("weight", "bias", "target") else last
-    letter, sub = _letter(last)
+    letter, sub = ("L", ()) if last.endswith("_loss") else _letter(last)
     sup = (count,) if count else ()
     if letter.endswith("hat") and len(letter) > 3:
         return Sym(letter[:-3], sub, (*_path(path), *sup), "hat", ref)

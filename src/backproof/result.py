@@ -107,10 +107,14 @@ class Result:
 
 def write(path: Path, content: str | bytes) -> Path:
     """Write a file whole or not at all: into a temporary file beside it, then renamed."""
+    path = path.resolve() if path.is_symlink() else path
     if not path.parent.is_dir():
         raise InputError(f"the folder '{path.parent}' does not exist; make it first, or give another path")
     data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    except OSError as error:
+        raise InputError(f"'{path.parent}' cannot be written to: {error.strerror}") from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -118,6 +122,9 @@ def write(path: Path, content: str | bytes) -> Path:
         os.umask(mask)
         Path(name).chmod(0o666 & ~mask)
         Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise InputError(f"'{path.name[:80]}' cannot be written: {error.strerror}") from None
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -22,7 +22,6 @@ from .models import (
     agrees_with_eager,
     computed,
     doubles,
-    eager_gradients,
     gradients,
     named,
     read,
@@ -346,11 +345,16 @@ def test_parameters_are_read_live() -> None:
     assert torch.allclose(read(graph)[graph.loss], before + 4)
 
 
-def test_frozen_parameters_are_captured_too() -> None:
-    model = nn.Linear(3, 1).double().requires_grad_(False)
+def test_frozen_parameters_are_captured_and_held_fixed() -> None:
+    model = nn.Linear(3, 1).double()
+    model.weight.requires_grad_(False)
     graph = bp.capture(model, X, loss="sum")
-    assert set(gradients(graph)) == {"weight", "bias", "input"}
-    assert set(eager_gradients(graph)) == {"weight", "bias", "input"}
+    assert {n.name for n in graph.parameters} == {"weight", "bias"}
+    assert set(gradients(graph)) == {"bias", "input"}
+    step = bp.trace(model, X, loss="sum", optimizer="sgd", evidence="full").steps[0]
+    assert step.parameters["weight"].gradient is None
+    assert torch.equal(step.parameters["weight"].after, model.weight)
+    assert not torch.equal(step.parameters["bias"].after, model.bias)
 
 
 def test_capture_works_under_no_grad_and_with_gradients_asked_for() -> None:

@@ -218,15 +218,16 @@ def test_units_show_the_sample_s_numbers(open_page: Open, make: Make) -> None:
         assert math.isclose(float(shown.replace("−", "-")), wanted, rel_tol=0.05)
 
 
+EDGES = """() => [...document.querySelectorAll('.view path.stroke[data-ref^="before:W"]')]
+    .map(e => [e.dataset.ref, Number(e.getAttribute('stroke-width')), e.classList.contains('role-negative')])"""
+
+
 @pytest.mark.parametrize("batch", ["sample", "full"])
 def test_edges_are_as_thick_as_their_weights(open_page: Open, make: Make, batch: str) -> None:
     made = make(batch=batch)
     last = len(made.record["steps"])
     page = open_page(f"{made.uri}#update-{last}/forward/s")
-    widths = page.evaluate(
-        "[...document.querySelectorAll('.view path.stroke[data-ref^=\"before:W\"]')].map(e => [e.dataset.ref, +e.getAttribute('stroke-width'),"
-        " e.classList.contains('role-negative')])"
-    )
+    widths = page.evaluate(EDGES)
     weights = made.record["steps"][-1]["parameters"]["W"]["before"]
     largest = max(abs(w) for row in weights for w in row)
     assert len(widths) == 6

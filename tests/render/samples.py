@@ -115,9 +115,7 @@ def _relation(random: Random, make: Make) -> Rel:
 
 
 def _big_sum(random: Random, make: Make) -> Expr:
-    bound = random.choice(
-        [(None, None), (Num(1), Sym("n")), (None, Sym("n")), (Rel("!=", Sym("j"), Sym("i")), None)]
-    )
+    bound = random.choice([(None, None), (Num(1), Sym("n")), (None, Sym("n")), (Rel("!=", Sym("j"), Sym("i")), None)])
     return BigSum(make(), random.choice(["i", "alpha"]), *bound)
 
 
@@ -142,9 +140,7 @@ SHAPES: list[Callable[[Random, Make], Expr]] = [
 def arithmetic(random: Random, depth: int = 4) -> Expr:
     """Return a formula of numbers with + - · / and small powers."""
     if depth == 0 or random.random() < 0.15:
-        return Num(
-            random.choice([random.randint(-9, 9), round(random.uniform(-5, 5), 2), 1.25e-05, -3.5e-07])
-        )
+        return Num(random.choice([random.randint(-9, 9), round(random.uniform(-5, 5), 2), 1.25e-05, -3.5e-07]))
     terms = tuple(arithmetic(random, depth - 1) for _ in range(random.randint(1, 3)))
     shape = random.randrange(5)
     if shape == 0:
@@ -167,9 +163,7 @@ def _parts(random: Random) -> tuple[str | Expr, ...]:
 
 def _equation(random: Random) -> Equation:
     terms = tuple(Mul((distinct(random), distinct(random))) for _ in range(random.choice([2, 12])))
-    left = random.choice(
-        [symbol(random), Partial(Sym("L"), Sym("W")), Add(tuple(symbol(random) for _ in range(9)))]
-    )
+    left = random.choice([symbol(random), Partial(Sym("L"), Sym("W")), Add(tuple(symbol(random) for _ in range(9)))])
     steps = (formula_of(random), Add(terms), Mul(terms[:3]), distinct(random))
     return Equation(left, steps, random.choice(["", "chain rule", *HOSTILE]), Ref("s"))
 
@@ -183,10 +177,7 @@ def _table(random: Random) -> Table:
     width = random.choice([1, 4, 15])
     heads = tuple(_parts(random)[:1] for _ in range(width))
     rows = tuple(
-        tuple(
-            random.choice([distinct(random), None, "text", _parts(random), Num(0.5, "1/2")])
-            for _ in range(width)
-        )
+        tuple(random.choice([distinct(random), None, "text", _parts(random), Num(0.5, "1/2")]) for _ in range(width))
         for _ in range(3)
     )
     return Table(heads, rows, random.choice(HOSTILE), tuple(range(0, width, 2)))

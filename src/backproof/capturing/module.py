@@ -136,9 +136,12 @@ def _try_run(wrapped: Wrapped, call: tuple[Any, ...]) -> None:
                 f"{_first_line(error)}: no targets are given, so the loss is called with the output alone; "
                 "give targets, or check how many inputs the model takes"
             ) from None
+        hint = "Check the shapes and dtypes of the inputs and targets"
+        if "'dict'" in str(error) or "'tuple'" in str(error):
+            hint = "If the model returns several tensors, say with output= which of them the loss takes"
         raise CaptureError(
             f"the model does not run on these inputs{_user_frame(error)}: {type(error).__name__}: "
-            f"{_first_line(error)}. Check the shapes and dtypes of the inputs and targets"
+            f"{_first_line(error)}. {hint}"
         ) from None
     finally:
         with torch.no_grad():
@@ -292,7 +295,9 @@ class _Reader:
         else:
             module = name.rpartition(".")[0]
             role = "parameter" if kind == "PARAMETER" else "buffer"
-            self.env[node] = self.builder.leaf(name, role, tuple(tensor.shape), _dtype(tensor), module=module)  # type: ignore[arg-type]
+            leaf = self.builder.leaf(name, role, tuple(tensor.shape), _dtype(tensor), module=module)  # type: ignore[arg-type]
+            frozen = role == "parameter" and not tensor.requires_grad
+            self.env[node] = self.builder.freeze(leaf) if frozen else leaf
             seen[id(tensor)] = name
         self.leaves.append((name, kind))
 
@@ -347,7 +352,7 @@ class _Reader:
         where = (
             f" at {place.source} ({place.source.text})"
             if place.source
-            else f" in {place.module}"
+            else f" in module '{place.module}'"
             if place.module
             else ""
         )

@@ -51,11 +51,14 @@ def compiled(op: Op, operands: int, attrs: tuple[tuple[str, Any], ...], mp: Any 
 class _Digits:
     def number(self, value: Any) -> Any:
         if isinstance(value, sympy.Basic):
-            return context.mpf(sympy.N(value, DIGITS + 5)._mpf_)
+            return context.mpf(sympy.Float(sympy.N(value, context.dps + 5), context.dps + 5)._mpf_)
         return context.mpf(value)
 
     def apply(self, op: Op, args: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
-        return self.number(compiled(op, len(args), tuple(sorted(attrs.items())))(*args))
+        try:
+            return self.number(compiled(op, len(args), tuple(sorted(attrs.items())))(*args))
+        except ZeroDivisionError:
+            return context.inf  # a slope without bound, as of sqrt at 0
 
     def largest(self, values: list[Any], sign: int) -> Any:
         return max(values) if sign > 0 else min(values)

@@ -243,7 +243,7 @@ def _sum_to(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
 def _placed(node: Node, arithmetic: Arithmetic, x: Array, place: tuple[Any, ...]) -> Array:
     zero = arithmetic.number(0)
     out = _filled([zero] * node.size, node.shape)
-    out[place] = x
+    out[place] = x if x.ndim else x[()]
     return out
 
 

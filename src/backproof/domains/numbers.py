@@ -100,9 +100,20 @@ def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
         raise KeyError(node.op.name)
     if _stretched(node):
         operands = tuple(torch.broadcast_tensors(*operands))
-    value = kernel(*operands, **node.attrs)
+    value = kernel(*_alike(node, operands), **node.attrs)
     # a slope that one of two broadcast operands does not enter has the other's shape
     return value.expand(node.shape) if isinstance(node.op, Elementwise) and value.shape != node.shape else value
+
+
+def _alike(node: Node, operands: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """The operands, with numbers written in the program in the result's own dtype: they widen nothing."""
+    if not node.is_float:
+        return list(operands)
+    plain = [x.role == "constant" and not x.shape and x.is_float for x in node.inputs]
+    others = [v.dtype for v, number in zip(operands, plain, strict=True) if not number and v.is_floating_point()]
+    if not others:
+        return list(operands)
+    return [v.to(others[0]) if number else v for v, number in zip(operands, plain, strict=True)]
 
 
 def _stretched(node: Node) -> bool:

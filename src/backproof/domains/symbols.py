@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 
-from ..document.math import BigSum, Call, Expr, Function, Mul, Num, Partial, Ref, Sym, Transpose, map_leaves
+from ..document.math import Add, BigSum, Call, Expr, Function, Mul, Num, Partial, Ref, Sym, Transpose, map_leaves
 from ..graph import Graph, Node
 from ..notation import delta_of, named, symbol
 from ..ops import OPS, Op
@@ -41,7 +41,7 @@ class _Formulas:
 
     def largest(self, values: list[Any], sign: int) -> Any:
         name = "maximum" if sign > 0 else "minimum"
-        return spell(OPS[name], tuple(values), {}) if len(values) > 1 else values[0]
+        return reduce(lambda a, b: spell(OPS[name], (a, b), {}), values)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Writer:
         base: what indices count from.
         names: symbols that the reader writes differently.
         step: the update whose numbers the formulas refer to.
+        integers: the entries of index tensors, which formulas are written for.
         known: symbols of particular nodes by name, where the rules of :mod:`backproof.notation` are not meant.
     """
 
@@ -86,6 +87,7 @@ class Writer:
     names: Mapping[str, str] = field(default_factory=dict)
     step: int = 0
     known: Mapping[str, Expr] = field(default_factory=dict)
+    integers: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def _outputs(self) -> dict[tuple[str, Node], Node]:
@@ -182,10 +184,11 @@ class Writer:
         )
 
     def _entry_symbols(self, node: Node) -> Array:
+        if node.name in self.integers:
+            return np.array(self.integers[node.name], dtype=object).reshape(node.shape)
         out = np.empty(node.shape, dtype=object)
-        whole_integers = not node.is_float and node.dtype != "bool"
         for place in np.ndindex(*node.shape):
-            out[place] = 0 if whole_integers else term(self.entry(node, place))
+            out[place] = term(self.entry(node, place))
         return out
 
     # --- whole tensors --------------------------------------------------------------------------------------------------
@@ -195,7 +198,12 @@ class Writer:
 
     def _shown(self, node: Node, t: Term) -> Term:
         of = node.of or node
-        return t.transposed() if of.name in self.layout.flipped else t
+        return _upright(t.transposed(), self._vectors) if of.name in self.layout.flipped else t
+
+    @cached_property
+    def _vectors(self) -> frozenset[str]:
+        """The names of the quantities with one axis, which need no transposing in a sum."""
+        return frozenset(n.name for n in self.graph.nodes if len(n.shape) == 1)
 
     def _matrix_term(self, node: Node, seen: dict[Node, Term], top: bool = False) -> Term:
         if node in seen and not top:
@@ -222,6 +230,17 @@ class Writer:
         if node.dtype in ("int64", "int32") and array.ndim:
             return array.reshape(node.shape)
         return _mapped(array.reshape(node.shape), constant)
+
+
+def _upright(t: Term, vectors: frozenset[str]) -> Term:
+    """In a sum a vector is added to every column as it is."""
+
+    def turn(e: Expr) -> Expr:
+        plain = isinstance(e, Transpose) and isinstance(e.arg, Sym) and e.arg.ref is not None
+        return e.arg if plain and e.arg.ref.name in vectors else e  # type: ignore[attr-defined]
+
+    factors = tuple(Add(tuple(turn(x) for x in f.terms)) if isinstance(f, Add) else f for f in t.factors)
+    return Term(t.coefficient, factors, t.rank)
 
 
 def _mapped(array: Array, change: Any) -> Array:
@@ -309,24 +328,34 @@ def _big_sum(node: Node, x: Term) -> Term:
         )
     else:
         axes = axes_of(node.attrs["dim"], len(source.shape))
-    body = (
-        _indexed(x.expr(), letters[: len(source.shape)], len(source.shape))
-        if len(axes) == len(source.shape)
-        else x.expr()
-    )
+    whole = len(axes) == len(source.shape)
+    body = _indexed(x.expr(), letters[: len(source.shape)], _ranks(source)) if whole else x.expr()
     index = ",".join(letters[a] for a in axes if a < len(letters)) or "n"
     return term(BigSum(body, index), len(node.shape))
 
 
-def _indexed(expr: Expr, letters: str, rank: int) -> Expr:
+def _ranks(source: Node) -> dict[str, int]:
+    """How many axes each named quantity has that a formula is made of."""
+    found: dict[str, int] = {}
+    stack = [source]
+    while stack:
+        node = stack.pop()
+        found.setdefault((node.of or node).name, len(node.shape))
+        if node is source or node.role == "helper" or (node.of is not None and node.of.role == "helper"):
+            stack.extend(node.inputs)
+    return found
+
+
+def _indexed(expr: Expr, letters: str, ranks: Mapping[str, int]) -> Expr:
     """Put indices on the tensors of an entry-by-entry formula; a formula with matrix products stays whole."""
-    if not rank or _has_matrix(expr):
+    if not letters or _has_matrix(expr):
         return expr
 
     def index(leaf: Num | Sym) -> Expr:
-        if isinstance(leaf, Sym) and leaf.ref is not None:
-            return Sym(leaf.name, (*leaf.sub, *letters[:rank]), leaf.sup, leaf.accent, leaf.ref)
-        return leaf
+        rank = ranks.get(leaf.ref.name, 0) if isinstance(leaf, Sym) and leaf.ref is not None else 0
+        if not isinstance(leaf, Sym) or not rank:
+            return leaf
+        return Sym(leaf.name, (*leaf.sub, *letters[-rank:]), leaf.sup, leaf.accent, leaf.ref)
 
     return _plain_products(map_leaves(expr, index))
 

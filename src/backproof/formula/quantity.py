@@ -79,6 +79,10 @@ def _shape(value: Any, place: str) -> tuple[int, ...]:
 def _number(value: Any, place: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise FormulaError(f'{place} must be numbers (or exact ones in quotes, as "pi/2"), not {value!r}')
+    if value in ("symbol", "function"):
+        raise FormulaError(
+            f"{place} is declared as a {value}; problems without numbers, which are derived and not computed, cannot be worked yet"
+        )
     if isinstance(value, str):
         return _exact(parse(value, place), value, place)
     if not abs(value) < LARGEST:

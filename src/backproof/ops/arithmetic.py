@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sympy import Abs, Piecewise, Rational, S, atan2, exp, log
+from sympy import Abs, Eq, Piecewise, Rational, S, atan2, exp, log
 
 from .base import Elementwise, Example, Op, register
 from .shapes import broadcast
@@ -62,6 +62,10 @@ binary(
     text="^",
     latex="^",
     region=(0.3, 2.5),
+    slopes=(
+        lambda a, b: Piecewise((0, Eq(b, 0)), (b * a ** (b - 1), True)),
+        lambda a, b: Piecewise((0, Eq(a, 0) & (b >= 0)), (a**b * log(a), True)),
+    ),
 )
 binary(
     "maximum",

@@ -82,12 +82,14 @@ class Elementwise(Op):
         formula: from SymPy operands (and attributes as keywords) to a SymPy expression. Written with
             ``Piecewise`` where it has kinks, so that its derivative at the kink is torch's convention.
         kinks: from the same arguments to expressions whose zeros are the points without a derivative.
+        slopes: the partial derivatives by hand, where SymPy's form fails at some point (x^k k/x at 0).
         region: the interval of operands in which examples and law tests stay; one for all operands.
     """
 
     formula: Formula = None  # type: ignore[assignment]
     kinks: Callable[..., tuple[Any, ...]] | None = None
     region: tuple[float, float] = (-3.0, 3.0)
+    slopes: tuple[Formula, ...] = ()
     primes: tuple[int, ...] = ()
 
 
@@ -122,8 +124,11 @@ def derivative(op: Elementwise, operand: int) -> Elementwise:
     def formula(*args: Any, **attrs: Any) -> Any:
         import sympy
 
+        if op.slopes:
+            return op.slopes[operand](*args, **attrs)
+
         xs = [sympy.Symbol(f"x{i}", real=True) for i in range(len(args))]
-        slope = sympy.diff(op.formula(*xs, **attrs), xs[operand])
+        slope = sympy.powsimp(sympy.diff(op.formula(*xs, **attrs), xs[operand]), deep=True)  # x^k k/x is k x^(k-1)
         slope = slope.replace(sympy.DiracDelta, lambda *at: sympy.S.Zero)  # the jump of a sign, as autograd has it
         return slope.subs(dict(zip(xs, args, strict=True)), simultaneous=True)
 

@@ -17,6 +17,7 @@ __all__ = ["read_toml"]
 MAX_BYTES = 2_000_000
 _CONVENTIONS = ("reduction", "batch", "layout", "index_base", "symbols", "arithmetic", "evidence", "seed")
 _TOP = ("title", "about", "given", "model", "ask", "step", *_CONVENTIONS)
+_STEP = ("parameters", "optimizer", "lr", "steps", "samples", "loss")
 _NAME = re.compile(r"[A-Za-zα-ωΑ-Ω]\w*")
 
 
@@ -66,6 +67,8 @@ def _problem(table: Mapping[str, Any], file: str, folder: Path, lines: Mapping[s
     if not model:
         raise FormulaError(f'{file} has no [model]; it needs formulas such as y = "sin(w @ x) - b"')
     for name in (*given, *model):
+        if name in _CONVENTIONS:
+            raise FormulaError(f"{file}: '{name}' is a setting and cannot be the name of a quantity; rename it")
         if not _NAME.fullmatch(name):
             raise FormulaError(f"{file}: '{name}' cannot be the name of a quantity; use letters, digits and _")
     ask = _ask(_table(table, "ask", file), file)
@@ -96,6 +99,8 @@ def _optimizer(step: dict[str, Any], file: str) -> str | None:
 
     name = step.pop("optimizer", "sgd" if "lr" in step else None)
     if name is None:
+        for key in step:
+            raise FormulaError(f"{file}: [step] has an unknown key '{key}'{_near(key, _STEP)}")
         return None
     if not isinstance(name, str) or name.lower() not in RULES:
         raise FormulaError(f"{file} asks for the optimizer {name!r}; known: {', '.join(sorted(RULES))}")
@@ -136,6 +141,8 @@ def _ask(table: Mapping[str, Any], file: str) -> tuple[tuple[str, ...], tuple[st
 def _words(value: Any, place: str) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
         raise FormulaError(f'{place} must be a list of texts, as in ["y/w"], not {value!r}')
+    if len(set(value)) < len(value):
+        raise FormulaError(f"{place} names something twice: {value!r}")
     return tuple(value)
 
 

@@ -255,7 +255,7 @@ def _section(section: Section, page: Page) -> str:
     page.level -= 1
     kind = f' class="in-phase phase-{section.phase}"' if section.phase else ""
     named = f' aria-labelledby="{key}"' if page.level == 2 else ""  # parts of a part are no landmarks of their own
-    return f'<section{kind}{named}>\n{heading}\n{inside}\n</section>'
+    return f"<section{kind}{named}>\n{heading}\n{inside}\n</section>"
 
 
 _BLOCKS: dict[type[Block], Callable[[Any, Page], str]] = {

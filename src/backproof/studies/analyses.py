@@ -153,6 +153,15 @@ def optimum(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
             "setting the gradient to zero gives linear equations. Their solution is the least-squares optimum:",
         )
     )
+    flat = float(torch.linalg.eigvalsh((matrix + matrix.T) / 2).min()) <= 1e-12 * float(matrix.abs().max())
+    remarks = (
+        (
+            "The optimum is not unique: the loss does not change along a direction of the parameters; "
+            "the smallest solution is shown.",
+        )
+        if flat
+        else ()
+    )
     blocks = (
         Section(
             "The optimum",
@@ -161,7 +170,7 @@ def optimum(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
             "optimum",
         ),
     )
-    return Analysis({"optimum": answer}, blocks, evidence)
+    return Analysis({"optimum": answer}, blocks, evidence, remarks)
 
 
 def _torch_gradient(program: Program, at: Mapping[str, Tensor]) -> Tensor:
@@ -209,7 +218,7 @@ def curvature(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
         blocks.append(
             Paragraph(
                 (
-                    "Gradient descent multiplies the error along an eigenvector by ",
+                    "Plain gradient descent (no momentum) multiplies the error along an eigenvector by ",
                     Words("1 - lr λ"),
                     " in each update. It converges only if this stays within ±1 for every eigenvalue: ",
                     Rel("<", Sym("lr"), Num(2 / largest)),
@@ -284,7 +293,7 @@ def uncleared(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
             Words(" + ... + "),
             Sym("g", sub=("k",)),
             f". The steps keep growing while the slope points the same way, like momentum without "
-            f"friction: after {len(losses)} updates the loss is ",
+            f"friction: before update {len(losses)} the loss is ",
             Num(losses[-1]),
             " instead of ",
             Num(normal[-1]),

@@ -70,10 +70,13 @@ def _direction(step: Step, name: str, generator: torch.Generator, add: Add) -> N
 def _richardson(graph: Graph, leaves: dict[str, Tensor], name: str, direction: Tensor, h: float) -> tuple[float, float]:
     """A slope extrapolated from two step sizes, with what the two disagree by."""
     constants = _constants(graph)
+    still = {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"}
+    here = evaluate(graph, {**still, **constants})
+    stopped = {n: here[n] for n in graph.nodes if n.op.name == "stop_gradient"}
 
     def loss(t: float) -> float:
         moved = {**leaves, name: leaves[name] + t * direction}
-        nodes = {n: moved[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"}
+        nodes = {n: moved[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"} | stopped
         assert graph.loss is not None
         return float(evaluate(graph, {**nodes, **constants})[graph.loss])
 

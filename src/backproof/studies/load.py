@@ -53,7 +53,9 @@ def _run(path: Path) -> Any:
         raise
     except SyntaxError as error:
         raise InputError(f"{path.name}:{error.lineno} is not Python: {error.msg}") from None
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a problem file may call sys.exit()
         line = next(
             (
                 f.lineno

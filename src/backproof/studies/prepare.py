@@ -112,6 +112,11 @@ class _Formulas:
         hyper = list(RULES[rule].hyper) if isinstance(rule, str) and rule in RULES else []
         _refuse_unknown(settings, [*problem.given, *hyper, "steps", "optimizer", *_CONVENTIONS])
         self.problem, self.settings, self.id = problem, dict(settings), id
+        if clash := [n for n in problem.given if rule is not None and n in (*hyper, "steps", "optimizer")]:
+            raise FormulaError(
+                f"the given '{clash[0]}' has the name of a setting of the {rule} optimizer; rename it, "
+                "so that --set can tell the two apart"
+            )
         self.conventions = problem.conventions.changed({k: v for k, v in settings.items() if k not in problem.given})
         self.place = f" in {problem.file}" if problem.file and not id else ""
 
@@ -310,7 +315,7 @@ class _Python:
             model,
             self._override_inputs(model, inputs),
             targets,
-            self.problem.loss,
+            _double_module(self.problem.loss),
             None,
             "model",
             parameters=self.problem.parameters,
@@ -402,6 +407,11 @@ def _double(value: Any) -> Any:
         return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
 
     return torch.utils._pytree.tree_map(change, value)
+
+
+def _double_module(value: Any) -> Any:
+    """A loss that is a module (with class weights, say) in float64; the user's own is left alone."""
+    return copy.deepcopy(value).double() if isinstance(value, nn.Module) else value
 
 
 def _like(value: Any, tensor: Tensor, name: str) -> Tensor:

@@ -17,14 +17,14 @@ __all__ = ["compared", "out_of_reach", "remarks_on"]
 
 def remarks_on(program: Program, steps: Sequence[Step], loss_after: float | None) -> list[str]:
     """The remarks on a record, from its own numbers."""
-    return [*_rising(steps, loss_after), *out_of_reach(program, steps), *_silent(steps)]
+    return [*_rising(program, steps, loss_after), *out_of_reach(program, steps), *_silent(steps)]
 
 
-def _rising(steps: Sequence[Step], loss_after: float | None) -> list[str]:
+def _rising(program: Program, steps: Sequence[Step], loss_after: float | None) -> list[str]:
     losses = [s.loss for s in steps] + [loss_after]
     if program_has_samples(steps) or any(v is None for v in losses):
         return []
-    ups = [i + 1 for i, (a, b) in enumerate(pairwise(losses)) if b > a]  # type: ignore[operator]
+    ups = [i + 1 for i, (a, b) in enumerate(pairwise(losses)) if _above(a, b)]
     if not ups:
         return []
     first = ups[0]
@@ -33,9 +33,16 @@ def _rising(steps: Sequence[Step], loss_after: float | None) -> list[str]:
         if len(ups) == 1
         else f"{len(ups)} of {len(steps)} updates raise, first update {first},"
     )
-    return [
-        f"{which} the loss from {losses[first - 1]:.6g} to {losses[first]:.6g}: the step is too long for the curvature there."
-    ]
+    rule = program.optimizer
+    plain = rule is not None and rule.rule.name == "sgd" and not rule.state
+    why = ": the step is too long for the curvature there" if plain else ""
+    return [f"{which} the loss from {losses[first - 1]:.6g} to {losses[first]:.6g}{why}."]
+
+
+def _above(before: float | None, after: float | None) -> bool:
+    """Whether the loss has risen by more than rounding."""
+    assert before is not None and after is not None
+    return after - before > 1e-9 * abs(before) + 1e-25
 
 
 def program_has_samples(steps: Sequence[Step]) -> bool:

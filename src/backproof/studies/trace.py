@@ -149,7 +149,8 @@ class _Run:
         leaves = program.leaves_for(self.leaves, sample)
         values, grads, exact_values = self._read(graph, leaves, sample, number)
         before = {n: dict(self.state[n]) for n in program.trained}
-        records = {n: self._update(n, grads.get(n), number, exact_values) for n in program.trained}
+        held = [n.name for n in graph.parameters if n.name not in program.trained]
+        records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
         loss = None if graph.loss is None else float(values[graph.loss.name])
         return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before)
 
@@ -196,7 +197,7 @@ class _Run:
         if self.program.accumulate and grad is not None:
             grad = self.total[name] = self.total[name] + grad if name in self.total else grad
         if rule is None or grad is None:
-            return ParameterStep(before, grad, before, self.state[name])
+            return ParameterStep(before, grad, before, self.state.get(name, {}))
         graph = rule.graph(tuple(before.shape), number)
         given = {"w": before, "g": grad, **self.state[name]}
         result = evaluate(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
@@ -345,13 +346,14 @@ def _program(
             raise InputError("trace needs example inputs: bp.trace(model, inputs, ...)")
         if arithmetic != "model":
             model, inputs, targets = _doubled(model), _double(inputs), _double(targets)
+            loss = _doubled(loss)
         graph = capture(model, inputs, loss=loss, targets=targets, output=output, parameters=parameters)
     start = graph.origin.leaves()
     _check_finite(graph, start)
     return Program(
         graph,
         start,
-        tuple(n.name for n in graph.parameters),
+        tuple(n.name for n in graph.parameters if not n.is_frozen),
         samples=_sample_leaves(graph),
         capture_for=_recapture(model, loss, output, graph),
         exact=_exact_leaves(graph, start) if arithmetic == "exact" else None,
@@ -373,7 +375,11 @@ def _double(value: Any) -> Any:
 
 def _check_finite(graph: Graph, start: Mapping[str, Tensor]) -> None:
     for node in graph.nodes:
-        if node.is_leaf and node.role != "constant" and not bool(torch.isfinite(start[node.name]).all()):
+        if (
+            node.is_leaf
+            and node.role in ("input", "target", "parameter")
+            and not bool(torch.isfinite(start[node.name]).all())
+        ):
             bad = (~torch.isfinite(start[node.name])).nonzero()[0].tolist()
             raise InputError(
                 f"the {node.role} '{node.name}' contains {start[node.name][tuple(bad)].item()} at {bad}; "

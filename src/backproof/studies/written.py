@@ -59,6 +59,10 @@ def _at(ref: Ref | None, place: tuple[int, ...]) -> Ref | None:
     return None if ref is None else Ref(ref.name, place, ref.kind, ref.step, ref.state)
 
 
+def _is_index(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() and tensor.dtype != torch.bool
+
+
 @dataclass
 class StepWriter:
     """Writes the equations of one step and checks what it writes.
@@ -82,7 +86,9 @@ class StepWriter:
         joint = self.program.joint(self.step.graph)
         self.joint = joint
         graph = joint.graph if joint else self.step.graph
-        self.writer = Writer(graph, Layout.of(graph, self.layout), self.base, self.names, self.step.number)
+        integers = {n: t.tolist() for n, t in {**self.step.leaves, **self.step.values}.items() if _is_index(t)}
+        layout = Layout.of(self.step.graph, self.layout)
+        self.writer = Writer(graph, layout, self.base, self.names, self.step.number, integers=integers)
 
     # --- numbers ------------------------------------------------------------------------------------------------------
     def tensor(self, ref: Ref) -> Tensor | None:
@@ -165,6 +171,8 @@ class StepWriter:
         except (Unreadable, ZeroDivisionError, StopIteration):
             self.unread += 1
             return
+        if not math.isfinite(result.value):
+            return  # a run that has diverged; the remarks say so
         tensor = self.tensor(self.ref(node))
         size = float(tensor.abs().max()) if tensor is not None and tensor.numel() else 0.0
         kind = self.step.gradients if node.of is not None else self.step.values

@@ -15,11 +15,11 @@ def model(seed):
 
 
 def inputs(x):
-    return torch.tensor(x).unsqueeze(1)
+    return torch.tensor(x, dtype=torch.float64).unsqueeze(1)
 
 
 def targets(y):
-    return torch.tensor(y).unsqueeze(1)
+    return torch.tensor(y, dtype=torch.float64).unsqueeze(1)
 
 
 problem = bp.Problem(

@@ -18,6 +18,7 @@ class Stage {
     this.light = new Light(this.now, this.root, (ref) => this.readout(ref));
     this.timeline = new Timeline(this.root, this.instants, (instant) => this.show(instant));
     document.addEventListener("copy", copyInFull);
+    this.find(".panel").addEventListener("scroll", () => (this.scrolled = true), { passive: true });
   }
 
   // --- drawings ---
@@ -189,7 +190,8 @@ class Stage {
     panel.replaceChildren(...copy.childNodes);
     panel.classList.toggle("few", kept <= 4);
     if (this.now.sample !== null && instant.computes.some((ref) => this.now.batched.has(ref.name))) hideMatrices(panel);
-    panel.scrollTop = 0;
+    if (this.scrolled) panel.scrollTop = 0;  // asking for it, or setting it, costs a layout
+    this.scrolled = false;
   }
 
   /** An equation can be reached with the Tab key, and then says its result in full. */
@@ -240,7 +242,6 @@ function unframe(scroll) {
 }
 
 function start() {
-  performance.mark('start');
   const template = document.getElementById("stage");
   const play = JSON.parse(document.getElementById("play").textContent);
   const record = JSON.parse(document.getElementById("record").textContent);
@@ -251,7 +252,6 @@ function start() {
   const place = stage.timeline.placeInAddress();
   stage.timeline.go(Math.max(place, 0), { push: false });
   if (place >= 0) stage.root.scrollIntoView();
-  performance.mark('end');
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 

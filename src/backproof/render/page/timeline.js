@@ -191,7 +191,7 @@ class Timeline {
       button.setAttribute("aria-current", String(Number(button.dataset.step) === this.current.step));
     }
     this.show(this.current);
-    if (!first) this.remember(push);
+    if (!first) setTimeout(() => this.remember(push));  // after the step is on the screen
   }
 
   /** The place in the address. In a frame without an origin there is no address to write to. */
