@@ -169,7 +169,8 @@ def test_in_a_notebook(open_page: Open, tmp_path: Path) -> None:
     inside = page.frame_locator("iframe")
     inside.locator("[data-go=last]").click()
     assert inside.locator(".now-phase").inner_text().lower() == "result"
-    page.click("body > div > details > summary")
+    page.focus("body > div > details > summary")
+    page.keyboard.press("Enter")
     page.locator(".backproof.fragment .equation").first.wait_for(state="visible", timeout=3000)
 
 

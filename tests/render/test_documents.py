@@ -189,9 +189,7 @@ def test_formats_and_their_messages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_broken_document_is_one_paragraph() -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed")
-    with pytest.raises(
-        InputError, match="could not compile the document: ! Undefined control sequence"
-    ) as raised:
+    with pytest.raises(InputError, match="could not compile the document: ! Undefined control sequence") as raised:
         compile_latex(r"\documentclass{article}\begin{document}\nonsense\end{document}")
     assert "\n" not in str(raised.value)
 

@@ -43,8 +43,7 @@ CORE = set(
     "mtable mtr mtd".split()
 )
 ATTRIBUTES = set(
-    "data-ref data-full form fence stretchy separator lspace rspace width accent class displaystyle "
-    "mathvariant".split()
+    "data-ref data-full form fence stretchy separator lspace rspace width accent class displaystyle mathvariant".split()
 )
 s, w = Sym("s", ("1",)), Sym("w", ("1",))
 
@@ -79,15 +78,9 @@ def test_latex_compiles() -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed")
     body = "\n\n".join(f"$\\displaystyle {latex_of(expr)}$" for expr in formulas())
-    hostile = "\n\n".join(
-        f"${latex_of(Sym(name, (name,), (name,)))}$ ${latex_of(_named(name))}$" for name in HOSTILE
-    )
-    head = (
-        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{lmodern,textcomp,amsmath}\hbadness=10000"
-    )
-    assert compile_latex(f"{head}\n\\begin{{document}}\n{body}\n\n{hostile}\n\\end{{document}}").startswith(
-        b"%PDF"
-    )
+    hostile = "\n\n".join(f"${latex_of(Sym(name, (name,), (name,)))}$ ${latex_of(_named(name))}$" for name in HOSTILE)
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{lmodern,textcomp,amsmath}\hbadness=10000"
+    assert compile_latex(f"{head}\n\\begin{{document}}\n{body}\n\n{hostile}\n\\end{{document}}").startswith(b"%PDF")
 
 
 def _named(name: str) -> Expr:
@@ -170,9 +163,7 @@ def test_spelling(expr: Expr, text: str, latex: str) -> None:
 
 def test_references_are_kept_in_mathml() -> None:
     ref = Ref("layer<1>.weight", (0, 1), "state", 3, "m")
-    root = ElementTree.fromstring(
-        mathml_of(Add((Sym("x"), Num(-0.123456, ref=ref), Sym("W", ("1",), ref=ref))))
-    )
+    root = ElementTree.fromstring(mathml_of(Add((Sym("x"), Num(-0.123456, ref=ref), Sym("W", ("1",), ref=ref)))))
     found = [element for element in root.iter() if "data-ref" in element.attrib]
     assert [element.get("data-ref") for element in found] == ["state:layer<1>.weight:0.1:3:m"] * 2
     assert found[0].get("data-full") == "-0.123456"

@@ -29,9 +29,7 @@ def from_text(text: str) -> str:
 
 def from_latex(text: str) -> str:
     text = re.sub(r"\\phantom\{[^{}$]*(\$[^$]*\$)?\}", "", text).replace(r"\rlap{", "").replace("${}", "")
-    text = re.sub(
-        r" ?\\cdot 10\^\{(- ?)?(\d+)\}", lambda power: f"·10^{'−' if power[1] else ''}{power[2]}", text
-    )
+    text = re.sub(r" ?\\cdot 10\^\{(- ?)?(\d+)\}", lambda power: f"·10^{'−' if power[1] else ''}{power[2]}", text)
     return text
 
 
@@ -43,12 +41,8 @@ _POWER = re.compile(
 
 
 def from_html(text: str) -> str:
-    text = _POWER.sub(
-        lambda power: f"·10^{'−' if power[1] else ''}{power[2] or power[3]}", _SPOKEN.sub("", text)
-    )
-    return from_text(
-        html.unescape(re.sub(r"<mn>(?=\d)|</?mn[^>]*>(?=·)", "", re.sub(r"</mn>(?=·10)", "", text)))
-    )
+    text = _POWER.sub(lambda power: f"·10^{'−' if power[1] else ''}{power[2] or power[3]}", _SPOKEN.sub("", text))
+    return from_text(html.unescape(re.sub(r"<mn>(?=\d)|</?mn[^>]*>(?=·)", "", re.sub(r"</mn>(?=·10)", "", text))))
 
 
 def only_text(page: str) -> str:

@@ -275,7 +275,11 @@ def _softmax_grad(node: Node, delta: Term, p: Term) -> Term:
 
 @symbols.rule("matmul")
 def _matmul(node: Node, a: Term, b: Term) -> Term:
-    return a.times_matrix(b)
+    """A B; a vector is a column, so that a product with one on the left is aᵀ b, or Bᵀ a."""
+    ranks = tuple(len(x.shape) for x in node.inputs)
+    if ranks == (1, 2):
+        return b.transposed().times_matrix(a)
+    return (a.transposed() if ranks == (1, 1) else a).times_matrix(b)
 
 
 @symbols.rule("outer")

@@ -16,10 +16,10 @@ from ..document.math import Num, Rel, Sym, Words
 from ..domains.numbers import evaluate
 from ..graph import Builder, Graph, Node
 from ..result import plain
-from .evidence import TOLERANCE, Evidence
 from .prepare import Prepared
 from .program import Program, run_eagerly, run_original
 from .trace import Step, run
+from .verdicts import TOLERANCE, Evidence
 
 __all__ = ["Analysis", "analyse", "hessian", "loss_at"]
 

@@ -12,11 +12,10 @@ from ..graph import Graph, Node
 from .local import checkable, entry_error, random_places
 from .program import Program
 from .trace import Step
+from .verdicts import ALONG, ONE_BY_ONE
 
-__all__ = ["ALONG", "ONE_BY_ONE", "large_network"]
+__all__ = ["large_network"]
 
-ALONG = "float64 differences along a Gaussian direction"
-ONE_BY_ONE = "50 digits, single operations at random entries"
 MOST_PARAMETERS, ENTRIES = 12, 400
 _ROUGH = 1e-4  # two step sizes that disagree by more than this share have met kinks
 Add = Callable[..., None]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,55 +25,16 @@ from ..domains.digits import DIGITS, context, digits
 from ..domains.entries import Array
 from ..domains.numbers import evaluate, tensor_of
 from ..graph import Graph, Node
-from .directions import ALONG, large_network
+from .directions import large_network
 from .program import Program, run_eagerly, run_original
 from .trace import Step
+from .verdicts import ALLOWED, EAGER, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, TOLERANCE, VALUE_FLOOR, Evidence
 
-__all__ = ["TOLERANCE", "Evidence", "confirm", "summary"]
+__all__ = ["confirm"]
 
-TOLERANCE = 1e-9
 _DIGITS_BUDGET = 1_500_000  # scalar operations in 50 digits, about 3 microseconds each
 _DIFFERENCES_BUDGET = {True: 600_000, False: 120_000}
-_EAGER = "autograd on the program as it stands"
-_ROUNDING, _OWN_DTYPE = "float64", "torch.optim in the model's dtype"
-# What float32 and shorter may lose over many layers; what differences in float64 can resolve; what torch's own float64
-# kernels are good for (its hardsigmoid has a 1/6 of single precision, wrong by 9e-9).
-_ALLOWED = {_ROUNDING: 5e-3, _OWN_DTYPE: 5e-3, ALONG: 1e-5, "autograd": 2e-8, _EAGER: 2e-8}
 _CURVED = 1e-10  # slopes a step of 1e-16 apart differ by less than this unless the curvature is a million
-# Errors are relative to a tensor's size, but not below this share of the largest of its kind.
-_VALUE_FLOOR, _FLOOR = 1e-3, 1e-6
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One comparison: what was compared, with which oracle, the outcome and the largest relative error.
-
-    ``agrees`` is None where the comparison does not apply (a kink). ``looked_at`` counts the numbers compared,
-    ``of`` those there are.
-    """
-
-    what: str
-    oracle: str
-    agrees: bool | None
-    error: float | None
-    looked_at: int = 0
-    of: int = 0
-    note: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison as plain data."""
-        found: dict[str, Any] = {
-            "what": self.what,
-            "oracle": self.oracle,
-            "agrees": self.agrees,
-            "error": self.error,
-        }
-        return {
-            **found,
-            "looked_at": self.looked_at,
-            "of": self.of,
-            **({"note": self.note} if self.note else {}),
-        }
 
 
 class _Tally:
@@ -98,7 +59,7 @@ class _Tally:
 
 
 def _verdict(what: str, oracle: str, error: float | None, count: int, of: int, note: str) -> Evidence:
-    agrees = None if error is None else error <= _ALLOWED.get(oracle, TOLERANCE)
+    agrees = None if error is None else error <= ALLOWED.get(oracle, TOLERANCE)
     return Evidence(what, oracle, agrees, error if error is None or math.isfinite(error) else 1e308, count, of, note)
 
 
@@ -157,14 +118,14 @@ def _compare_rounding(
         if value.is_floating_point():
             tally.add(
                 f"value of {name}",
-                _ROUNDING,
-                _error(value, values[name], value_scale, _VALUE_FLOOR),
+                ROUNDING,
+                _error(value, values[name], value_scale, VALUE_FLOOR),
                 value.numel(),
             )
     for name, grad in step.gradients.items():
         wide = grads[name]
         if grad is not None and wide is not None:
-            tally.add(f"gradient of {name}", _ROUNDING, _error(grad, wide, grad_scale), grad.numel())
+            tally.add(f"gradient of {name}", ROUNDING, _error(grad, wide, grad_scale), grad.numel())
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------------
@@ -173,7 +134,7 @@ def _scale(tensors: Iterable[Tensor | None]) -> float:
     return max(sizes, default=0.0)
 
 
-def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = _FLOOR) -> float:
+def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = GRADIENT_FLOOR) -> float:
     """The largest difference, relative to the tensor's own size (or a share of the largest of its kind)."""
     if not ours.numel():
         return 0.0
@@ -202,7 +163,7 @@ def _autograd(program: Program, step: Step, tally: _Tally) -> None:
             tally.add(
                 f"value of {name}",
                 "autograd",
-                _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale, _VALUE_FLOOR),
+                _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale, VALUE_FLOOR),
                 value.numel(),
             )
     if loss is None or not loss.requires_grad:
@@ -230,12 +191,14 @@ def _eager(step: Step, tally: _Tally) -> None:
         return
     scale = _scale(step.gradients.values())
     wanted = {n: t for n, t in leaves.items() if t.requires_grad and step.gradients.get(n) is not None}
+    if not wanted:
+        return
     grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     for (name, leaf), theirs in zip(wanted.items(), grads, strict=True):
         ours = step.gradients[name]
         assert ours is not None
         error = _error(ours, torch.zeros_like(leaf) if theirs is None else theirs, scale)
-        tally.add(f"gradient of {name}", _EAGER, error, leaf.numel())
+        tally.add(f"gradient of {name}", EAGER, error, leaf.numel())
 
 
 def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
@@ -243,7 +206,7 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     if program.optimizer is None or not steps or program.graph.loss is None:
         return
     narrow = any(t.dtype in (torch.float32, torch.float16, torch.bfloat16) for t in program.start.values())
-    oracle = _OWN_DTYPE if narrow else "torch.optim"
+    oracle = OWN_DTYPE if narrow else "torch.optim"
     start = dict(program.start) if narrow else _double(program.start, grad=False)
     trained = {n: torch.nn.Parameter(start[n].clone()) for n in program.trained}
     rule = program.optimizer.torch(list(trained.values()))
@@ -329,7 +292,7 @@ def _compare_reading(
             tally.add(
                 f"value of {node.name}",
                 "50 digits",
-                _error(step.values[node.name], _tensor(arrays[node]), value_scale, _VALUE_FLOOR),
+                _error(step.values[node.name], _tensor(arrays[node]), value_scale, VALUE_FLOOR),
                 node.size,
             )
         delta, ours = gradients.get(node), step.gradients.get(node.name)
@@ -355,7 +318,7 @@ def _compare_update(program: Program, step: Step, tally: _Tally) -> None:
         }
         arrays = digits.run(graph, leaves)
         error = _error(record.after, _tensor(arrays[graph.outputs[0]]), _scale([record.after]))
-        oracle = "50 digits" if record.after.dtype == torch.float64 else _ROUNDING
+        oracle = "50 digits" if record.after.dtype == torch.float64 else ROUNDING
         tally.add(f"{name} after the update", oracle, error, record.after.numel())
 
 
@@ -442,7 +405,7 @@ def _check_entries(
 ) -> None:
     ours, worst, seen = step.gradients[node.name], 0.0, 0
     assert ours is not None
-    size = max(_scale([ours]), _FLOOR * _scale(step.gradients.values()), 1e-300)
+    size = max(_scale([ours]), GRADIENT_FLOOR * _scale(step.gradients.values()), 1e-300)
     for place in places:
         left, right = _slopes(step.graph, later, arrays, node, place)
         if abs(right - left) > max(1e-7 * max(abs(left), abs(right)), _CURVED):
@@ -460,40 +423,3 @@ def _check_entries(
     if seen:
         tally.add(f"gradient of {node.name}", "differences", worst, seen, 0)
         tally.rows[f"gradient of {node.name}", "differences"][2] = total
-
-
-# --- in one line ----------------------------------------------------------------------------------------------------------
-def summary(evidence: Sequence[Evidence]) -> str:
-    """The evidence in one sentence."""
-    if not evidence:
-        return "not confirmed: no independent way was asked for"
-    wrong = [e for e in evidence if e.agrees is False]
-    if wrong:
-        worst = max(wrong, key=lambda e: e.error or 0)
-        first = f"first {wrong[0].what} with {wrong[0].oracle}"
-        return f"{len(wrong)} comparisons disagree, {first}; the largest by {worst.error:.2g} ({worst.what})"
-    return _agreement([e for e in evidence if e.agrees], sum(e.looked_at for e in evidence if e.agrees is None))
-
-
-def _way(oracle: str) -> str:
-    """The independent way behind an oracle, for counting; a check of what is printed is no way to a number."""
-    for way in ("autograd", "torch.optim", "50 digits", "central differences"):
-        if way in oracle:
-            return way
-    return "central differences" if "differences" in oracle else ""
-
-
-def _agreement(agreeing: Sequence[Evidence], kinks: int) -> str:
-    """What was confirmed, in how many ways, how closely; rounding of a shorter dtype is said apart."""
-    rounding = [e for e in agreeing if e.oracle in (_ROUNDING, _OWN_DTYPE)]
-    strict = [e for e in agreeing if e.oracle not in (_ROUNDING, _OWN_DTYPE)]
-    ways = sorted({way for e in strict if (way := _way(e.oracle))})
-    looked, there = sum(e.looked_at for e in agreeing), sum(e.of for e in agreeing)
-    by = f"{len(ways)} independent ways ({', '.join(ways)})"
-    scope = f"every number confirmed in {by}"
-    if looked != there:
-        scope = f"{looked:,} of {there:,} possible comparisons made, in {by}; all agree"
-    text = f"{scope}, largest disagreement {max((e.error or 0.0 for e in strict), default=0.0):.1e}"
-    if rounding:
-        text += f"; the model's own dtype rounds by up to {max(e.error or 0.0 for e in rounding):.1e}"
-    return text + (f"; {kinks} entries lie on a kink" if kinks else "")

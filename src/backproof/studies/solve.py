@@ -24,12 +24,13 @@ from ..notation import named
 from ..problems.problem import FormulaProblem, Problem
 from ..result import Result, plain
 from .analyses import Analysis, analyse, loss_at
-from .evidence import TOLERANCE, Evidence, confirm, summary
+from .evidence import confirm
 from .load import load_problem
 from .prepare import Prepared, prepare
 from .program import run_original
 from .remarks import remarks_on
 from .trace import Step, Trace, run
+from .verdicts import TOLERANCE, Evidence, summary
 from .whatif import play_of
 from .worked import Page, evidence_section
 from .written import matrix_of

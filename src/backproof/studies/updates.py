@@ -17,7 +17,7 @@ from ..domains.printed import Unreadable, value_of
 from ..domains.symbols import Writer
 from ..graph import Node
 from ..notation import named
-from .evidence import TOLERANCE
+from .verdicts import TOLERANCE
 from .written import MOST_ENTRIES, MOST_LEAVES, StepWriter, number_of
 
 __all__ = ["HYPER", "entry_updates", "known_symbols", "rule_equations"]

@@ -26,12 +26,12 @@ from ..document.math import Expr, Num, Ref, Sym, Words
 from ..graph import Graph, Node
 from ..notation import named, symbol
 from ..result import written
-from .evidence import Evidence, summary
 from .glances import summary_step
 from .instants import range_of, worked_step
 from .program import Program
 from .trace import Step, Trace
 from .updates import HYPER, rule_equations
+from .verdicts import Evidence, summary
 from .whatif import play_of
 from .why import why_gradient
 from .written import MOST_ENTRIES, StepWriter, matrix_of
@@ -74,7 +74,11 @@ class Page:
             equations.append(Equation(symbol(node, self.names), (shown,), _role(node, self.program)))
         refs = tuple(Ref(node.name) for node in self.program.given)
         instant = Instant("what is given", (Derivation(tuple(equations)),), "given", 0, refs, (), "numbers")
-        return Section("Given", (instant,), "given", "given")
+        vectors = [
+            x for n in self.graph.nodes if n.op.name in ("matmul", "outer") for x in n.inputs if len(x.shape) == 1
+        ]
+        note = Paragraph(("A vector is a column; to save space its entries are listed in a row.",))
+        return Section("Given", (instant, note) if vectors else (instant,), "given", "given")
 
     def pictures(self) -> Section | None:
         """The computational graph of operations, and the network of units where there is one."""

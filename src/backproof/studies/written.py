@@ -20,9 +20,9 @@ from ..document.math import Expr, Matrix, Num, Ref, Sym, leaves, map_leaves
 from ..domains.printed import Unreadable, value_of
 from ..domains.symbols import Layout, Writer
 from ..graph import Node
-from .evidence import _FLOOR, _VALUE_FLOOR, TOLERANCE
 from .program import Program
 from .trace import Step
+from .verdicts import GRADIENT_FLOOR, TOLERANCE, VALUE_FLOOR
 from .why import why_value
 
 __all__ = ["MOST_ENTRIES", "StepWriter", "matrix_of", "number_of"]
@@ -180,7 +180,7 @@ class StepWriter:
             (float(t.abs().max()) for t in kind.values() if t is not None and t.numel() and t.is_floating_point()),
             default=1.0,
         )
-        floor = _FLOOR if node.of is not None else _VALUE_FLOOR
+        floor = GRADIENT_FLOOR if node.of is not None else VALUE_FLOOR
         error = abs(value - result.value) / max(size, floor * largest, 1e-300)
         self.checked += 1
         self.worst = max(self.worst, error)
