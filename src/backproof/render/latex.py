@@ -191,8 +191,10 @@ def _width(table: Table, column: int) -> float:
 def _part(table: Table, group: list[int], title: str) -> str:
     kinds = "".join(_kind(table, column) for column in group)
     head = " & ".join(_header(table, column) for column in group)
+    widest = {column: longest_after(table, column) for column in group}
     rows = "".join(
-        f"{' & '.join(_cell(table, row, column) for column in group)} \\\\\n" for row in range(len(table.rows))
+        f"{' & '.join(_cell(table, row, column, widest[column]) for column in group)} \\\\\n"
+        for row in range(len(table.rows))
     )
     caption = rf"\par\smallskip{{\small\bfseries {escape(title)}\par}}\nopagebreak" if title else ""
     return (
@@ -211,7 +213,7 @@ def _header(table: Table, column: int) -> str:
     return _inline(as_parts(table.columns[column])) if column < len(table.columns) else ""
 
 
-def _cell(table: Table, row: int, column: int) -> str:
+def _cell(table: Table, row: int, column: int, widest: str) -> str:
     cells = table.rows[row]
     if column >= len(cells):
         return ""
@@ -219,7 +221,6 @@ def _cell(table: Table, row: int, column: int) -> str:
     if number is None:
         return joined(cells[column], lambda part: f"${latex_of(part)}$", escape)
     before, after = cut(number_text(number))
-    widest = longest_after(table, column)
     return escape(before) + (rf"\rlap{{{_after(after)}}}\phantom{{{_after(widest)}}}" if widest else "")
 
 

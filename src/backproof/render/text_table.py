@@ -37,16 +37,17 @@ def table_lines(table: Table, width: int) -> list[str]:
 
 def _column(table: Table, column: int) -> list[str]:
     head = joined(table.columns[column], text_of, clean) if column < len(table.columns) else ""
-    return [head, *(_text(table, row, column) for row in range(len(table.rows)))]
+    after = len(longest_after(table, column))
+    return [head, *(_text(table, row, column, after) for row in range(len(table.rows)))]
 
 
-def _text(table: Table, row: int, column: int) -> str:
+def _text(table: Table, row: int, column: int, longest: int) -> str:
     cells = table.rows[row]
     number = table_number(table, row, column)
     if number is None:
         return joined(as_parts(cells[column]), text_of, clean) if column < len(cells) else ""
     before, after = cut(number_text(number))
-    return before + after + " " * (len(longest_after(table, column)) - len(after))
+    return before + after + " " * (longest - len(after))
 
 
 def _part(table: Table, columns: Sequence[list[str]], widths: list[int], group: list[int]) -> list[str]:
