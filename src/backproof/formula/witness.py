@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import sympy
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops import OPS, Elementwise, Op
 from .parse import parse
 from .read import FormulaOrigin
 
@@ -96,7 +98,20 @@ def _function(name: str) -> Callable[..., Any]:
     for module in (torch, F):
         if hasattr(module, name):
             return getattr(module, name)  # type: ignore[no-any-return]
-    raise KeyError(name)
+    return _from_formula(OPS[name])
+
+
+def _from_formula(op: Op) -> Callable[..., Any]:
+    """An operation that torch has not (a third party's activation): its formula through SymPy, for autograd to follow."""
+
+    def run(*args: Tensor, **attrs: Any) -> Tensor:
+        assert isinstance(op, Elementwise)
+        xs = sympy.symbols(f"x0:{len(args)}", real=True)
+        function = sympy.lambdify(xs, sympy.sympify(op.formula(*xs, **attrs)).evalf(17), "torch")
+        value: Tensor = function(*args)
+        return value
+
+    return run
 
 
 class _Witness:
