@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import linecache
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,7 +81,18 @@ def _statements(file: str) -> dict[int, _Statement]:
         return {}
     table: dict[int, _Statement] = {}
     _collect(tree, False, table)
-    return table
+    shared = _shared_lines(tree)
+    return {line: statement for line, statement in table.items() if line not in shared}
+
+
+def _shared_lines(tree: ast.AST) -> set[int]:
+    """Lines on which several statements stand: which of them an operation belongs to cannot be told."""
+    starts = Counter(
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return, ast.Expr))
+    )
+    return {line for line, count in starts.items() if count > 1}
 
 
 def _collect(tree: ast.AST, looped: bool, table: dict[int, _Statement]) -> None:

@@ -262,9 +262,49 @@ def _plain_call(node: Node, *x: Term) -> Term:
     return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
 
 
-@symbols.rule("index", "softmax", "reduce", "nll", "nll_grad")
+@symbols.rule("index", "softmax", "reduce", "nll")
 def _called(node: Node, *x: Term) -> Term:
     return _plain_call(node, *x)
+
+
+@symbols.rule("nll_grad")
+def _nll_grad(node: Node, delta: Term, t: Term, weight: Term | None = None) -> Term:
+    """-δ onehot(t)/N: the target class of each sample receives its share."""
+    if weight is not None or node.attrs["reduction"] == "none":
+        return _plain_call(node, delta, t, *([] if weight is None else [weight]))
+    samples = node.inputs[1].size if node.attrs["reduction"] == "mean" else 1
+    return -(Term(Fraction(1, samples)) * delta * _onehot(t))
+
+
+def _onehot(t: Term) -> Term:
+    return term(Call(Function("onehot", "onehot", r"\operatorname{onehot}"), (t.expr(),), "onehot"), 2)
+
+
+@symbols.rule("log_softmax_grad")
+def _log_softmax_grad(node: Node, delta: Term, y: Term) -> Term:
+    """δ - softmax(s) sum_j δ_j; behind a cross-entropy, (softmax(s) - onehot(t))/N."""
+    p = _softmax_of(y)
+    inner = node.inputs[0]
+    if inner.op.name == "nll_grad" and len(inner.inputs) == 2 and inner.attrs["reduction"] != "none":
+        samples = inner.inputs[1].size if inner.attrs["reduction"] == "mean" else 1
+        found = [c for f in delta.factors for c in _calls(f) if c.op == "onehot"]
+        if found and delta.factors == (found[0],):
+            return (p - term(found[0], 2)) / Term(Fraction(samples))
+    return delta - p * term(BigSum(delta.expr(), "j"), delta.rank)
+
+
+def _calls(expr: Expr) -> list[Call]:
+    return [expr] if isinstance(expr, Call) else []
+
+
+def _softmax_of(y: Term) -> Term:
+    """The probabilities behind their logarithms: softmax(s) for ln softmax(s), e^y for a named y."""
+    first = y.factors[0] if len(y.factors) == 1 else None
+    if isinstance(first, Call) and first.op == "log_softmax":
+        return term(
+            Call(Function("softmax", "softmax", r"\operatorname{softmax}"), first.args, "softmax", first.attrs), y.rank
+        )
+    return spell(OPS["exp"], (y,), {})
 
 
 @symbols.rule("softmax_grad")
@@ -333,6 +373,8 @@ def _big_sum(node: Node, x: Term) -> Term:
     else:
         axes = axes_of(node.attrs["dim"], len(source.shape))
     whole = len(axes) == len(source.shape)
+    if whole and _has_matrix(x.expr()) and not _has_matrix(x.transposed().expr()):
+        x = x.transposed()  # over all entries the sum of a matrix is that of its transpose
     body = _indexed(x.expr(), letters[: len(source.shape)], _ranks(source)) if whole else x.expr()
     index = ",".join(letters[a] for a in axes if a < len(letters)) or "n"
     return term(BigSum(body, index), len(node.shape))

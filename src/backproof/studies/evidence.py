@@ -143,18 +143,23 @@ def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = GRADIENT_F
     return (ours - theirs).abs().max().item() / size
 
 
-def _double(leaves: Mapping[str, Tensor], grad: bool) -> dict[str, Tensor]:
+def _buffers(step: Step) -> frozenset[str]:
+    """Leaves that torch may refuse to differentiate, such as the class weights of a loss."""
+    return frozenset(n.name for n in step.graph.of_role("buffer"))
+
+
+def _double(leaves: Mapping[str, Tensor], grad: bool, held: frozenset[str] = frozenset()) -> dict[str, Tensor]:
     found = {}
     for name, tensor in leaves.items():
         wide = tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
-        found[name] = wide.clone().requires_grad_(grad and wide.is_floating_point())
+        found[name] = wide.clone().requires_grad_(grad and name not in held and wide.is_floating_point())
     return found
 
 
 # --- torch's own autograd on the user's own program -----------------------------------------------------------------------
 def _autograd(program: Program, step: Step, tally: _Tally) -> None:
     _eager(step, tally)
-    leaves = _double(step.leaves, grad=True)
+    leaves = _double(step.leaves, grad=True, held=_buffers(step))
     values = run_original(step.graph, leaves)
     loss = None if step.graph.loss is None else values.get(step.graph.loss.name)
     value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
@@ -185,7 +190,7 @@ def _autograd(program: Program, step: Step, tally: _Tally) -> None:
 
 def _eager(step: Step, tally: _Tally) -> None:
     """The gradient of the leaves by the user's own program, run eagerly: a custom backward counts here."""
-    leaves = _double(step.leaves, grad=True)
+    leaves = _double(step.leaves, grad=True, held=_buffers(step))
     loss = run_eagerly(step.graph, leaves)
     if loss is None or not loss.requires_grad:
         return

@@ -232,6 +232,12 @@ def _refuse_infinite(steps: Sequence[Step]) -> None:
                 + (f", at {line} ({line.text})" if line else "")
                 + "; change a given so that every value is finite"
             )
+    for name, gradient in steps[0].gradients.items():
+        if gradient is not None and not bool(torch.isfinite(gradient).all()):
+            raise InputError(
+                f"the derivative of the loss with respect to '{name}' is not finite at the given numbers (as that of a "
+                "square root at 0); move the givens off that point"
+            )
 
 
 def _loss_after(prepared: Prepared, steps: Sequence[Step]) -> float | None:
@@ -292,7 +298,9 @@ def _row(prepared: Prepared, scalar: tuple[Graph, Node], wrt: str) -> tuple[Tens
 
 
 def _autograd_error(prepared: Prepared, of: str, wrt: str, ours: Tensor) -> float:
-    leaves = {n: t.detach().clone().double().requires_grad_() for n, t in prepared.program.start.items()}
+    graph = prepared.program.graph
+    real = {n.name for n in graph.nodes if n.is_leaf and n.is_float and n.role not in ("buffer", "constant")}
+    leaves = {n: t.detach().clone().requires_grad_(n in real) for n, t in prepared.program.start.items()}
     values = {**leaves, **run_original(prepared.program.graph, leaves)}
     top, bottom = values[of], values[wrt]
     rows = [torch.autograd.grad(v, bottom, retain_graph=True, allow_unused=True)[0] for v in top.reshape(-1)]

@@ -87,7 +87,7 @@ def _way(oracle: str) -> str:
 def _agreement(agreeing: Sequence[Evidence], kinks: int) -> str:
     """What was confirmed, in how many ways, how closely; rounding of a shorter dtype is said apart."""
     rounding = [e for e in agreeing if e.oracle in (ROUNDING, OWN_DTYPE)]
-    strict = [e for e in agreeing if e.oracle not in (ROUNDING, OWN_DTYPE)]
+    strict = [e for e in agreeing if e not in rounding and not (rounding and "printed" in e.what)]
     ways = sorted({way for e in strict if (way := _way(e.oracle))})
     looked, there = sum(e.looked_at for e in agreeing), sum(e.of for e in agreeing)
     by = f"{len(ways)} independent ways ({', '.join(ways)})"
