@@ -16,9 +16,7 @@ def test_an_error_for_the_user_is_one_paragraph(cli, stub) -> None:
     )
     ran = cli("solve", "p")
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err == (
-        "backproof: the balls domain has no rule for 'conv'\n  needed by conv2d [31m in layer1\n"
-    )
+    assert ran.err == ("backproof: the balls domain has no rule for 'conv'\n  needed by conv2d [31m in layer1\n")
 
 
 def test_an_error_without_a_message_still_says_its_name(cli, stub) -> None:

@@ -105,12 +105,8 @@ def shown_on(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, *words: str) -
     return terminal.written
 
 
-@pytest.mark.parametrize(
-    ("no_color", "tty", "coloured"), [("", True, True), ("1", True, False), ("", False, False)]
-)
-def test_colour_is_for_terminals_only(
-    stub, fake, monkeypatch, no_color: str, tty: bool, coloured: bool
-) -> None:
+@pytest.mark.parametrize(("no_color", "tty", "coloured"), [("", True, True), ("1", True, False), ("", False, False)])
+def test_colour_is_for_terminals_only(stub, fake, monkeypatch, no_color: str, tty: bool, coloured: bool) -> None:
     class Colourful(fake):
         def __rich__(self) -> str:
             return "[red]δ[/red] in colour"

@@ -45,9 +45,7 @@ def likelihood() -> Graph:
 
 
 def in_columns() -> Graph:
-    return formula(
-        {"s": "W @ X", "z": "tanh(s)", "L": "sum((w @ z - y)**2)"}, X=(2, 5), W=(3, 2), w=(3,), y=(5,)
-    )
+    return formula({"s": "W @ X", "z": "tanh(s)", "L": "sum((w @ z - y)**2)"}, X=(2, 5), W=(3, 2), w=(3,), y=(5,))
 
 
 class Block(nn.Module):

@@ -78,9 +78,7 @@ def test_no_edge_crosses_a_node_that_is_not_its_end(graph: tuple[Sizes, Edges], 
 
 
 @given(graphs(), st.randoms(use_true_random=False))
-def test_a_spine_is_straight_and_captions_keep_their_room(
-    graph: tuple[Sizes, Edges], chance: random.Random
-) -> None:
+def test_a_spine_is_straight_and_captions_keep_their_room(graph: tuple[Sizes, Edges], chance: random.Random) -> None:
     sizes, edges = graph
     spine = [0]
     while following := [b for a, b in edges if a == spine[-1]]:
@@ -88,9 +86,7 @@ def test_a_spine_is_straight_and_captions_keep_their_room(
     aside = {node: chance.uniform(0, 60) for node in sizes}
     plan = layered(sizes, edges, spine=spine, aside=aside)
     assert len({plan.centers[node][1] for node in spine}) == 1
-    tall = {
-        n: Box(x, y + aside[n] / 2, sizes[n][0], sizes[n][1] + aside[n]) for n, (x, y) in plan.centers.items()
-    }
+    tall = {n: Box(x, y + aside[n] / 2, sizes[n][0], sizes[n][1] + aside[n]) for n, (x, y) in plan.centers.items()}
     for a, b in combinations(tall.values(), 2):
         assert abs(a.x - b.x) > (a.width + b.width) / 2 or abs(a.y - b.y) > (a.height + b.height) / 2
 

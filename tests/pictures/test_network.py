@@ -60,9 +60,7 @@ def test_the_geometry(graph: Graph) -> None:
             assert all(map(math.isfinite, bounds(shape)))
             assert min(left, top) >= 0 and right <= drawing.width and bottom <= drawing.height
         circles = [bounds(shape) for shape in drawing.shapes if isinstance(shape, Ellipse)]
-        assert all(
-            a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1] for a, b in combinations(circles, 2)
-        )
+        assert all(a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1] for a, b in combinations(circles, 2))
 
 
 def test_labels_cover_no_label_and_no_unit(graph: Graph) -> None:

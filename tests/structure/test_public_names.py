@@ -52,6 +52,4 @@ def test_what_the_commands_call_is_no_module_of_the_same_name() -> None:
 
     for module in PUBLIC:
         importlib.import_module(".".join(["backproof", module.name]).rstrip("."))
-    assert [
-        name for name in ("capture", "ops_table", "solve", "trace") if not callable(getattr(backproof, name))
-    ] == []
+    assert [name for name in ("capture", "ops_table", "solve", "trace") if not callable(getattr(backproof, name))] == []

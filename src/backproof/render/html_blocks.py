@@ -43,12 +43,16 @@ PIECE = 26
 """Characters that a sum or a product may take before it is cut into pieces, between which lines can break."""
 
 
+_TAKEN = ("record", "contents", "title", "play", "content", "stage", "tools", "latex", "source-title")
+"""The ids of the page itself."""
+
+
 @dataclass
 class Page:
     """What rendering keeps track of: the heading level, the ids given out, the sections found."""
 
     level: int = 2
-    taken: set[str] = field(default_factory=lambda: {"record", "contents", "title", "play", "content", "stage"})
+    taken: set[str] = field(default_factory=lambda: set(_TAKEN))
     contents: list[tuple[int, str, Section]] = field(default_factory=list)
 
     def key(self, wanted: str, fold: bool = True) -> str:

@@ -113,8 +113,9 @@ class Stage {
     const ref = shape && this.now.placed(refOf(shape), shape);
     const input = ref && this.whatIf.model.data.inputs.find(({ name }) => name === ref.name);
     if (!input || ["gradient", "state"].includes(ref.kind)) return;
-    const field = this.fields.find(ref.name, flatPlace(this.whatIf.model.fullShape(input), ref.index));
     this.find(".whatif").open = true;
+    if (ref.index.includes(null)) return;  // all samples: no single field is meant
+    const field = this.fields.find(ref.name, flatPlace(this.whatIf.model.fullShape(input), ref.index));
     field?.focus();
     field?.select();
   }
@@ -169,6 +170,7 @@ class Stage {
     this.find(".now-title").textContent = [instant.step ? `Update ${instant.step}${sample}` : "", instant.title].filter(Boolean).join(" · ");
     this.fill(instant);
     this.view?.update(instant, instant.sets);
+    this.find(".view-note").textContent = this.now.isAll ? `numbers: mean of ${this.play.samples} samples` : "";
     this.tables.update(instant, instant.sets, this.now.sample);
     this.curve.update({ step: this.now.step }, this.whatIf.changed ? [this.now.book, this.now.record] : [this.now.record]);
     this.find(".status").textContent = sentence(instant);
@@ -220,8 +222,9 @@ class Stage {
 
   /** A quantity's name, place and number: "gradient by W 1, 2 = -0.01998". */
   inWords(ref) {
-    const place = ref.index.map((i) => i + this.play.base).join(", ");
-    const words = [KIND_WORDS[ref.kind], ref.state, ref.name, place].filter(Boolean).join(" ");
+    const place = ref.index.map((i) => (i === null ? "·" : i + this.play.base)).join(", ");
+    const mean = ref.index[0] === null ? `mean of ${this.play.samples} samples:` : "";
+    const words = [mean, KIND_WORDS[ref.kind], ref.state, ref.name, place].filter(Boolean).join(" ");
     const value = this.now.number(ref);
     return value === undefined ? words : `${words} = ${fullText(value)}`;
   }
@@ -249,6 +252,7 @@ function start() {
   const stage = new Stage(template, play, record.steps);
   document.querySelector(".layout").before(stage.root);
   document.body.classList.add("has-stage");
+  document.querySelector(".banner-inner").append(new Tools(document.getElementById("tools")).root);
   const place = stage.timeline.placeInAddress();
   stage.timeline.go(Math.max(place, 0), { push: false });
   if (place >= 0) stage.root.scrollIntoView();

@@ -38,15 +38,31 @@ class Now {
     this.sample = play.samples > 1 && !play.bySample ? 0 : null;
   }
 
+  /** The row of the chosen sample; null for all of them, whose mean a drawing shows. */
+  get row() {
+    return this.sample ?? (this.isAll ? null : 0);
+  }
+
+  get isAll() {
+    return this.sample === null && this.batched.size > 0 && this.play.samples > 1;
+  }
+
   /** A reference as it is meant now: in a drawing, the present update and the chosen sample. */
   placed(ref, element) {
     if (!element.ownerSVGElement || ref.step) return ref.step ? ref : { ...ref, step: this.step };
     const own = ref.index.length && this.batched.has(ref.name);
-    return { ...ref, step: this.step, index: own ? [this.sample ?? 0, ...ref.index.slice(1)] : ref.index };
+    return { ...ref, step: this.step, index: own ? [this.row, ...ref.index.slice(1)] : ref.index };
   }
 
   number(ref) {
+    if (ref.index[0] === null) return this.mean(ref);
     return this.book.number(ref, ref.step || this.step);
+  }
+
+  mean(ref) {
+    let sum = 0;
+    for (let i = 0; i < this.play.samples; i++) sum += this.number({ ...ref, index: [i, ...ref.index.slice(1)] });
+    return Number.isNaN(sum) ? undefined : sum / this.play.samples;
   }
 
   /** How many numbers a whole tensor has for the chosen sample. */
@@ -58,7 +74,7 @@ class Now {
   }
 
   inRow(ref, place) {
-    const row = this.batched.has(ref.name) ? [this.sample ?? 0] : [];
+    const row = this.batched.has(ref.name) ? [this.row] : [];
     const single = this.rowLength(ref) === 1 && row.length;
     const deep = this.play.bySample && this.play.batched.includes(ref.name);
     return { ...ref, index: single ? row : deep ? [0, place] : [...row, place] };
@@ -144,7 +160,7 @@ class Timeline {
     const what = { ArrowLeft: "back", ArrowRight: "next", Home: "first", End: "last", " ": "play" }[event.key];
     if (!what || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     const target = event.target instanceof Element ? event.target : document.body;
-    if (target.closest("input, textarea, select, summary, [role=tablist]") || (event.key === " " && target.closest("button, a"))) return;
+    if (target.closest("input, textarea, select, summary, dialog, [role=tablist]") || (event.key === " " && target.closest("button, a"))) return;
     if (target.closest("main") || !this.inSight()) return;
     event.preventDefault();
     this.act(what);
