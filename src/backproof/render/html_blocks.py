@@ -220,9 +220,15 @@ def _instant(instant: Instant, page: Page) -> str:
     facts = {
         "phase": instant.phase, "step": str(instant.step), "title": instant.title,
         "computes": _keys(instant.computes), "reads": _keys(instant.reads),
+        "module": instant.name if _has_parts(instant) else "",
     }  # fmt: skip
     data = "".join(f' data-{name}="{xml(value)}"' for name, value in facts.items() if value)
     return f'<div class="instant" id="{key}"{data}>{blocks(instant.blocks, page)}</div>'
+
+
+def _has_parts(instant: Instant) -> bool:
+    """Whether instants lie folded in an instant."""
+    return any(isinstance(x, Instant) for block in instant.blocks if isinstance(block, Details) for x in block.blocks)
 
 
 def _keys(refs: Iterable[Ref]) -> str:

@@ -6,7 +6,7 @@ class Stage {
     this.find = (selector) => this.root.querySelector(selector);
     this.play = play;
     this.now = new Now(play, new Book(steps, play, play.leaves));
-    this.instants = [...document.querySelectorAll(".instant")].map(instantOf);
+    this.instants = instantsIn(document);
     addSets(this.instants);
     this.views = [...document.querySelectorAll("figure[data-view]")].map((figure) => new View(figure, this.now));
     this.views.sort((a) => (a.kind === "units" ? -1 : 1));
@@ -16,7 +16,8 @@ class Stage {
     this.makeSamples();
     this.makeWhatIf();
     this.light = new Light(this.now, this.root, (ref) => this.readout(ref));
-    this.timeline = new Timeline(this.root, this.instants, (instant) => this.show(instant));
+    this.modules = new Modules(this.find(".modules"), this.instants, () => this.timeline.refold());
+    this.timeline = new Timeline(this.root, this.modules, (instant) => this.show(instant));
     document.addEventListener("copy", copyInFull);
     this.find(".panel").addEventListener("scroll", () => (this.scrolled = true), { passive: true });
   }
@@ -173,6 +174,7 @@ class Stage {
     this.find(".view-note").textContent = this.now.isAll ? `numbers: mean of ${this.play.samples} samples` : "";
     this.tables.update(instant, instant.sets, this.now.sample);
     this.curve.update({ step: this.now.step }, this.whatIf.changed ? [this.now.book, this.now.record] : [this.now.record]);
+    this.modules.update(instant);
     this.find(".status").textContent = sentence(instant);
   }
 
