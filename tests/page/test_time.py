@@ -235,3 +235,35 @@ def test_edges_are_as_thick_as_their_weights(open_page: Open, make: Make, batch:
         i, j = map(int, ref.split(":")[2].split("."))
         assert width == pytest.approx(0.8 + 4 * abs(weights[i][j]) / largest, abs=0.006)
         assert dashed == (weights[i][j] < 0)
+
+
+def test_all_samples_show_their_mean_and_say_so(open_page: Open, make: Make) -> None:
+    """With all samples chosen a unit shows no single sample's number."""
+    made = make()
+    page = open_page(f"{made.uri}#update-3/forward/y_out")
+    assert page.locator(".view-note").inner_text() == ""
+    page.click(".samples button >> text=all")
+    assert page.locator(".view-note").inner_text() == "numbers: mean of 4 samples"
+    step = made.record["steps"][2]
+    for name, kind, column in [("y_out", "values", ()), ("s", "values", (1,))]:
+        ref = f"value:{name}:{'.'.join(map(str, (0, *column)))}:0"
+        rows = [row[column[0]] if column else row for row in step[kind][name]]
+        shown = page.locator(f".spot[data-ref='{ref}']").text_content().replace("−", "-")
+        assert math.isclose(float(shown), sum(rows) / 4, rel_tol=0.05)
+    page.hover(".view .label[data-ref='value:z:0.1:0']", force=True)
+    wanted = sum(row[1] for row in step["values"]["z"]) / 4
+    said = page.locator(".readout").inner_text()
+    assert said.startswith("mean of 4 samples: z ·, 2 = ")
+    assert math.isclose(float(said.rpartition(" ")[2]), wanted, rel_tol=1e-12)
+    lit = page.evaluate("[...document.querySelectorAll('.record .pointed')].map(e => e.dataset.ref)")
+    assert set(lit) == {f"value:z:{i}.1:3" for i in range(4)}
+    page.click(".samples button >> nth=0")
+    assert page.locator(".view-note").inner_text() == ""
+
+
+def test_a_click_on_the_mean_opens_no_sample_s_field(open_page: Open, make: Make) -> None:
+    page = open_page(make().uri)
+    page.click(".samples button >> text=all")
+    page.locator(".view .label[data-ref='value:X:0.0:0']").first.dispatch_event("click")
+    assert page.evaluate("document.querySelector('.whatif').open")
+    assert page.evaluate("document.activeElement.tagName") != "INPUT"

@@ -16,6 +16,7 @@ from backproof.document.blocks import Document
 
 from .escape import xml
 from .html_blocks import Page, blocks, phase_mark
+from .latex import render_latex
 from .page import asset, program
 from .palette import CALLOUTS, DARK, LIGHT, PHASES, css_variables
 from .svg import drawing_css
@@ -41,8 +42,13 @@ def render_html(document: Document) -> str:
         contents=_contents(page),
         body=body,
         record=_data("record", document.record) + _data("play", document.play),
-        script=f"{asset('stage.html')}<script>{script}</script>" if script else "",
+        script=f"{_for_script(document)}<script>{script}</script>" if script else "",
     )
+
+
+def _for_script(document: Document) -> str:
+    """What the program puts on the page, and the LaTeX source that it hands out; all of it inert by itself."""
+    return asset("stage.html") + asset("tools.html") + _data("latex", {"source": render_latex(document)})
 
 
 _PAGE = """<!DOCTYPE html>

@@ -43,12 +43,16 @@ PIECE = 26
 """Characters that a sum or a product may take before it is cut into pieces, between which lines can break."""
 
 
+_TAKEN = ("record", "contents", "title", "play", "content", "stage", "tools", "latex", "source-title")
+"""The ids of the page itself."""
+
+
 @dataclass
 class Page:
     """What rendering keeps track of: the heading level, the ids given out, the sections found."""
 
     level: int = 2
-    taken: set[str] = field(default_factory=lambda: {"record", "contents", "title", "play", "content", "stage"})
+    taken: set[str] = field(default_factory=lambda: set(_TAKEN))
     contents: list[tuple[int, str, Section]] = field(default_factory=list)
 
     def key(self, wanted: str, fold: bool = True) -> str:
@@ -216,9 +220,15 @@ def _instant(instant: Instant, page: Page) -> str:
     facts = {
         "phase": instant.phase, "step": str(instant.step), "title": instant.title,
         "computes": _keys(instant.computes), "reads": _keys(instant.reads),
+        "module": instant.name if _has_parts(instant) else "",
     }  # fmt: skip
     data = "".join(f' data-{name}="{xml(value)}"' for name, value in facts.items() if value)
     return f'<div class="instant" id="{key}"{data}>{blocks(instant.blocks, page)}</div>'
+
+
+def _has_parts(instant: Instant) -> bool:
+    """Whether instants lie folded in an instant."""
+    return any(isinstance(x, Instant) for block in instant.blocks if isinstance(block, Details) for x in block.blocks)
 
 
 def _keys(refs: Iterable[Ref]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..document.blocks import Block, Glance, Instant, Parts, Phase, Section, Table
+from ..document.blocks import Block, Details, Glance, Instant, Parts, Phase, Section, Table
 from ..document.math import Expr, Num, Ref
 from ..graph import Node
 from ..notation import named
@@ -28,11 +28,10 @@ Member = tuple[Expr, Tensor, Ref]
 
 
 def summary_step(page: Page, writer: StepWriter) -> Section:
-    """One update of a larger network, an instant for each module in each pass."""
-    groups = _groups(page.values(writer))
-    parts = [_passed(page, writer, "forward", groups)]
+    """One update of a larger network, an instant for each module in each pass, in it one for each of its parts."""
+    parts = [_passed(page, writer, "forward")]
     if writer.step.graph.loss is not None:
-        parts.append(_passed(page, writer, "backward", groups[::-1]))
+        parts.append(_passed(page, writer, "backward"))
     if page.program.optimizer is not None:
         parts.append(_updated(page, writer))
     return Section(update_title(page, writer), tuple(parts), "", f"update-{writer.step.number}")
@@ -59,11 +58,25 @@ def _runs(nodes: Sequence[Node], depth: int) -> list[Group]:
     return found
 
 
-def _passed(page: Page, writer: StepWriter, phase: Phase, groups: Iterable[Group]) -> Section:
-    instants = [_instant(page, writer, phase, *group) for group in groups]
+def _parts(name: str, nodes: Sequence[Node]) -> list[Group]:
+    """A module's values one level deeper; what it computes itself is named by the values."""
+    return [
+        (", ".join(n.name for n in run) if part == name else part, run)
+        for part, run in _runs(nodes, name.count(".") + 2)
+    ]
+
+
+def _passed(page: Page, writer: StepWriter, phase: Phase) -> Section:
+    groups = _groups(page.values(writer))
+    instants = _in_order(page, writer, phase, groups)
     title = {"forward": "Forward pass", "backward": "Backward pass"}[phase]
-    found = tuple(i for i in instants if i is not None)
-    return Section(title, found, phase, f"update-{writer.step.number}-{phase}")
+    return Section(title, instants, phase, f"update-{writer.step.number}-{phase}")
+
+
+def _in_order(page: Page, writer: StepWriter, phase: Phase, groups: Sequence[Group]) -> tuple[Instant, ...]:
+    turned = groups[::-1] if phase == "backward" else groups
+    found = (_instant(page, writer, phase, *group) for group in turned)
+    return tuple(instant for instant in found if instant is not None)
 
 
 def _instant(page: Page, writer: StepWriter, phase: Phase, name: str, nodes: Sequence[Node]) -> Instant | None:
@@ -76,8 +89,18 @@ def _instant(page: Page, writer: StepWriter, phase: Phase, name: str, nodes: Seq
         members, title = list(_gradients(page, writer, shown)), f"error signals of {name}"
     if not members:
         return None
-    number = writer.step.number
-    return Instant(title, _blocks(members, title), phase, number, computed(writer, shown), read(writer, shown), name)
+    within = _parts(name, nodes) if nodes[0].module else []
+    parts = _in_order(page, writer, phase, within) if len(within) > 1 else ()
+    number, blocks = writer.step.number, _folded(name, parts) or _blocks(members, title)
+    return Instant(title, blocks, phase, number, computed(writer, shown), read(writer, shown), name)
+
+
+def _folded(name: str, parts: Sequence[Instant]) -> tuple[Block, ...]:
+    """A module as its parts, which a page opens when asked to; nothing where there is one part alone."""
+    if len(parts) < 2:
+        return ()
+    names = [part.name.removeprefix(f"{name}.") for part in parts]
+    return (Details(f"{name} in {len(parts)} parts: {', '.join(names)}", tuple(parts)),)
 
 
 def _values(page: Page, writer: StepWriter, nodes: Iterable[Node]) -> Iterator[Member]:
@@ -103,20 +126,32 @@ def _gradients(page: Page, writer: StepWriter, adjoints: Iterable[Node]) -> Iter
 
 
 def _updated(page: Page, writer: StepWriter) -> Section:
-    parents = dict.fromkeys(".".join(n.split(".")[:2]) if "." in n else n for n in writer.step.parameters)
-    instants = tuple(_module_update(page, writer, parent) for parent in parents)
-    return Section("Update", instants, "update", f"update-{writer.step.number}-update")
+    modules = {name: name.rpartition(".")[0] or name for name in writer.step.parameters}
+    depth = 2 if len({_top(module, 2) for module in modules.values()}) <= _MOST_LINES else 1
+    instants = []
+    for top in dict.fromkeys(_top(module, depth) for module in modules.values()):
+        own = {name: module for name, module in modules.items() if _top(module, depth) == top}
+        within = dict.fromkeys(own.values())
+        parts = [_update(page, writer, m, [n for n in own if own[n] == m]) for m in within] if len(within) > 1 else []
+        instants.append(_update(page, writer, top, list(own), parts))
+    return Section("Update", tuple(instants), "update", f"update-{writer.step.number}-update")
 
 
-def _module_update(page: Page, writer: StepWriter, parent: str) -> Instant:
+def _top(module: str, depth: int) -> str:
+    return ".".join(module.split(".")[:depth])
+
+
+def _update(
+    page: Page, writer: StepWriter, module: str, names: Sequence[str], parts: Sequence[Instant] = ()
+) -> Instant:
     number, members, old = writer.step.number, list[Member](), list[Ref]()
-    for name, record in writer.step.parameters.items():
-        if name == parent or name.startswith(f"{parent}."):
-            symbol = named(name, symbols=page.names)
-            members.append((symbol, record.after, Ref(name, (), "after", number)))
-            old += [Ref(name, (), "before", number), Ref(name, (), "gradient", number)]
-    title = f"update of {parent}"
-    return Instant(title, _blocks(members, title), "update", number, tuple(m[2] for m in members), tuple(old), parent)
+    for name in names:
+        after = writer.step.parameters[name].after
+        members.append((named(name, symbols=page.names), after, Ref(name, (), "after", number)))
+        old += [Ref(name, (), "before", number), Ref(name, (), "gradient", number)]
+    title = f"update of {module}"
+    blocks, new = _folded(module, parts) or _blocks(members, title), tuple(member[2] for member in members)
+    return Instant(title, blocks, "update", number, new, tuple(old), module)
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ function quantityKey(ref, now) {
   return `${kind}:${ref.name}:${fixed ? 0 : step}`;
 }
 
-/** Whether two references to one quantity meet: the same entry, or the whole of it. */
+/** Whether two references to one quantity meet: the same entry, or the whole of it; null is any sample. */
 function samePlace(a, b) {
-  return !a.length || !b.length || a.join() === b.join();
+  return !a.length || !b.length || (a.length === b.length && a.every((place, i) => place === b[i] || place === null || b[i] === null));
 }
 
 class Light {

@@ -6,7 +6,7 @@ class Stage {
     this.find = (selector) => this.root.querySelector(selector);
     this.play = play;
     this.now = new Now(play, new Book(steps, play, play.leaves));
-    this.instants = [...document.querySelectorAll(".instant")].map(instantOf);
+    this.instants = instantsIn(document);
     addSets(this.instants);
     this.views = [...document.querySelectorAll("figure[data-view]")].map((figure) => new View(figure, this.now));
     this.views.sort((a) => (a.kind === "units" ? -1 : 1));
@@ -16,7 +16,8 @@ class Stage {
     this.makeSamples();
     this.makeWhatIf();
     this.light = new Light(this.now, this.root, (ref) => this.readout(ref));
-    this.timeline = new Timeline(this.root, this.instants, (instant) => this.show(instant));
+    this.modules = new Modules(this.find(".modules"), this.instants, () => this.timeline.refold());
+    this.timeline = new Timeline(this.root, this.modules, (instant) => this.show(instant));
     document.addEventListener("copy", copyInFull);
     this.find(".panel").addEventListener("scroll", () => (this.scrolled = true), { passive: true });
   }
@@ -113,8 +114,9 @@ class Stage {
     const ref = shape && this.now.placed(refOf(shape), shape);
     const input = ref && this.whatIf.model.data.inputs.find(({ name }) => name === ref.name);
     if (!input || ["gradient", "state"].includes(ref.kind)) return;
-    const field = this.fields.find(ref.name, flatPlace(this.whatIf.model.fullShape(input), ref.index));
     this.find(".whatif").open = true;
+    if (ref.index.includes(null)) return;  // all samples: no single field is meant
+    const field = this.fields.find(ref.name, flatPlace(this.whatIf.model.fullShape(input), ref.index));
     field?.focus();
     field?.select();
   }
@@ -169,8 +171,10 @@ class Stage {
     this.find(".now-title").textContent = [instant.step ? `Update ${instant.step}${sample}` : "", instant.title].filter(Boolean).join(" · ");
     this.fill(instant);
     this.view?.update(instant, instant.sets);
+    this.find(".view-note").textContent = this.now.isAll ? `numbers: mean of ${this.play.samples} samples` : "";
     this.tables.update(instant, instant.sets, this.now.sample);
     this.curve.update({ step: this.now.step }, this.whatIf.changed ? [this.now.book, this.now.record] : [this.now.record]);
+    this.modules.update(instant);
     this.find(".status").textContent = sentence(instant);
   }
 
@@ -220,8 +224,9 @@ class Stage {
 
   /** A quantity's name, place and number: "gradient by W 1, 2 = -0.01998". */
   inWords(ref) {
-    const place = ref.index.map((i) => i + this.play.base).join(", ");
-    const words = [KIND_WORDS[ref.kind], ref.state, ref.name, place].filter(Boolean).join(" ");
+    const place = ref.index.map((i) => (i === null ? "·" : i + this.play.base)).join(", ");
+    const mean = ref.index[0] === null ? `mean of ${this.play.samples} samples:` : "";
+    const words = [mean, KIND_WORDS[ref.kind], ref.state, ref.name, place].filter(Boolean).join(" ");
     const value = this.now.number(ref);
     return value === undefined ? words : `${words} = ${fullText(value)}`;
   }
@@ -249,6 +254,7 @@ function start() {
   const stage = new Stage(template, play, record.steps);
   document.querySelector(".layout").before(stage.root);
   document.body.classList.add("has-stage");
+  document.querySelector(".banner-inner").append(new Tools(document.getElementById("tools")).root);
   const place = stage.timeline.placeInAddress();
   stage.timeline.go(Math.max(place, 0), { push: false });
   if (place >= 0) stage.root.scrollIntoView();

@@ -5,11 +5,20 @@ const PLAY_EVERY = 1400;
 
 /** An instant as it stands in the solution below. */
 function instantOf(element, place) {
-  const { phase = "", step = "0", title, computes = "", reads = "" } = element.dataset;
+  const { phase = "", step = "0", title, computes = "", reads = "", module = "" } = element.dataset;
   const refs = (text) => text.split("\n").filter(Boolean).map(parseRef);
   const key = element.id;
   element.removeAttribute("id");  // the address means the stage now
-  return { element, place, key, phase, step: Number(step), title, computes: refs(computes), reads: refs(reads) };
+  const details = module && element.querySelector(":scope > details");
+  return { element, place, key, phase, step: Number(step), title, computes: refs(computes), reads: refs(reads), module, details, parent: null };
+}
+
+/** All instants in order, each with the module that it is a part of. */
+function instantsIn(root) {
+  const instants = [...root.querySelectorAll(".instant")].map(instantOf);
+  const of = new Map(instants.map((instant) => [instant.element, instant]));
+  for (const instant of instants) instant.parent = of.get(instant.element.parentElement.closest(".instant")) ?? null;
+  return instants;
 }
 
 /** What is lit, read and known at each instant. */
@@ -18,10 +27,12 @@ function addSets(instants) {
   for (const instant of instants) {
     if (instant.step !== step && instant.phase !== "result") known = new Set();
     step = instant.step;
-    const lit = new Set(instant.computes.map(wholeKey));
-    known = new Set([...known, ...lit]);
+    const own = instant.computes.map(wholeKey), before = known;
+    const lit = new Set([...own, ...(instant.parent?.sets.lit ?? [])]);  // with a part, its module is lit
+    known = new Set([...known, ...own]);
     const backward = ["backward", "update", "result"].includes(instant.phase);
     instant.sets = { lit, read: new Set(instant.reads.map(wholeKey)), known, backward };
+    if (instant.module) known = before;  // its parts follow
   }
 }
 
@@ -38,15 +49,31 @@ class Now {
     this.sample = play.samples > 1 && !play.bySample ? 0 : null;
   }
 
+  /** The row of the chosen sample; null for all of them, whose mean a drawing shows. */
+  get row() {
+    return this.sample ?? (this.isAll ? null : 0);
+  }
+
+  get isAll() {
+    return this.sample === null && this.batched.size > 0 && this.play.samples > 1;
+  }
+
   /** A reference as it is meant now: in a drawing, the present update and the chosen sample. */
   placed(ref, element) {
     if (!element.ownerSVGElement || ref.step) return ref.step ? ref : { ...ref, step: this.step };
     const own = ref.index.length && this.batched.has(ref.name);
-    return { ...ref, step: this.step, index: own ? [this.sample ?? 0, ...ref.index.slice(1)] : ref.index };
+    return { ...ref, step: this.step, index: own ? [this.row, ...ref.index.slice(1)] : ref.index };
   }
 
   number(ref) {
+    if (ref.index[0] === null) return this.mean(ref);
     return this.book.number(ref, ref.step || this.step);
+  }
+
+  mean(ref) {
+    let sum = 0;
+    for (let i = 0; i < this.play.samples; i++) sum += this.number({ ...ref, index: [i, ...ref.index.slice(1)] });
+    return Number.isNaN(sum) ? undefined : sum / this.play.samples;
   }
 
   /** How many numbers a whole tensor has for the chosen sample. */
@@ -58,7 +85,7 @@ class Now {
   }
 
   inRow(ref, place) {
-    const row = this.batched.has(ref.name) ? [this.sample ?? 0] : [];
+    const row = this.batched.has(ref.name) ? [this.row] : [];
     const single = this.rowLength(ref) === 1 && row.length;
     const deep = this.play.bySample && this.play.batched.includes(ref.name);
     return { ...ref, index: single ? row : deep ? [0, place] : [...row, place] };
@@ -71,18 +98,36 @@ class Now {
 }
 
 class Timeline {
-  constructor(stage, instants, show) {
+  constructor(stage, modules, show) {
     this.stage = stage;
-    this.instants = instants;
+    this.modules = modules;
     this.show = show;
     this.place = -1;
     this.timer = 0;
     this.pushed = 0;
     this.range = stage.querySelector("input[type=range]");
-    this.range.max = String(instants.length - 1);
+    this.lay();
+    this.listen();
+  }
+
+  /** Lay out the instants of what is open now. */
+  lay() {
+    this.instants = this.modules.visible();
+    this.instants.forEach((instant, place) => (instant.place = place));
+    this.range.max = String(this.instants.length - 1);
+    this.stage.querySelector(".phases").replaceChildren();
+    this.stage.querySelector(".updates").replaceChildren();
     this.drawPhases();
     this.drawUpdates();
-    this.listen();
+  }
+
+  /** A module opened or closed: stay where we are, or as near as can be. */
+  refold() {
+    const current = this.current;
+    this.lay();
+    if (!current) return;
+    this.place = NaN;  // whatever the place is, it is another one now
+    this.go(this.modules.standIn(current, this.instants).place, { push: false });
   }
 
   get current() {
@@ -144,7 +189,7 @@ class Timeline {
     const what = { ArrowLeft: "back", ArrowRight: "next", Home: "first", End: "last", " ": "play" }[event.key];
     if (!what || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     const target = event.target instanceof Element ? event.target : document.body;
-    if (target.closest("input, textarea, select, summary, [role=tablist]") || (event.key === " " && target.closest("button, a"))) return;
+    if (target.closest("input, textarea, select, summary, dialog, [role=tablist]") || (event.key === " " && target.closest("button, a"))) return;
     if (target.closest("main") || !this.inSight()) return;
     event.preventDefault();
     this.act(what);
@@ -208,7 +253,10 @@ class Timeline {
     const wanted = decoded(location.hash.slice(1));
     const number = /^t=(\d+)$/.exec(wanted);
     if (number) return Math.min(Number(number[1]), this.instants.length - 1);
-    return this.instants.findIndex((instant) => instant.key === wanted);
+    const meant = this.modules.instants.find((instant) => instant.key === wanted);
+    if (!meant) return -1;
+    this.modules.reveal(meant);
+    return this.modules.standIn(meant, this.instants).place;
   }
 
   fromAddress() {
