@@ -254,7 +254,7 @@ function start() {
   const stage = new Stage(template, play, record.steps);
   document.querySelector(".layout").before(stage.root);
   document.body.classList.add("has-stage");
-  document.querySelector(".banner-inner").append(new Tools(document.getElementById("tools")).root);
+  document.getElementById("title").after(new Tools(document.getElementById("tools")).root);
   const place = stage.timeline.placeInAddress();
   stage.timeline.go(Math.max(place, 0), { push: false });
   if (place >= 0) stage.root.scrollIntoView();
