@@ -138,7 +138,7 @@ def _table(table: Table, page: Page) -> str:
     head = "".join(_header(table, column) for column in range(len(table.columns)))
     rows = "".join(f"<tr>{_row(table, row, spread)}</tr>" for row in table.rows)
     body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-    return f'<div class="scroll tabled" role="region" tabindex="0" {label}><table>{caption}{body}</table></div>'
+    return f'<div class="scroll tabled" role="group" tabindex="0" {label}><table>{caption}{body}</table></div>'
 
 
 def _header(table: Table, column: int) -> str:

@@ -243,7 +243,7 @@ function hideMatrices(panel) {
 
 /** In the panel nothing scrolls by itself. */
 function unframe(scroll) {
-  for (const name of ["tabindex", "role", "aria-label", "aria-labelledby"]) scroll.removeAttribute(name);
+  for (const name of ["role", "aria-label", "aria-labelledby"]) scroll.removeAttribute(name);
 }
 
 function start() {
