@@ -184,3 +184,15 @@ def test_a_kink_is_said_to_be_one() -> None:
     kinks = [e for e in solution.evidence if e.agrees is None]
     assert kinks and "slope" in kinks[0].note
     assert not solution.finding
+
+
+def test_the_evidence_of_a_large_network_is_gathered_by_kind() -> None:
+    """Agreeing comparisons become one row per kind and oracle; a disagreement stays by itself, and no count is lost."""
+    from backproof.studies.verdicts import Evidence, gathered
+
+    rows = [Evidence(f"gradient of w{i}", "autograd", True, i * 1e-16, 2, 3) for i in range(5)]
+    rows += [Evidence(f"w{i} after the update", "torch.optim", True, 1e-17, 1, 1) for i in range(4)]
+    rows.append(Evidence("value of y", "50 digits", False, 0.5, 1, 1))
+    found = gathered(rows)
+    assert [e.what for e in found] == ["value of y", "gradients of 5 quantities", "updates of 4 quantities"]
+    assert (found[1].error, found[1].looked_at, found[1].of) == (4e-16, 10, 15)

@@ -17,6 +17,7 @@ __all__ = [
     "TOLERANCE",
     "VALUE_FLOOR",
     "Evidence",
+    "gathered",
     "summary",
 ]
 
@@ -62,6 +63,30 @@ class Evidence:
             "of": self.of,
             **({"note": self.note} if self.note else {}),
         }
+
+
+def gathered(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """The comparisons of a large network by kind and oracle; what disagrees or is a kink stays by itself."""
+    found: dict[tuple[str, str], list[Evidence]] = {}
+    apart = []
+    for e in evidence:
+        if e.agrees:
+            kind = "updates" if "after the update" in e.what else e.what.partition(" of ")[0].rstrip("s") + "s"
+            found.setdefault((kind, e.oracle), []).append(e)
+        else:
+            apart.append(e)
+    rows = (
+        Evidence(
+            f"{kind} of {len(group)} quantities",
+            oracle,
+            True,
+            max(e.error or 0.0 for e in group),
+            sum(e.looked_at for e in group),
+            sum(e.of for e in group),
+        )
+        for (kind, oracle), group in found.items()
+    )
+    return (*apart, *rows)
 
 
 def summary(evidence: Sequence[Evidence]) -> str:

@@ -31,7 +31,7 @@ from .instants import range_of, worked_step
 from .program import Program
 from .trace import Step, Trace
 from .updates import HYPER, rule_equations
-from .verdicts import Evidence, summary
+from .verdicts import Evidence, gathered, summary
 from .whatif import play_of
 from .why import why_gradient
 from .written import MOST_ENTRIES, StepWriter, matrix_of
@@ -39,6 +39,7 @@ from .written import MOST_ENTRIES, StepWriter, matrix_of
 __all__ = ["Page", "document_of_trace"]
 
 MOST_EQUATIONS = 700
+MOST_COMPARISONS = 300
 
 
 class Page:
@@ -293,7 +294,7 @@ def evidence_section(evidence: Sequence[Evidence]) -> Section:
             f"{e.looked_at:,} of {e.of:,}",
             e.note,
         )
-        for e in evidence
+        for e in (evidence if len(evidence) <= MOST_COMPARISONS else gathered(evidence))
     )
     columns: tuple[Parts, ...] = (
         ("what",),
