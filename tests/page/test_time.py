@@ -145,7 +145,14 @@ def test_pointing_lights_the_same_quantity_everywhere(open_page: Open, make: Mak
 
 def test_pointing_at_an_edge(open_page: Open, make: Make) -> None:
     page = open_page(f"{make().uri}#update-2/forward/s")
-    page.hover(".view .grip[data-ref='before:W:0.0:0']", force=True)
+    grip = ".view .grip[data-ref='before:W:0.0:0']"
+    page.wait_for_function("document.fonts.status === 'loaded'")
+    for _ in range(10):  # a drawing that is still settling moves away from under the pointer
+        page.mouse.move(0, 0)
+        page.hover(grip, force=True)
+        page.wait_for_timeout(100)
+        if page.locator(".readout").inner_text():
+            break
     assert page.locator(".readout").inner_text().startswith("W 1, 1 = 0.60133263")
 
 
