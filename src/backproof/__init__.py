@@ -21,21 +21,27 @@ if TYPE_CHECKING:
     from .coverage import ops_table
     from .errors import BackproofError, CaptureError, EvidenceError, FormulaError, InputError, MissingRule
     from .problems.catalogue import catalogue
-    from .problems.problem import Problem
+    from .problems.problem import Exercise, Problem
+    from .studies.answer import Answer
+    from .studies.exercise import Answered
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "BackproofError", "CaptureError", "EvidenceError", "FormulaError", "InputError", "MissingRule", "Problem",
+    "Answer", "Answered", "BackproofError", "CaptureError", "EvidenceError", "Exercise", "FormulaError",
+    "InputError", "MissingRule", "Problem",
     "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "solve", "trace",
 ]  # fmt: skip
 
 _HOME = {
+    "Answer": "studies.answer",
+    "Answered": "studies.exercise",
     "BackproofError": "errors",
     "CaptureError": "errors",
     "EvidenceError": "errors",
+    "Exercise": "problems.problem",
     "FormulaError": "errors",
     "InputError": "errors",
     "MissingRule": "errors",

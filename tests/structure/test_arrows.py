@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "formula": CORE,
     "joint": CORE,
     "document": {"errors"},
+    "progress": set(),  # how far long work is
     "notation": {"document", "graph"},  # how names are written
     "domains": CORE | {"document", "notation"},
     "pictures": CORE | {"document", "differentiate"},
@@ -44,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "optimizers",
         "pictures",
         "problems",
+        "progress",
         "result",
     },
     "problems": EVERYTHING - {"cli"},  # problem files are such as a user could write
@@ -65,6 +67,7 @@ OUTSIDE: dict[str, set[str]] = {
     "vjps": {"torch", "numpy", "rich"},
     "differentiate": {"torch", "numpy", "rich"},
     "document": {"torch", "sympy", "numpy", "rich"},
+    "progress": {"torch", "sympy", "numpy", "rich"},
     "render": {"torch"},
 }
 

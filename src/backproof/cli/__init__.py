@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from .failures import guarded
 from .parser import parse
+from .progress import progress_on_stderr
 
 __all__ = ["main"]
 
@@ -37,5 +38,6 @@ def _say(message: Warning | str, *place: object, **more: object) -> None:
 
 def _run(words: list[str]) -> int:
     arguments = parse(words)
-    status: int = arguments.run(arguments)
+    with progress_on_stderr():
+        status: int = arguments.run(arguments)
     return status

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "problem", metavar="PROBLEM", help="a built-in id (see `backproof problems`), FILE.toml or FILE.py"
     )
     add_settings(parser, "change one of the problem's givens or conventions")
+    parser.add_argument("--data", metavar="DIR", help="a folder with data files, for problems that can use them")
     add_common(parser)
 
 
@@ -26,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if arguments.seed is not None:
         settings["seed"] = arguments.seed
+    if arguments.data is not None:
+        settings["data"] = arguments.data
 
     def solved() -> Shown:
         import backproof as bp

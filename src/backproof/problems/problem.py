@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 
-__all__ = ["ANALYSES", "Conventions", "FormulaProblem", "Problem"]
+__all__ = ["ANALYSES", "Conventions", "Exercise", "FormulaProblem", "Problem"]
 
 ANALYSES = ("accumulated", "uncleared", "optimum", "curvature", "fit", "compare")
 
@@ -101,6 +101,30 @@ class Problem:
     settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     parameters: tuple[str, ...] = field(default=(), kw_only=True)
     symbols: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    about: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A question that a study answers, where there is no single network whose training is to be recorded.
+
+    Args:
+        work: a function all of whose parameters are names in ``settings``; it is called with them and returns a
+            :class:`backproof.Answer` (``answers``, ``blocks``, ``evidence``, ``remarks``).
+        settings: what ``--set`` may change, with the values that hold otherwise.
+        title, about: the title, and the question in a paragraph.
+
+    Example:
+        >>> import backproof as bp
+        >>> def work(n):
+        ...     return bp.Answer({"square": n * n})
+        >>> bp.solve(bp.Exercise(work, settings={"n": 3}, title="Squares"), n=4).answers
+        {'square': 16}
+    """
+
+    work: Any
+    settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    title: str = field(default="", kw_only=True)
     about: str = field(default="", kw_only=True)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,24 +16,15 @@ from ..document.math import Num, Rel, Sym, Words
 from ..domains.numbers import evaluate
 from ..graph import Builder, Graph, Node
 from ..result import plain
+from .answer import Answer
 from .prepare import Prepared
 from .program import Program, run_eagerly, run_original
 from .trace import Step, run
 from .verdicts import TOLERANCE, Evidence
 
-__all__ = ["Analysis", "analyse", "hessian", "loss_at"]
+__all__ = ["compare", "curvature", "fit", "gradient", "hessian", "loss_at", "optimum", "uncleared"]
 
 MOST_PARAMETERS = 60
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What an analysis adds: answers, blocks for the page, evidence and remarks."""
-
-    answers: dict[str, Any] = field(default_factory=dict)
-    blocks: tuple[Block, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
-    remarks: tuple[str, ...] = ()
 
 
 # --- the loss as a function of the trained parameters ---------------------------------------------------------------------
@@ -116,14 +107,14 @@ def _is_quadratic(program: Program) -> tuple[bool, Tensor]:
     return True, here
 
 
-def optimum(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
+def optimum(prepared: Prepared, steps: Sequence[Step]) -> Answer:
     """The minimum of a quadratic loss, solved from gradient = 0, and confirmed by putting it in."""
     program = prepared.program
     if not _small(program):
-        return Analysis(remarks=("The optimum is solved for up to 60 parameters and a loss that is one number.",))
+        return Answer(remarks=("The optimum is solved for up to 60 parameters and a loss that is one number.",))
     quadratic, matrix = _is_quadratic(program)
     if not quadratic:
-        return Analysis(
+        return Answer(
             remarks=("The loss is not a quadratic function of the parameters, so its minimum is not solved for here.",)
         )
     origin = _unflat(program, torch.zeros_like(_flat(program, program.start)))
@@ -170,7 +161,7 @@ def optimum(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
             "optimum",
         ),
     )
-    return Analysis({"optimum": answer}, blocks, evidence, remarks)
+    return Answer({"optimum": answer}, blocks, evidence, remarks)
 
 
 def _torch_gradient(program: Program, at: Mapping[str, Tensor]) -> Tensor:
@@ -195,11 +186,11 @@ def _numbers(tensor: Tensor) -> Any:
     return matrix_of(tensor)
 
 
-def curvature(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
+def curvature(prepared: Prepared, steps: Sequence[Step]) -> Answer:
     """The eigenvalues of the Hessian and what they say about the learning rate of plain gradient descent."""
     program = prepared.program
     if not _small(program):
-        return Analysis(remarks=("The curvature is computed for up to 60 parameters and a loss that is one number.",))
+        return Answer(remarks=("The curvature is computed for up to 60 parameters and a loss that is one number.",))
     quadratic, matrix = _is_quadratic(program)
     values = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
     largest = float(values.max())
@@ -228,7 +219,7 @@ def curvature(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
         )
         blocks += _rates(prepared, values)
     error = _hessian_error(program, matrix)
-    return Analysis(
+    return Answer(
         answers,
         (Section("Curvature and the learning rate", tuple(blocks), "result", "curvature"),),
         (_evidence("second derivatives", "autograd", error, matrix.numel()),),
@@ -264,11 +255,11 @@ def _hessian_error(program: Program, ours: Tensor) -> float:
     return float((ours - theirs).abs().max() / max(float(theirs.abs().max()), 1e-300))
 
 
-def uncleared(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
+def uncleared(prepared: Prepared, steps: Sequence[Step]) -> Answer:
     """The same run when the old gradients are not cleared: each update uses the sum of all gradients so far."""
     program = prepared.program
     if program.optimizer is None or not steps:
-        return Analysis()
+        return Answer()
     twin = replace(program, accumulate=True, _joints={}, _single=None)
     records, _ = run(twin)
     losses = [float(s.loss) for s in records if s.loss is not None]
@@ -300,7 +291,7 @@ def uncleared(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
             f"; its smallest value was {min(losses):.6g}, at update {losses.index(min(losses)) + 1}.",
         )
     )
-    return Analysis(
+    return Answer(
         {"uncleared": {"losses": losses}},
         (Section("If the gradients are not cleared", (text, plot), "update", "uncleared"),),
         (_evidence("losses without clearing", "torch.optim without zero_grad", error, len(losses)),),
@@ -323,7 +314,7 @@ def _torch_losses(program: Program, count: int) -> list[float]:
     return losses
 
 
-def fit(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
+def fit(prepared: Prepared, steps: Sequence[Step]) -> Answer:
     """A plot of the points and the fitted curve, where one number is predicted from one number."""
     program, graph = prepared.program, prepared.program.graph
     from .remarks import compared
@@ -336,7 +327,7 @@ def fit(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
     ]
     xs = [n for n in inputs if not any(n is t for _, t in pairs)]
     if len(xs) != 1 or not pairs or not steps:
-        return Analysis(
+        return Answer(
             remarks=("There is no plot of the fit: it needs one input and one target with one number per sample.",)
         )
     y, t = pairs[0]
@@ -354,17 +345,17 @@ def fit(prepared: Prepared, steps: Sequence[Step]) -> Analysis:
         ("The points and the fitted line.",),
         f"{len(xv)} points and the curve predicted after {len(steps)} updates",
     )
-    return Analysis(blocks=(Section("The fit", (plot,), "result", "fit"),))
+    return Answer(blocks=(Section("The fit", (plot,), "result", "fit"),))
 
 
-def compare(prepared: Prepared, steps: Sequence[Step], other: str) -> Analysis:
+def compare(prepared: Prepared, steps: Sequence[Step], other: str) -> Answer:
     """Why this run's result differs from another problem's: where each started and how far each got."""
-    from .solve import solve
+    from .solve import Solution, solve
 
     theirs = solve(other)
     program = prepared.program
-    if not steps or not _small(program) or not theirs.steps:
-        return Analysis()
+    if not steps or not _small(program) or not isinstance(theirs, Solution) or not theirs.steps:
+        return Answer()
     ours = {
         prepared.answer_names.get(n, n): (p0.before, p1.after)
         for (n, p0), p1 in zip(steps[0].parameters.items(), steps[-1].parameters.values(), strict=True)
@@ -376,7 +367,7 @@ def compare(prepared: Prepared, steps: Sequence[Step], other: str) -> Analysis:
     best = optimum(prepared, steps).answers.get("optimum", {})
     rows = tuple(_compare_row(n, ours[n], that[n], best.get(n)) for n in ours if n in that)
     if not rows:
-        return Analysis()
+        return Answer()
     why = _why(prepared, steps, theirs, ours, that, best)
     columns = (("",), ("start here",), ("start there",), ("result here",), ("result there",), ("optimum",))
     table = Table(
@@ -385,7 +376,7 @@ def compare(prepared: Prepared, steps: Sequence[Step], other: str) -> Analysis:
         f"This run ({len(steps)} updates) and {other} ({len(theirs.steps)} updates)",
         (1, 2, 3, 4, 5),
     )
-    return Analysis(
+    return Answer(
         {"why": why},
         (Section("Does the result differ, and why?", (table, Paragraph((why,))), "result", "compare"),),
     )
@@ -430,22 +421,3 @@ def _slowest(prepared: Prepared, updates: int) -> str:
         f"Along the flattest direction (curvature {small:.4g}) each update keeps {1 - float(rule.hyper['lr']) * small:.6f} of the error, "
         f"so {100 * left:.1f} % of it is left after {updates} updates."
     )
-
-
-_TABLE: dict[str, Callable[..., Analysis]] = {
-    "optimum": optimum,
-    "curvature": curvature,
-    "uncleared": uncleared,
-    "fit": fit,
-    "compare": compare,
-}
-
-
-def analyse(prepared: Prepared, steps: Sequence[Step]) -> list[Analysis]:
-    """Run the analyses that the problem asks for, in order ("accumulated" belongs to the asked derivatives)."""
-    found = []
-    for name in prepared.also:
-        kind, _, argument = name.partition(":")
-        if kind in _TABLE:
-            found.append(_TABLE[kind](prepared, steps, *([argument] if argument else [])))
-    return found

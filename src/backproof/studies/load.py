@@ -10,19 +10,19 @@ from typing import Any
 
 from ..errors import BackproofError, InputError
 from ..problems.catalogue import find
-from ..problems.problem import FormulaProblem, Problem
+from ..problems.problem import Exercise, FormulaProblem, Problem
 from ..problems.toml import read_toml
 
 __all__ = ["load_problem"]
 
 
-def load_problem(problem: Any) -> tuple[Problem | FormulaProblem, str]:
+def load_problem(problem: Any) -> tuple[Problem | FormulaProblem | Exercise, str]:
     """A problem and its id.
 
     Args:
         problem: a built-in id, the path of a .toml or .py file, or a problem itself.
     """
-    if isinstance(problem, (Problem, FormulaProblem)):
+    if isinstance(problem, (Problem, FormulaProblem, Exercise)):
         return problem, getattr(problem, "title", "") or "problem"
     if not isinstance(problem, (str, Path)):
         raise InputError(f"a problem is an id, a file or a bp.Problem, not a {type(problem).__name__}")
@@ -32,13 +32,13 @@ def load_problem(problem: Any) -> tuple[Problem | FormulaProblem, str]:
     return _from_python(path), name
 
 
-def _from_python(path: Path) -> Problem:
+def _from_python(path: Path) -> Problem | FormulaProblem | Exercise:
     module = _run(path)
     found = getattr(module, "problem", None)
-    if not isinstance(found, (Problem, FormulaProblem)):
+    if not isinstance(found, (Problem, FormulaProblem, Exercise)):
         what = "no variable named problem" if found is None else f"a problem that is a {type(found).__name__}"
         raise InputError(f"{path.name} has {what}; it needs: problem = bp.Problem(model, inputs, targets, ...)")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _run(path: Path) -> Any:

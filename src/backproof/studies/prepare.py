@@ -22,7 +22,7 @@ from ..problems.problem import ANALYSES, Conventions, FormulaProblem, Problem
 from .plain_model import as_module
 from .program import Batch, Program
 
-__all__ = ["MAX_STEPS", "Prepared", "prepare"]
+__all__ = ["MAX_STEPS", "Prepared", "alike", "prepare", "refuse_unknown"]
 
 MAX_STEPS = 100_000
 _CONVENTIONS = ("reduction", "batch", "layout", "index_base", "symbols", "arithmetic", "evidence", "seed")
@@ -64,7 +64,8 @@ def prepare(problem: Problem | FormulaProblem, settings: Mapping[str, Any], id: 
     return _Python(problem, settings, id).prepared()
 
 
-def _refuse_unknown(settings: Mapping[str, Any], known: list[str]) -> None:
+def refuse_unknown(settings: Mapping[str, Any], known: list[str]) -> None:
+    """Refuse a setting that there is not, and say which one may have been meant."""
     for key in settings:
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
@@ -110,7 +111,7 @@ class _Formulas:
     def __init__(self, problem: FormulaProblem, settings: Mapping[str, Any], id: str) -> None:
         rule = settings.get("optimizer", problem.optimizer)
         hyper = list(RULES[rule].hyper) if isinstance(rule, str) and rule in RULES else []
-        _refuse_unknown(settings, [*problem.given, *hyper, "steps", "optimizer", *_CONVENTIONS])
+        refuse_unknown(settings, [*problem.given, *hyper, "steps", "optimizer", *_CONVENTIONS])
         self.problem, self.settings, self.id = problem, dict(settings), id
         if clash := [n for n in problem.given if rule is not None and n in (*hyper, "steps", "optimizer")]:
             raise FormulaError(
@@ -255,7 +256,7 @@ class _Python:
         self.settings = dict(settings)
         own = problem.settings
         self.conventions = Conventions(symbols=dict(problem.symbols)).changed({**own, **settings})
-        self.values = {k: _alike(k, settings.get(k, v), v) for k, v in own.items()}
+        self.values = {k: alike(k, settings.get(k, v), v) for k, v in own.items()}
 
     def prepared(self) -> Prepared:
         problem = self.problem
@@ -366,7 +367,7 @@ class _Python:
         names = [n.name for n in program.graph.parameters] + [n.name for n in program.given]
         hyper = sorted({k for rule in RULES.values() for k in rule.hyper})
         known = [*self.values, *names, *self.problem.symbols.values(), "steps", "optimizer", *_CONVENTIONS]
-        _refuse_unknown(
+        refuse_unknown(
             self.settings,
             known + (hyper if self.problem.optimizer is not None or "optimizer" in self.settings else []),
         )
@@ -378,7 +379,7 @@ class _Python:
         return {name: alias for alias, name in self._aliases(graph).items()}
 
 
-def _alike(key: str, value: Any, default: Any) -> Any:
+def alike(key: str, value: Any, default: Any) -> Any:
     """A setting of the same kind as its default; a number where a list stands is refused, and so on."""
     if value is default or default is None:
         return value

@@ -21,10 +21,13 @@ from ..domains.numbers import evaluate
 from ..errors import InputError
 from ..graph import Builder, Graph, Node
 from ..notation import named
-from ..problems.problem import FormulaProblem, Problem
+from ..problems.problem import Exercise, FormulaProblem, Problem
 from ..result import Result, plain
-from .analyses import Analysis, analyse, loss_at
+from .analyses import loss_at
+from .answer import Answer
+from .asked import analyse
 from .evidence import confirm
+from .exercise import Answered, work_exercise
 from .load import load_problem
 from .prepare import Prepared, prepare
 from .program import run_original
@@ -59,7 +62,7 @@ class Solution(Result):
     remarks: tuple[str, ...]
     own_evidence: tuple[Evidence, ...]
     slopes: tuple[Slope, ...]
-    analyses: tuple[Analysis, ...]
+    analyses: tuple[Answer, ...]
     loss_after: float | None
 
     @property
@@ -182,7 +185,9 @@ class Solution(Result):
         return " · ".join([*parts, "exact arithmetic" if any(s.exact for s in self.steps) else "float64"])
 
 
-def solve(problem: str | os.PathLike[str] | Problem | FormulaProblem, **settings: Any) -> Solution:
+def solve(
+    problem: str | os.PathLike[str] | Problem | FormulaProblem | Exercise, **settings: Any
+) -> Solution | Answered:
     """Work a problem.
 
     Args:
@@ -190,8 +195,8 @@ def solve(problem: str | os.PathLike[str] | Problem | FormulaProblem, **settings
         **settings: what to change: any given, hyper-parameter or convention (lr=0.5, x=[1, 2, 3], reduction="mean").
 
     Returns:
-        A :class:`Solution` with ``.steps``, ``.answers``, ``.remarks`` and ``.evidence``; it shows itself and saves
-        as .html .tex .pdf .md .ipynb .txt .json .py.
+        A :class:`Solution` (or, for an :class:`Exercise`, :class:`Answered`) with ``.steps``, ``.answers``,
+        ``.remarks`` and ``.evidence``; it shows itself and saves as .html .tex .pdf .md .ipynb .txt .json .py.
 
     Raises:
         InputError, FormulaError, CaptureError: the request cannot be carried out; one paragraph says why.
@@ -202,7 +207,12 @@ def solve(problem: str | os.PathLike[str] | Problem | FormulaProblem, **settings
         4.0
     """
     found, id = load_problem(Path(problem) if isinstance(problem, os.PathLike) else problem)
-    prepared = prepare(found, settings, id)
+    if isinstance(found, Exercise):
+        return work_exercise(found, settings, id)
+    return _work(prepare(found, settings, id))
+
+
+def _work(prepared: Prepared) -> Solution:
     program = prepared.program
     steps, notes = run(program, use_exact=prepared.exact)
     _refuse_infinite(steps)
