@@ -33,7 +33,7 @@ def test_it_is_worked_with_its_settings() -> None:
 
 @pytest.mark.parametrize("settings", [{"m": 3}, {"n": "many"}, {"n": [1]}, {"n": True}, {"n": 2.5}])
 def test_other_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(bp.InputError):
+    with pytest.raises(bp.BackproofError):
         bp.solve(EXERCISE, **settings)
 
 
