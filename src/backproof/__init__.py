@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
     from .studies.exercise import Answered
+    from .studies.marking import Marked, mark
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 
@@ -31,8 +32,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Answer", "Answered", "BackproofError", "CaptureError", "EvidenceError", "Exercise", "FormulaError",
-    "InputError", "MissingRule", "Problem",
-    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "solve", "trace",
+    "InputError", "Marked", "MissingRule", "Problem",
+    "Solution", "Trace", "__version__", "capture", "catalogue", "mark", "ops_table", "solve", "trace",
 ]  # fmt: skip
 
 _HOME = {
@@ -44,12 +45,14 @@ _HOME = {
     "Exercise": "problems.problem",
     "FormulaError": "errors",
     "InputError": "errors",
+    "Marked": "studies.marking",
     "MissingRule": "errors",
     "Problem": "problems.problem",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
+    "mark": "studies.marking",
     "ops_table": "coverage",
     "solve": "studies.solve",
     "trace": "studies.trace",

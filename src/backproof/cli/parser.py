@@ -14,6 +14,7 @@ __all__ = ["COMMANDS", "parse"]
 
 COMMANDS = {
     "solve": "work a problem: a built-in one, a TOML file or a Python file",
+    "mark": "mark hand-worked numbers and formulas against a problem's record",
     "problems": "list the built-in problems",
     "trace": "record every value, gradient and update of a network's training steps",
     "capture": "show the graph of textbook operations behind a network",
