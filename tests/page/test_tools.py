@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,9 +51,12 @@ def test_a_name_that_would_end_the_source(open_page: Open, tmp_path: Path) -> No
     document = replace(bp.solve("ctu-vir-3/sine-neuron").document(), title=title)
     path = tmp_path / "odd.html"
     path.write_text(render_html(document), encoding="utf-8")
-    block = re.search(r'<script type="application/json" id="latex">([^<]*)</script>', path.read_text(encoding="utf-8"))
+    block = re.search(
+        r'<script type="application/json" id="latex" [^<>]*>([^<]*)</script>', path.read_text(encoding="utf-8")
+    )
     assert block is not None
-    assert json.loads(block[1])["source"] == render_latex(document)
+    packed = base64.b64decode(json.loads(block[1])["deflated"])
+    assert zlib.decompress(packed).decode() == render_latex(document)
     page = open_page(path.as_uri())
     with page.expect_download() as waiting:
         page.click("[data-tool=latex]")

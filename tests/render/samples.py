@@ -245,7 +245,15 @@ def document(seed: int) -> Document:
     """Return a document with every kind of block, hostile names and numbers that can be found again."""
     random = Random(seed)
     record: dict[str, object] = {"</script><script>alert(1)</script>": [1, float("inf"), "]]>", "\u2028"]}
-    return Document(HOSTILE[0], blocks(random), HOSTILE[5], HOSTILE[seed % len(HOSTILE)], "agrees", record)
+    parts = tuple(_chapter(random, place) for place in range(2))
+    return Document(HOSTILE[0], blocks(random), HOSTILE[5], HOSTILE[seed % len(HOSTILE)], "agrees", record, parts=parts)
+
+
+def _chapter(random: Random, place: int) -> Document:
+    """A part of a document: of two with the same title and anchor, the second has a part too."""
+    deeper = (Document("Deeper", (_table(random),)),) if place else ()
+    inside = blocks(random)[:6] if place else ()
+    return Document(HOSTILE[1], inside, HOSTILE[3], HOSTILE[4], "finding", {"a": 1}, parts=deeper, anchor="same-anchor")
 
 
 def numbers(value: object) -> Iterator[Num]:

@@ -57,7 +57,8 @@ def test_html_is_well_formed_and_closed_to_hostile_names(seed: int) -> None:
     tags.feed(page)
     assert not tags.open
     scripts = [attrs for tag, attrs in tags.seen if tag == "script"]
-    assert all(attrs.get("id") == "record" for attrs in scripts if attrs.get("type") == "application/json")
+    assert all(attrs.get("class") == "data-record" for attrs in scripts if attrs.get("type") == "application/json")
+    assert len(scripts) == 1 + len(document(seed).parts)
     assert not any(name.startswith("on") or name == "style" for _, attrs in tags.seen for name in attrs)
     ids = [attrs["id"] for _, attrs in tags.seen if "id" in attrs]
     assert len(ids) == len(set(ids))

@@ -208,6 +208,15 @@ class Document:
         standing: "agrees" | "finding": whether anything wrong was found.
         play: what a page needs to step through time and to compute again, as plain data (see
             ``studies.whatif``); empty where there is no time axis.
+        parts: the chapters of a document that is made of several worked solutions, shown after ``blocks``; each
+            has its own title, verdict, record and time axis.
+        anchor: the id of a chapter in links ("sine-neuron" in ``#sine-neuron/update-1/backward/w``); made from
+            the title where it is empty.
+
+    Example:
+        >>> chapter = Document("Exercise 1", (Paragraph(("y = 4.",)),), verdict="confirmed", standing="agrees")
+        >>> Document("A sheet", (), parts=(chapter,)).parts[0].title
+        'Exercise 1'
     """
 
     title: str
@@ -217,3 +226,5 @@ class Document:
     standing: Literal["agrees", "finding", ""] = ""
     record: dict[str, object] = field(default_factory=dict)
     play: dict[str, object] = field(default_factory=dict)
+    parts: tuple[Document, ...] = ()
+    anchor: str = ""

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Mapping
 
 from backproof.document.blocks import Document
@@ -28,27 +29,69 @@ def render_html(document: Document) -> str:
     """Return the whole page.
 
     Args:
-        document: what to show; its record, if it has one, is embedded for the page's script.
+        document: what to show; its record, if it has one, is embedded for the page's script. A document with parts
+            is a page with chapters, each with its own record and time axis.
     """
+    moves = _moves(document)
     page = Page()
-    body = blocks(document.blocks, page)
-    style = style_sheet() + asset("page.css") + (asset("stage.css") if document.play else "")
-    script = program() if document.play else ""
+    style = style_sheet() + asset("page.css") + (asset("stage.css") if moves else "")
+    script = program() if moves else ""
     return _PAGE.format(
         policy=_policy(style, script),
         title=xml(document.title),
         style=style,
         header=_header(document),
-        contents=_contents(page),
-        body=body,
+        content=_chapters(document, page) if document.parts else _layout(document, page, "main"),
         record=_data("record", document.record) + _data("play", document.play),
         script=f"{_for_script(document)}<script>{script}</script>" if script else "",
     )
 
 
+def _moves(document: Document) -> bool:
+    """Whether there is a time axis anywhere in it."""
+    return bool(document.play) or any(_moves(part) for part in document.parts)
+
+
 def _for_script(document: Document) -> str:
     """What the program puts on the page, and the LaTeX source that it hands out; all of it inert by itself."""
-    return asset("stage.html") + asset("tools.html") + _data("latex", {"source": render_latex(document)})
+    source = base64.b64encode(zlib.compress(render_latex(document).encode(), 9)).decode()
+    return asset("stage.html") + asset("tools.html") + _data("latex", {"deflated": source})
+
+
+# --- chapters --------------------------------------------------------------------------------------------
+
+
+def _layout(document: Document, page: Page, tag: str) -> str:
+    """The blocks with their contents beside them; ``tag`` holds the blocks."""
+    body = blocks(document.blocks, page)
+    name = ' id="content"' if tag == "main" else ""
+    contents = _contents(page, document.title if page.prefix else "")
+    return f'<div class="layout">\n{contents}\n<{tag}{name} class="solution">\n{body}\n</{tag}>\n</div>'
+
+
+def _chapters(document: Document, page: Page) -> str:
+    """A page of several worked solutions: their titles, what stands before them, then one after the other."""
+    before = _layout(document, page, "div") if document.blocks else ""
+    made = [_part(part, page) for part in document.parts]
+    titles = "".join(
+        f'<li><a href="#{key}">{xml(part.title)}</a></li>' for part, (key, _) in zip(document.parts, made, strict=True)
+    )
+    nav = f'<nav class="chapters" aria-label="Chapters"><ol>{titles}</ol></nav>'
+    return f'{nav}\n<main id="content">\n{before}\n{"".join(text for _, text in made)}\n</main>'
+
+
+def _part(part: Document, around: Page) -> tuple[str, str]:
+    """A chapter with its id; chapters of a chapter follow its blocks."""
+    key = around.key(part.anchor or part.title)
+    page = Page(around.level + 1, f"{key}/", around.taken)
+    tag = f"h{min(around.level, 6)}"
+    head = f'<{tag} id="{page.key("title")}">{xml(part.title)}</{tag}>{_subtitle(part)}{_verdict(part)}'
+    data = _data("record", part.record, named=False) + _data("play", part.play, named=False)
+    inside = _layout(part, page, "div") + "".join(_part(deeper, page)[1] for deeper in part.parts)
+    return key, (
+        f'<article class="part" id="{key}" data-part="{key}" aria-labelledby="{key}/title">\n'
+        f'<header class="part-head">{head}</header>\n{inside}\n{data}\n</article>\n'
+    )
 
 
 _PAGE = """<!DOCTYPE html>
@@ -66,12 +109,7 @@ _PAGE = """<!DOCTYPE html>
 <body class="backproof">
 <a class="skip" href="#content">Skip to the content</a>
 {header}
-<div class="layout">
-{contents}
-<main id="content">
-{body}
-</main>
-</div>
+{content}
 {record}
 {script}
 </body>
@@ -93,7 +131,8 @@ def render_fragment(document: Document) -> str:
 
 
 def _still(document: Document) -> str:
-    body = blocks(document.blocks, Page(level=3))
+    page = Page(level=3)
+    body = blocks(document.blocks, page) + "".join(_part(part, page)[1] for part in document.parts)
     heading = f'<p class="title">{xml(document.title)}</p>' if document.title else ""
     return (
         f'<div class="backproof fragment"><style>{style_sheet()}</style>'
@@ -142,8 +181,9 @@ def _verdict(document: Document) -> str:
     return f'<p class="verdict {document.standing}">{sign}{word}{xml(document.verdict)}</p>'
 
 
-def _contents(page: Page) -> str:
-    listed = [entry for entry in page.contents if entry[0] <= 3]
+def _contents(page: Page, of: str = "") -> str:
+    top = min((level for level, _, _ in page.contents), default=0)
+    listed = [(level - top + 2, key, section) for level, key, section in page.contents if level <= top + 1]
     if len(listed) < 3:
         return ""
     items = "".join(
@@ -151,11 +191,14 @@ def _contents(page: Page) -> str:
         f"{phase_mark(section.phase)}<span>{xml(section.title)}</span></a></li>"
         for level, key, section in listed
     )
-    return f'<nav class="contents" aria-label="Contents"><p id="contents">Contents</p><ol>{items}</ol></nav>'
+    name = f"Contents of {of}" if of else "Contents"
+    return f'<nav class="contents" aria-label="{xml(name)}"><p>Contents</p><ol>{items}</ol></nav>'
 
 
-def _data(key: str, data: Mapping[str, object]) -> str:
-    return f'<script type="application/json" id="{key}">{record_json(data)}</script>' if data else ""
+def _data(key: str, data: Mapping[str, object], named: bool = True) -> str:
+    """Data for the script, found by its class; where there is one of it in the page, by its id too."""
+    name = f'id="{key}" ' if named else ""
+    return f'<script type="application/json" {name}class="data-{key}">{record_json(data)}</script>' if data else ""
 
 
 def record_json(record: object) -> str:

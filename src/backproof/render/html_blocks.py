@@ -43,15 +43,19 @@ PIECE = 26
 """Characters that a sum or a product may take before it is cut into pieces, between which lines can break."""
 
 
-_TAKEN = ("record", "contents", "title", "play", "content", "stage", "tools", "latex", "source-title")
+_TAKEN = ("record", "title", "play", "content", "stage", "tools", "latex", "source-title")
 """The ids of the page itself."""
 
 
 @dataclass
 class Page:
-    """What rendering keeps track of: the heading level, the ids given out, the sections found."""
+    """What rendering keeps track of: the heading level, the ids given out, the sections found.
+
+    The ids of a chapter begin with its own (``prefix``).
+    """
 
     level: int = 2
+    prefix: str = ""
     taken: set[str] = field(default_factory=lambda: set(_TAKEN))
     contents: list[tuple[int, str, Section]] = field(default_factory=list)
 
@@ -59,6 +63,7 @@ class Page:
         """Return an id that is made from words and not in use yet."""
         base = re.sub(r"[^\w./-]+", "-", wanted.lower() if fold else wanted).strip("-./") or "part"
         base = base if base[0].isalpha() else f"s-{base}"
+        base = f"{self.prefix}{base}"
         key, number = base, 2
         while key in self.taken:
             key, number = f"{base}-{number}", number + 1

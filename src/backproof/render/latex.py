@@ -57,14 +57,14 @@ def render_latex(document: Document) -> str:
     Args:
         document: what to show.
     """
-    body = _blocks(document.blocks, Writer())
+    body = _body(document, Writer())
     head = f"{_PREAMBLE}{tikz_colors()}\n\\begin{{document}}\n{_heading(document)}"
     return f"{head}\n\n{body}\n\n\\end{{document}}\n"
 
 
 def render_latex_fragment(document: Document) -> str:
     """Return the body alone, for a document that loads amsmath, booktabs and longtable; pictures as words."""
-    return f"{_heading(document)}\n\n{_blocks(document.blocks, Writer(pictures=False))}\n"
+    return f"{_heading(document)}\n\n{_body(document, Writer(pictures=False))}\n"
 
 
 _PREAMBLE = r"""\documentclass[11pt,a4paper]{article}
@@ -88,12 +88,30 @@ _PREAMBLE = r"""\documentclass[11pt,a4paper]{article}
 """
 
 
+def _body(document: Document, writer: Writer) -> str:
+    """The blocks, then the parts as chapters one level deeper."""
+    chapters = [_chapter(part, writer) for part in document.parts]
+    return "\n\n".join(text for text in (_blocks(document.blocks, writer), *chapters) if text)
+
+
+def _chapter(part: Document, writer: Writer) -> str:
+    command = _HEADINGS[min(writer.depth, 2)]
+    inside = _body(part, Writer(writer.depth + 1, writer.pictures))
+    return rf"\{command}*{{{escape(part.title)}}}{_standing(part)}\par\medskip" + f"\n\n{inside}"
+
+
 def _heading(document: Document) -> str:
+    title = rf"{{\raggedright\LARGE\bfseries {escape(document.title)}\par}}"
+    return rf"{title}{_standing(document)}\par\medskip"
+
+
+def _standing(document: Document) -> str:
+    """The subtitle and the verdict."""
     subtitle = rf"\par {escape(document.subtitle)}" if document.subtitle else ""
     mark = CALLOUTS.get(document.standing)
     word = rf"\textbf{{{mark.latex} {mark.word}.}} " if mark else ""
     verdict = rf"\par {word}{escape(document.verdict)}" if document.verdict else ""
-    return rf"{{\raggedright\LARGE\bfseries {escape(document.title)}\par}}{subtitle}{verdict}\par\medskip"
+    return subtitle + verdict
 
 
 def _blocks(found: Iterable[Block], writer: Writer) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,23 @@ def render_markdown(document: Document) -> str:
     Args:
         document: what to show; drawings are told by their descriptions, which Markdown can't draw.
     """
-    return f"{render_heading(document)}\n\n{render_blocks(document.blocks, Writer())}\n"
+    return "\n\n".join(_chapters(document, 1)) + "\n"
 
 
-def render_heading(document: Document) -> str:
-    """Return the title, the subtitle and the verdict."""
+def _chapters(document: Document, depth: int) -> Iterator[str]:
+    """The document's heading and blocks, then those of its parts one level deeper."""
+    yield render_heading(document, depth)
+    if document.blocks:
+        yield render_blocks(document.blocks, Writer(depth + 1))
+    for part in document.parts:
+        yield from _chapters(part, depth + 1)
+
+
+def render_heading(document: Document, depth: int = 1) -> str:
+    """Return the title, the subtitle and the verdict; a chapter's title stands deeper."""
     mark = CALLOUTS.get(document.standing)
     word = f"**{mark.sign} {mark.word}:** " if mark else ""
-    parts = [f"# {escape(document.title)}", escape(document.subtitle)]
+    parts = [f"{'#' * min(depth, 6)} {escape(document.title)}", escape(document.subtitle)]
     return "\n\n".join(part for part in [*parts, word + escape(document.verdict)] if part)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from backproof.document.blocks import Block, Document
@@ -23,8 +24,7 @@ def render_notebook(document: Document, code: str = "") -> str:
         code: Python that makes the result again; it becomes the first cell.
     """
     cells = [_code_cell(code)] if code else []
-    cells.append(_text_cell(render_heading(document), {}))
-    cells += [_block_cell(block) for block in document.blocks]
+    cells += _chapter(document, 1)
     numbered = [{"id": f"cell-{number}", **cell} for number, cell in enumerate(cells, 1)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}, "title": document.title}
@@ -48,9 +48,17 @@ class _Attachments:
         return name
 
 
-def _block_cell(block: Block) -> dict[str, object]:
+def _chapter(document: Document, depth: int) -> Iterator[dict[str, object]]:
+    """The cells of a document's heading and blocks, then those of its parts."""
+    yield _text_cell(render_heading(document, depth), {})
+    yield from (_block_cell(block, depth + 1) for block in document.blocks)
+    for part in document.parts:
+        yield from _chapter(part, depth + 1)
+
+
+def _block_cell(block: Block, depth: int) -> dict[str, object]:
     attachments = _Attachments()
-    text = render_blocks([block], Writer(attach=attachments.add))
+    text = render_blocks([block], Writer(depth, attachments.add))
     return _text_cell(text, attachments.found)
 
 

@@ -91,7 +91,9 @@ def _laid_out(document: Document, width: int) -> RenderableType:
     if document.verdict:
         head.append(_verdict(document))
     rule = Text("═" * min(width, max(cell_len(document.title), 40)), style="dim")
-    return Group(*head, rule, Text(), _blocks(document.blocks, Place(width)))
+    chapters = [row for part in document.parts for row in (Text(), _laid_out(part, width))]
+    inside = [_blocks(document.blocks, Place(width))] if document.blocks else []
+    return Group(*head, rule, Text(), *inside, *chapters)
 
 
 def _verdict(document: Document) -> Text:

@@ -16,21 +16,23 @@ function samePlace(a, b) {
 }
 
 class Light {
-  constructor(now, stage, say) {
+  /** home: the solution with its stage; stage: where the step is shown; say: told what is pointed at. */
+  constructor(now, home, stage, say) {
     this.now = now;
+    this.home = home;
     this.say = say;
     this.stage = stage;
     this.lit = [];
     this.pages = null;
-    for (const event of ["pointerover", "focusin"]) document.addEventListener(event, (e) => this.point(e.target));
-    for (const event of ["pointerout", "focusout"]) document.addEventListener(event, () => this.clear());
+    for (const event of ["pointerover", "focusin"]) home.addEventListener(event, (e) => this.point(e.target));
+    for (const event of ["pointerout", "focusout"]) home.addEventListener(event, () => this.clear());
   }
 
   /** The elements of the solution below the stage by their quantity, collected when first needed. */
   below() {
     if (this.pages) return this.pages;
     this.pages = new Map();
-    for (const element of document.querySelectorAll("main [data-ref]")) {
+    for (const element of this.home.querySelectorAll(".solution [data-ref]")) {
       const key = quantityKey(refOf(element), { ...this.now, step: 0 });
       if (!this.pages.has(key)) this.pages.set(key, []);
       this.pages.get(key).push(element);

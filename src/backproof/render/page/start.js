@@ -1,24 +1,26 @@
 // Puts the stage above the solution. Whatever goes wrong here, the solution stays as it is.
 
 class Stage {
-  constructor(template, play, steps) {
-    this.root = template.content.firstElementChild.cloneNode(true);
+  /** home: the chapter's element, or the body. */
+  constructor(home, play, steps) {
+    this.home = home;
+    this.root = document.getElementById("stage").content.firstElementChild.cloneNode(true);
     this.find = (selector) => this.root.querySelector(selector);
     this.play = play;
-    this.now = new Now(play, new Book(steps, play, play.leaves));
-    this.instants = instantsIn(document);
+    this.prefix = home.dataset.part ? `${home.dataset.part}/` : "";
+    this.now = new Now(play, new Book(steps, play, play.leaves), this.prefix);
+    this.instants = instantsIn(home);
     addSets(this.instants);
-    this.views = [...document.querySelectorAll("figure[data-view]")].map((figure) => new View(figure, this.now));
+    this.views = [...home.querySelectorAll("figure[data-view]")].map((figure) => new View(figure, this.now));
     this.views.sort((a) => (a.kind === "units" ? -1 : 1));
     this.tables = new Tables(this.find(".record-tables"), this.now);
     this.curve = new Curve(this.find(".curve"), this.now);
     this.makeTabs();
     this.makeSamples();
     this.makeWhatIf();
-    this.light = new Light(this.now, this.root, (ref) => this.readout(ref));
+    this.light = new Light(this.now, home, this.root, (ref) => this.readout(ref));
     this.modules = new Modules(this.find(".modules"), this.instants, () => this.timeline.refold());
-    this.timeline = new Timeline(this.root, this.modules, (instant) => this.show(instant));
-    document.addEventListener("copy", copyInFull);
+    this.timeline = new Timeline(this.root, this.modules, this.prefix, (instant) => this.show(instant));
     this.find(".panel").addEventListener("scroll", () => (this.scrolled = true), { passive: true });
   }
 
@@ -27,13 +29,13 @@ class Stage {
     const list = this.find(".tabs"), names = { units: "Network", operations: "Computation" };
     this.views.forEach((view, place) => {
       const tab = document.createElement("button");
-      Object.assign(tab, { type: "button", id: `tab-${view.kind}`, textContent: names[view.kind] ?? view.kind });
+      Object.assign(tab, { type: "button", id: `${this.prefix}tab-${view.kind}`, textContent: names[view.kind] ?? view.kind });
       tab.setAttribute("role", "tab");
-      tab.setAttribute("aria-controls", "stage-view");
+      tab.setAttribute("aria-controls", `${this.prefix}stage-view`);
       tab.addEventListener("click", () => this.choose(place));
       list.append(tab);
     });
-    this.find(".canvas").id = "stage-view";
+    this.find(".canvas").id = `${this.prefix}stage-view`;
     list.addEventListener("keydown", (event) => this.tabKey(event));
     list.hidden = this.views.length < 2;
     this.find(".view").hidden = !this.views.length;
@@ -56,7 +58,7 @@ class Stage {
       tab.setAttribute("aria-selected", String(i === place));
       tab.tabIndex = i === place ? 0 : -1;
     });
-    this.find(".canvas").setAttribute("aria-labelledby", `tab-${this.view.kind}`);
+    this.find(".canvas").setAttribute("aria-labelledby", `${this.prefix}tab-${this.view.kind}`);
     this.find(".canvas").replaceChildren(this.view.svg);
     this.find(".canvas").classList.toggle("tall", this.view.tall);
     if (this.timeline?.current) this.view.update(this.timeline.current, this.timeline.current.sets);
@@ -130,7 +132,7 @@ class Stage {
   recompute() {
     this.now.book = this.whatIf.changed ? this.whatIf.compute() : this.now.record;
     this.root.classList.toggle("is-whatif", this.whatIf.changed);
-    document.body.classList.toggle("has-whatif", this.whatIf.changed);
+    this.home.classList.toggle("has-whatif", this.whatIf.changed);
     this.find(".changed").hidden = !this.whatIf.changed;
     this.find(".changed span").textContent = this.changesInWords();
     this.show(this.timeline.current);
@@ -150,7 +152,7 @@ class Stage {
   /** The solution below follows too; numbers of the analyses around it stay what they were, and say so. */
   rewriteSolution() {
     for (const instant of this.instants) this.follow(instant);
-    for (const table of document.querySelectorAll("main details table")) rewrite(table, this.now.book, null);
+    for (const table of this.home.querySelectorAll(".solution details table")) rewrite(table, this.now.book, null);
   }
 
   /** Write the present book into an instant of the solution, unless it stands there already. */
@@ -247,17 +249,13 @@ function unframe(scroll) {
 }
 
 function start() {
-  const template = document.getElementById("stage");
-  const play = JSON.parse(document.getElementById("play").textContent);
-  const record = JSON.parse(document.getElementById("record").textContent);
-  if (document.querySelectorAll(".instant").length < 3 || !record.steps?.length) return;
-  const stage = new Stage(template, play, record.steps);
-  document.querySelector(".layout").before(stage.root);
+  if (!document.querySelector("script.data-play")) return;
+  document.addEventListener("copy", copyInFull);
+  const chapters = new Chapters();
+  chapters.fromAddress();
+  if (chapters.list.length === 1 && !chapters.list[0].stage) return;
   document.body.classList.add("has-stage");
   document.getElementById("title").after(new Tools(document.getElementById("tools")).root);
-  const place = stage.timeline.placeInAddress();
-  stage.timeline.go(Math.max(place, 0), { push: false });
-  if (place >= 0) stage.root.scrollIntoView();
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 

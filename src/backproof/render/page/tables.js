@@ -15,7 +15,7 @@ class Tables {
   }
 
   copied(step) {
-    const section = document.getElementById(`update-${step}`)?.closest("section");
+    const section = document.getElementById(`${this.now.prefix}update-${step}`)?.closest("section");
     const found = [...(section?.querySelectorAll(":scope > details table") ?? [])];
     const copies = found.map((table) => this.copy(table, step)).filter(Boolean);
     return { copies, cells: copies.flatMap((copy) => copy.cells) };

@@ -38,8 +38,9 @@ function addSets(instants) {
 
 /** Where we are: the update, the sample and the book whose numbers are shown. */
 class Now {
-  constructor(play, record) {
+  constructor(play, record, prefix) {
     this.play = play;
+    this.prefix = prefix;
     this.leaves = new Set(play.given);
     this.trained = new Set(play.trained);
     this.batched = new Set(play.bySample ? [] : play.batched);
@@ -98,8 +99,9 @@ class Now {
 }
 
 class Timeline {
-  constructor(stage, modules, show) {
+  constructor(stage, modules, prefix, show) {
     this.stage = stage;
+    this.prefix = prefix;
     this.modules = modules;
     this.show = show;
     this.place = -1;
@@ -173,7 +175,6 @@ class Timeline {
       button.addEventListener("click", () => this.act(button.dataset.go));
     }
     document.addEventListener("keydown", (event) => this.key(event));
-    for (const event of ["popstate", "hashchange"]) addEventListener(event, () => this.fromAddress());
   }
 
   act(what) {
@@ -187,10 +188,10 @@ class Timeline {
   /** The keys, unless something else on the page wants them. */
   key(event) {
     const what = { ArrowLeft: "back", ArrowRight: "next", Home: "first", End: "last", " ": "play" }[event.key];
-    if (!what || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (!what || this.stage.closest("[hidden]") || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     const target = event.target instanceof Element ? event.target : document.body;
     if (target.closest("input, textarea, select, summary, dialog, [role=tablist]") || (event.key === " " && target.closest("button, a"))) return;
-    if (target.closest("main") || !this.inSight()) return;
+    if (target.closest(".solution") || !this.inSight()) return;
     event.preventDefault();
     this.act(what);
   }
@@ -248,10 +249,10 @@ class Timeline {
     } catch { /* about:srcdoc, or too many in a row */ }
   }
 
-  /** The instant that the address means: #update-2/backward/s, or #t=17. */
+  /** The instant that the address means: #update-2/backward/s, or #t=17, each after the chapter's name. */
   placeInAddress() {
     const wanted = decoded(location.hash.slice(1));
-    const number = /^t=(\d+)$/.exec(wanted);
+    const number = wanted.startsWith(this.prefix) && /^t=(\d+)$/.exec(wanted.slice(this.prefix.length));
     if (number) return Math.min(Number(number[1]), this.instants.length - 1);
     const meant = this.modules.instants.find((instant) => instant.key === wanted);
     if (!meant) return -1;
@@ -261,17 +262,9 @@ class Timeline {
 
   fromAddress() {
     const place = this.placeInAddress();
-    if (place < 0 && location.hash) return;
+    if (place < 0 && location.hash && this.place >= 0) return;
     this.go(Math.max(place, 0), { push: false });
     if (place >= 0 && !this.inSight()) this.stage.scrollIntoView();
-  }
-}
-
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
   }
 }
 

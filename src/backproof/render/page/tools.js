@@ -11,7 +11,7 @@ class Tools {
     this.dialog = this.root.querySelector("dialog");
     this.shutIn = isShutIn();
     this.on("print", () => print()).hidden = this.shutIn;
-    this.on("latex", () => (this.shutIn ? this.show() : this.save()));
+    this.on("latex", async () => (this.shutIn ? this.show(await source()) : this.save(await source())));
     this.on("copy", () => this.copy());
     this.on("close", () => this.dialog.close());
   }
@@ -22,21 +22,17 @@ class Tools {
     return button;
   }
 
-  get source() {
-    return JSON.parse(document.getElementById("latex").textContent).source;
-  }
-
-  save() {
+  save(text) {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([this.source], { type: "application/x-tex" }));
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/x-tex" }));
     link.download = fileName(document.title);
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
-  show() {
+  show(source) {
     const text = this.dialog.querySelector("textarea");
-    text.value = this.source;
+    text.value = source;
     this.dialog.querySelector("output").textContent = "";
     this.dialog.showModal();
     text.focus();
@@ -49,6 +45,13 @@ class Tools {
     const done = document.execCommand("copy");
     this.dialog.querySelector("output").textContent = done ? "Copied." : "Selected: copy it with Ctrl+C or ⌘C.";
   }
+}
+
+/** The LaTeX source, which lies compressed in the page. */
+async function source() {
+  const packed = JSON.parse(document.getElementById("latex").textContent).deflated;
+  const bytes = Uint8Array.from(atob(packed), (sign) => sign.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
 }
 
 /** A title as the name of a file that every system accepts. */
