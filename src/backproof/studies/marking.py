@@ -150,6 +150,8 @@ def mark(
     """
     sheet = read_answers(answers)
     solved = problem if isinstance(problem, (Solution, Answered)) else solve(problem, **{**sheet.settings, **settings})
+    if not isinstance(solved, (Solution, Answered)):
+        raise InputError(f"'{solved.id}' is a sheet; mark one of its exercises")
     marker = _Marker(solved, sheet)
     marker.work()
     return Marked(solved.id, marker.items, tuple(marker.counted), marker.cause, _title(solved))

@@ -21,10 +21,11 @@ from ..domains.numbers import evaluate
 from ..errors import InputError
 from ..graph import Builder, Graph, Node
 from ..notation import named
+from ..problems.catalogue import find_sheet
 from ..problems.problem import Exercise, FormulaProblem, Problem
 from ..result import Result, plain
 from .analyses import loss_at
-from .answer import Answer
+from .answer import Answer, Solved
 from .asked import analyse
 from .evidence import confirm
 from .exercise import Answered, work_exercise
@@ -32,6 +33,7 @@ from .load import load_problem
 from .prepare import Prepared, prepare
 from .program import run_original
 from .remarks import remarks_on
+from .sheet import work_sheet
 from .trace import Step, Trace, run
 from .verdicts import TOLERANCE, Evidence, summary
 from .whatif import play_of
@@ -185,17 +187,17 @@ class Solution(Result):
         return " · ".join([*parts, "exact arithmetic" if any(s.exact for s in self.steps) else "float64"])
 
 
-def solve(
-    problem: str | os.PathLike[str] | Problem | FormulaProblem | Exercise, **settings: Any
-) -> Solution | Answered:
+def solve(problem: str | os.PathLike[str] | Problem | FormulaProblem | Exercise, **settings: Any) -> Solved:
     """Work a problem.
 
     Args:
-        problem: a built-in id ("uva-dl-1/relu-tanh-net"), the path of a .toml or .py file, or a problem itself.
-        **settings: what to change: any given, hyper-parameter or convention (lr=0.5, x=[1, 2, 3], reduction="mean").
+        problem: a built-in id ("uva-dl-1/relu-tanh-net") or sheet ("uva-dl-1"), the path of a .toml or .py file or of
+            a folder with a ``_sheet.toml``, or a problem itself.
+        **settings: what to change: any given, hyper-parameter or convention (lr=0.5, x=[1, 2, 3], reduction="mean");
+            of a sheet, those of one exercise (``**{"relu-tanh-net.lr": 0.5}``).
 
     Returns:
-        A :class:`Solution` (or, for an :class:`Exercise`, :class:`Answered`) with ``.steps``, ``.answers``,
+        A :class:`Solution` (:class:`Answered` for an :class:`Exercise`, :class:`SheetSolution` for a sheet) with ``.steps``, ``.answers``,
         ``.remarks`` and ``.evidence``; it shows itself and saves as .html .tex .pdf .md .ipynb .txt .json .py.
 
     Raises:
@@ -206,10 +208,15 @@ def solve(
         >>> bp.solve("ctu-vir-3/sine-neuron").steps[0].loss
         4.0
     """
-    found, id = load_problem(Path(problem) if isinstance(problem, os.PathLike) else problem)
-    if isinstance(found, Exercise):
-        return work_exercise(found, settings, id)
-    return _work(prepare(found, settings, id))
+    if isinstance(problem, (str, os.PathLike)) and (sheet := find_sheet(os.fspath(problem))) is not None:
+        return work_sheet(sheet, settings, _solved)
+    return _solved(*load_problem(Path(problem) if isinstance(problem, os.PathLike) else problem), settings)
+
+
+def _solved(problem: Problem | FormulaProblem | Exercise, id: str, settings: Mapping[str, Any]) -> Solution | Answered:
+    if isinstance(problem, Exercise):
+        return work_exercise(problem, settings, id)
+    return _work(prepare(problem, settings, id))
 
 
 def _work(prepared: Prepared) -> Solution:
