@@ -26,6 +26,7 @@ from ..document.math import Expr, Num, Ref, Sym, Words
 from ..graph import Graph, Node
 from ..notation import named, symbol
 from ..result import written
+from .derived import backward_blocks, forward_blocks
 from .glances import summary_step
 from .instants import range_of, worked_step
 from .program import Program
@@ -119,8 +120,7 @@ class Page:
         if not self.writers:
             return ()
         writer = self.writers[0]
-        forward = tuple(writer.whole(n) for n in self.values(writer))
-        sections = [Section("Forward", (Derivation(forward),), "forward", "forward")]
+        sections = [Section("Forward", forward_blocks(self, writer), "forward", "forward")]
         if writer.joint is not None:
             text = Paragraph(
                 (
@@ -131,8 +131,7 @@ class Page:
                     ". Each follows from the ones after it; products of equal shape (⊙) are taken entry by entry.",
                 )
             )
-            back = tuple(self.gradient_equation(writer, n) for n in self.adjoints(writer))
-            sections.append(Section("Backward", (text, Derivation(back)), "backward", "backward"))
+            sections.append(Section("Backward", (text, *backward_blocks(self, writer)), "backward", "backward"))
         if self.program.optimizer is not None:
             sections.append(self._rule(writer))
         return tuple(sections)
