@@ -21,7 +21,7 @@ from backproof.document.blocks import Derivation, Document, Equation, Paragraph,
 from backproof.document.math import Add, Matrix, Mul, Num, Sym
 from backproof.errors import InputError
 from backproof.render import FORMATS, render
-from backproof.render.html import record_json
+from backproof.render.embedded import record_json
 from backproof.render.latex import render_latex
 from backproof.render.notebook import render_notebook
 from backproof.render.pdf import compile_latex, render_pdf

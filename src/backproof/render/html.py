@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import math
 import zlib
 from collections.abc import Mapping
 
 from backproof.document.blocks import Document
 
+from .embedded import condensed, record_json
 from .escape import xml
 from .html_blocks import Page, blocks, phase_mark
 from .latex import render_latex
@@ -22,7 +21,7 @@ from .page import asset, program
 from .palette import CALLOUTS, DARK, LIGHT, PHASES, css_variables
 from .svg import drawing_css
 
-__all__ = ["record_json", "render_fragment", "render_html", "style_sheet"]
+__all__ = ["render_fragment", "render_html", "style_sheet"]
 
 
 def render_html(document: Document) -> str:
@@ -42,7 +41,7 @@ def render_html(document: Document) -> str:
         style=style,
         header=_header(document),
         content=_chapters(document, page) if document.parts else _layout(document, page, "main"),
-        record=_data("record", document.record) + _data("play", document.play),
+        record=_embedded(document),
         script=f"{_for_script(document)}<script>{script}</script>" if script else "",
     )
 
@@ -86,11 +85,10 @@ def _part(part: Document, around: Page) -> tuple[str, str]:
     page = Page(around.level + 1, f"{key}/", around.taken)
     tag = f"h{min(around.level, 6)}"
     head = f'<{tag} id="{page.key("title")}">{xml(part.title)}</{tag}>{_subtitle(part)}{_verdict(part)}'
-    data = _data("record", part.record, named=False) + _data("play", part.play, named=False)
     inside = _layout(part, page, "div") + "".join(_part(deeper, page)[1] for deeper in part.parts)
     return key, (
         f'<article class="part" id="{key}" data-part="{key}" aria-labelledby="{key}/title">\n'
-        f'<header class="part-head">{head}</header>\n{inside}\n{data}\n</article>\n'
+        f'<header class="part-head">{head}</header>\n{inside}\n{_embedded(part, named=False)}\n</article>\n'
     )
 
 
@@ -195,23 +193,13 @@ def _contents(page: Page, of: str = "") -> str:
     return f'<nav class="contents" aria-label="{xml(name)}"><p>Contents</p><ol>{items}</ol></nav>'
 
 
+def _embedded(document: Document, named: bool = True) -> str:
+    """The record and what the program needs to step through it."""
+    record = condensed(document.record, bool(document.play.get("large"))) if document.play else document.record
+    return _data("record", record, named) + _data("play", document.play, named)
+
+
 def _data(key: str, data: Mapping[str, object], named: bool = True) -> str:
     """Data for the script, found by its class; where there is one of it in the page, by its id too."""
     name = f'id="{key}" ' if named else ""
     return f'<script type="application/json" {name}class="data-{key}">{record_json(data)}</script>' if data else ""
-
-
-def record_json(record: object) -> str:
-    """Return a record as JSON that can stand in a <script> element; inf and nan become words."""
-    text = json.dumps(_finite(record), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    return value if isinstance(value, (str, int, float, type(None))) else str(value)

@@ -32,7 +32,7 @@ from .escape import xml
 from .html_glance import heat_map, histogram
 from .math_mathml import MathMLPrinter, attributes, math, reference, wrap
 from .math_text import number_text, text_of
-from .notation import full, ref_key
+from .notation import full, is_rounded, ref_key
 from .palette import CALLOUTS, PHASES
 from .plot import plot_drawing
 from .svg import svg
@@ -179,8 +179,8 @@ def _cell(cell: Cell, numeric: bool, spread: int) -> str:
 def _aligned(number: Num, spread: int) -> str:
     before, after = cut(number_text(number))
     tail = f'<span class="after f{min(spread, 24)}">{after}</span>' if spread else after
-    exact = attributes(number) if number.ref else f' data-full="{xml(full(number))}"'
-    return f'<span class="number"{exact} title="{xml(full(number))}">{before}{tail}</span>'
+    title = f' title="{xml(full(number))}"' if number.exact or is_rounded(number) or number.ref else ""
+    return f'<span class="number"{attributes(number) if number.ref else ""}{title}>{before}{tail}</span>'
 
 
 # --- the rest --------------------------------------------------------------------------------------------

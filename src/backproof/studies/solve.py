@@ -30,6 +30,7 @@ from .asked import analyse
 from .evidence import confirm
 from .exercise import Answered, work_exercise
 from .load import load_problem
+from .over_time import over_time
 from .prepare import Prepared, prepare
 from .program import run_original
 from .remarks import remarks_on
@@ -133,7 +134,7 @@ class Solution(Result):
         if self.slopes:
             blocks.append(self._asked())
         blocks += page.worked_steps()
-        if losses := page.losses(self.loss_after):
+        if losses := over_time(page, self.loss_after):
             blocks.append(Section("The loss", tuple(losses), "result", "losses"))
         for analysis in self.analyses:
             blocks += analysis.blocks

@@ -55,17 +55,25 @@ def play_of(page: Page) -> dict[str, object]:
     if not page.writers:
         return {}
     graph = page.writers[0].step.graph
+    whatif = _whatif(page)
+    computed_again = "why" not in whatif
+    leaves = [n for n in program.given if n.size <= MOST_ENTRIES]
     return {
         "updates": len(page.writers),
+        "large": page.is_large,
         "base": page.base,
         "samples": 0 if page.is_large else _samples(program),
         "bySample": program.batch == "sample" and bool(program.samples),
         "batched": _batched(program),
         "loss": graph.loss.name if graph.loss else None,
-        "leaves": {n.name: program.start[n.name].tolist() for n in program.given if n.size <= MOST_ENTRIES},
+        "leaves": {
+            n.name: program.start[n.name].tolist()
+            for n in leaves
+            if computed_again or n.name not in program.trained  # those stand in the record
+        },
         "given": [n.name for n in program.given],
         "trained": list(program.trained),
-        "whatif": _whatif(page),
+        "whatif": whatif,
     }
 
 

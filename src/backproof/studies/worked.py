@@ -17,17 +17,17 @@ from ..document.blocks import (
     Instant,
     Paragraph,
     Parts,
-    Plot,
     Section,
-    Series,
     Table,
 )
 from ..document.math import Expr, Num, Ref, Sym, Words
 from ..graph import Graph, Node
-from ..notation import named, symbol
+from ..notation import symbol
 from ..result import written
+from .derived import backward_blocks, forward_blocks
 from .glances import summary_step
 from .instants import range_of, worked_step
+from .over_time import over_time
 from .program import Program
 from .trace import Step, Trace
 from .updates import HYPER, rule_equations
@@ -39,6 +39,9 @@ from .written import MOST_ENTRIES, StepWriter, matrix_of
 __all__ = ["Page", "document_of_trace"]
 
 MOST_EQUATIONS = 700
+"""Of all updates together; a longer run is written out in part."""
+SOME_EQUATIONS = 150
+"""Of the updates of such a run that are written out."""
 MOST_COMPARISONS = 300
 
 
@@ -119,8 +122,7 @@ class Page:
         if not self.writers:
             return ()
         writer = self.writers[0]
-        forward = tuple(writer.whole(n) for n in self.values(writer))
-        sections = [Section("Forward", (Derivation(forward),), "forward", "forward")]
+        sections = [Section("Forward", forward_blocks(self, writer), "forward", "forward")]
         if writer.joint is not None:
             text = Paragraph(
                 (
@@ -131,8 +133,7 @@ class Page:
                     ". Each follows from the ones after it; products of equal shape (⊙) are taken entry by entry.",
                 )
             )
-            back = tuple(self.gradient_equation(writer, n) for n in self.adjoints(writer))
-            sections.append(Section("Backward", (text, Derivation(back)), "backward", "backward"))
+            sections.append(Section("Backward", (text, *backward_blocks(self, writer)), "backward", "backward"))
         if self.program.optimizer is not None:
             sections.append(self._rule(writer))
         return tuple(sections)
@@ -195,13 +196,13 @@ class Page:
         per_step = max(self._count(self.writers[0]), 1)
         if self.is_large:
             return [summary_step(self, self.writers[i]) for i in sorted({0, len(self.writers) - 1})]
-        count = max(1, MOST_EQUATIONS // per_step)
-        shown = (
-            list(range(len(self.writers)))
-            if len(self.writers) <= count
-            else [*range(max(count - 1, 1)), len(self.writers) - 1]
-        )
-        return [worked_step(self, self.writers[i]) for i in sorted(set(shown))]
+        shown = written_out(len(self.writers), per_step)
+        blocks: list[Block] = []
+        for before, i in zip((-1, *shown), shown, strict=False):
+            if i > before + 1:
+                blocks.append(_left_out(before + 2, i))
+            blocks.append(worked_step(self, self.writers[i]))
+        return blocks
 
     @property
     def is_large(self) -> bool:
@@ -213,43 +214,6 @@ class Page:
         return sum(n.size for n in nodes if n.size <= MOST_ENTRIES) + sum(
             p.before.numel() for p in writer.step.parameters.values()
         )
-
-    # --- all updates ------------------------------------------------------------------------------------------------------
-    def losses(self, loss_after: float | None) -> list[Block]:
-        """The loss over the updates, as a table and a curve."""
-        losses = [s.loss for s in self.steps]
-        if not losses or losses[0] is None:
-            return []
-        numbers = [float(v) for v in losses if v is not None]
-        by_sample = any(s.sample is not None for s in self.steps)
-        after = [] if loss_after is None or by_sample else [loss_after]
-        at = [*range(1, len(numbers) + 1)] + ([len(numbers) + 1] if after else [])
-        both = numbers + after
-        keep = (
-            range(len(both)) if len(both) <= 60 else sorted({*range(0, len(both), -(-len(both) // 50)), len(both) - 1})
-        )
-        rows = tuple((_before(i, len(numbers)), Num(both[i])) for i in keep)
-        blocks: list[Block] = [Table((("at",), (self._loss_name(),)), rows, "The loss", (1,))]
-        if len(both) > 2:
-            wide = max(both) / max(min(both), 1e-300) > 1e3 and min(both) > 0
-            blocks.insert(
-                0,
-                Plot(
-                    (Series("loss", tuple(float(v) for v in at), tuple(both)),),
-                    "update",
-                    "loss",
-                    ("The loss before each update.",),
-                    f"The loss falls from {both[0]:.4g} to {both[-1]:.4g}"
-                    if both[-1] < both[0]
-                    else f"The loss goes from {both[0]:.4g} to {both[-1]:.4g}",
-                    log_y=wide,
-                ),
-            )
-        return [Instant("the loss over the updates", tuple(blocks), "result", 0, (), (), "loss")]
-
-    def _loss_name(self) -> Expr:
-        loss = self.graph.loss
-        return Sym("L") if loss is None else named(loss.name, symbols=self.names)
 
     # --- evidence ---------------------------------------------------------------------------------------------------------
     def printed_evidence(self) -> list[Evidence]:
@@ -271,8 +235,23 @@ def _equation_dict(equation: Equation) -> dict[str, str]:
     return {"name": name, "formula": f"{left} = {written(equation.steps[0])[1]}", "rule": equation.why}
 
 
-def _before(i: int, count: int) -> str:
-    return f"before update {i + 1}" if i < count else f"after update {count}"
+def written_out(updates: int, per_update: int) -> list[int]:
+    """The updates that are written out: all while there is room, else the first ones, some in between, and the last.
+
+    >>> written_out(3, 30), written_out(50, 36)
+    ([0, 1, 2], [0, 1, 25, 49])
+    """
+    if updates * per_update <= MOST_EQUATIONS:
+        return list(range(updates))
+    count = min(updates, max(4, min(6, SOME_EQUATIONS // per_update)))
+    first = count // 2
+    spread = [first + round((updates - 1 - first) * k / (count - first)) for k in range(1, count - first + 1)]
+    return sorted({*range(first), *spread})
+
+
+def _left_out(first: int, last: int) -> Paragraph:
+    which = f"Update {first} is" if first == last else f"Updates {first} to {last} are"
+    return Paragraph((f"{which} computed in the same way; the table under “The loss” has the numbers.",))
 
 
 def _role(node: Node, program: Program) -> str:
@@ -319,7 +298,7 @@ def document_of_trace(trace: Trace) -> Document:
         blocks.append(pictures)
     blocks += page.derivation()
     blocks += page.worked_steps()
-    if losses := page.losses(None):
+    if losses := over_time(page, None):
         blocks.append(Section("The loss", tuple(losses), "result", "losses"))
     blocks += [Callout("note", (r,)) for r in trace.remarks]
     evidence = (*trace.evidence, *(page.printed_evidence() if trace.evidence else ()))

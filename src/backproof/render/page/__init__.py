@@ -12,7 +12,7 @@ __all__ = ["asset", "program"]
 
 PROGRAM = (
     "numbers.js", "record.js", "formulas.js", "print.js", "light.js", "drawing.js", "tables.js", "curve.js",
-    "whatif.js", "modules.js", "timeline.js", "tools.js", "chapters.js", "start.js",
+    "whatif.js", "modules.js", "timeline.js", "between.js", "tools.js", "chapters.js", "start.js",
 )  # fmt: skip
 
 

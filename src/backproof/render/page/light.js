@@ -78,9 +78,9 @@ function copyInFull(event) {
   if (event.target instanceof HTMLInputElement) return;
   const copy = document.createElement("div");
   for (let i = 0; i < selection.rangeCount; i++) copy.append(selection.getRangeAt(i).cloneContents());
-  const numbers = [...copy.querySelectorAll("[data-full]")];
+  const numbers = [...copy.querySelectorAll("[data-full], .number[title]")];
   if (!numbers.length) return;
-  for (const number of numbers) number.textContent = number.dataset.full;
+  for (const number of numbers) number.textContent = number.dataset.full ?? number.title;
   for (const cell of copy.querySelectorAll("td, th")) cell.append("\t");
   for (const line of copy.querySelectorAll("tr, p, h2, h3, h4, .step, .equation")) line.append("\n");
   event.clipboardData.setData("text/plain", copy.textContent);

@@ -9,7 +9,9 @@ class Stage {
     this.play = play;
     this.prefix = home.dataset.part ? `${home.dataset.part}/` : "";
     this.now = new Now(play, new Book(steps, play, play.leaves), this.prefix);
-    this.instants = instantsIn(home);
+    const written = instantsIn(home);
+    this.now.likeness = new Likeness(written, this.now.record);
+    this.instants = withUnwritten(written, this);
     addSets(this.instants);
     this.views = [...home.querySelectorAll("figure[data-view]")].map((figure) => new View(figure, this.now));
     this.views.sort((a) => (a.kind === "units" ? -1 : 1));
@@ -151,14 +153,14 @@ class Stage {
 
   /** The solution below follows too; numbers of the analyses around it stay what they were, and say so. */
   rewriteSolution() {
-    for (const instant of this.instants) this.follow(instant);
+    for (const instant of this.instants) if (instant.made !== null) this.follow(instant);
     for (const table of this.home.querySelectorAll(".solution details table")) rewrite(table, this.now.book, null);
   }
 
   /** Write the present book into an instant of the solution, unless it stands there already. */
   follow(instant) {
     if ((instant.book ?? this.now.record) === this.now.book) return;
-    rewrite(instant.element, this.now.book, this.whatIf.changed ? this.trees : null);
+    rewrite(instant.element, this.now.book, this.whatIf.changed || instant.made ? this.trees : null);
     instant.book = this.now.book;
   }
 

@@ -15,15 +15,15 @@ class Tables {
   }
 
   copied(step) {
-    const section = document.getElementById(`${this.now.prefix}update-${step}`)?.closest("section");
+    const like = this.now.likeness.of(step);
+    const section = document.getElementById(`${this.now.prefix}update-${like}`)?.closest("section");
     const found = [...(section?.querySelectorAll(":scope > details table") ?? [])];
-    const copies = found.map((table) => this.copy(table, step)).filter(Boolean);
+    const copies = found.map((table) => this.copy(table, like, step)).filter(Boolean);
     return { copies, cells: copies.flatMap((copy) => copy.cells) };
   }
 
-  copy(table, step) {
-    const copy = table.cloneNode(true);
-    for (const marked of copy.querySelectorAll("[id]")) marked.removeAttribute("id");
+  copy(table, like, step) {
+    const copy = copyFor(table, like, step, this.now.record, null);
     const cells = [...copy.querySelectorAll("td [data-ref][data-full]")].map((element) => ({ element, ref: refOf(element) }));
     if (!cells.length) return null;
     const caption = copy.querySelector("caption");
