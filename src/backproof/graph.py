@@ -101,6 +101,7 @@ class Graph:
         loss: the node of the loss, if there is one.
         title: the model's name.
         origin: what it was captured from, for capturing again with other shapes; not part of the mathematics.
+        state: for each buffer that a forward pass changes (batch norm's running statistics) the node of its new value.
     """
 
     nodes: tuple[Node, ...]
@@ -108,6 +109,7 @@ class Graph:
     loss: Node | None = None
     title: str = ""
     origin: Any = field(default=None, compare=False, repr=False)
+    state: Mapping[Node, Node] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:

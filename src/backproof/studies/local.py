@@ -8,6 +8,7 @@ are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from ..graph import Node
 from ..ops import Elementwise
 from ..ops.shapes import axes_of
 
-__all__ = ["checkable", "entry_error", "random_places"]
+__all__ = ["checkable", "entry_error", "random_places", "windowed_work"]
 
 MOST_SCALARS = 20_000
 Place = tuple[int, ...]
@@ -130,3 +131,15 @@ def random_places(nodes: list[Node], count: int, seed: int) -> list[tuple[Node, 
     order = [nodes[i] for i in random.permutation(len(nodes))] if nodes else []
     chosen = (order * (count // max(len(order), 1) + 1))[:count]
     return [(n, tuple(int(random.integers(0, k)) for k in n.shape)) for n in chosen]
+
+
+def windowed_work(node: Node) -> int:
+    """About how many scalar operations a convolution or pool takes: its places times what a kernel or window holds."""
+    if node.op.family == "convolution":
+        kernel = node.shape if node.op.name == "conv_weight_grad" else node.inputs[1].shape
+        places = node.inputs[1 if node.op.name == "conv_weight_grad" else 0] if node.op.name != "conv" else node
+        return math.prod(places.shape[2:]) * places.shape[0] * math.prod(kernel)
+    if "kernel" in node.attrs:
+        smaller = min(node.size, node.inputs[0].size)
+        return smaller * math.prod(node.attrs["kernel"])
+    return max(node.size, *(x.size for x in node.inputs))

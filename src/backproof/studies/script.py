@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..domains.numbers import code, helper_source
+from ..domains.numbers import HELPERS, code, helper_source
 from ..errors import InputError
 from ..graph import Graph, Node
 from .trace import Trace
@@ -53,8 +53,9 @@ class _Script:
             "sample",
             "samples",
             "as_list",
-            "gelu_slope",
-            "nll_grad",
+            "itertools",
+            "Sequence",
+            *HELPERS,
             "forward_and_backward",
             "update",
             "t",
@@ -87,7 +88,9 @@ class _Script:
             "",
             "import json",
         ]
+        lines += ["import itertools"] if "itertools." in code else []
         lines += ["import math"] if "math." in code else []
+        lines += ["from collections.abc import Sequence"] if "Sequence[" in code else []
         lines += ["", "import torch"] + (["import torch.nn.functional as F"] if "F." in code else [])
         return "\n".join([*lines, *helpers])
 
