@@ -36,6 +36,9 @@ class Arithmetic(Protocol):
     def largest(self, values: list[Any], sign: int) -> Any:
         """The largest (sign 1) or smallest (sign -1) of several scalars."""
 
+    def where_largest(self, values: list[Any]) -> dict[int, Any]:
+        """The place of the first of the largest with the factor 1; of formulas every place with its condition."""
+
 
 @dataclass(frozen=True)
 class Entries:

@@ -136,15 +136,6 @@ def _windows(node: Node, sizes: Sequence[int], counts: Sequence[int]) -> Iterabl
         yield place, list(itertools.product(*along))
 
 
-def _largest(node: Node, arithmetic: Arithmetic, x: Array, counts: Sequence[int]) -> Iterable[tuple[Place, Place]]:
-    """Each window's place with the place of its largest entry: of several that are equal, the first."""
-    windows = list(_windows(node, x.shape[2:], counts))
-    for n, c in np.ndindex(*x.shape[:2]):
-        for place, inside in windows:
-            values = [x[(n, c, *there)] for there in inside]
-            yield (n, c, *place), (n, c, *inside[values.index(arithmetic.largest(values, 1))])
-
-
 @entries.rule("max_pool")
 def _max_pool(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
     out = np.empty(node.shape, dtype=object)
@@ -158,15 +149,24 @@ def _max_pool(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
 @entries.rule("max_pool_index")
 def _max_pool_index(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
     out = np.empty(node.shape, dtype=object)
-    for here, there in _largest(node, arithmetic, x, node.shape[2:]):
-        out[here] = int(np.ravel_multi_index(there[2:], x.shape[2:]))
+    windows = list(_windows(node, x.shape[2:], node.shape[2:]))
+    for nc in np.ndindex(*x.shape[:2]):
+        for place, inside in windows:
+            (first,) = arithmetic.where_largest([x[(*nc, *there)] for there in inside])
+            out[(*nc, *place)] = int(np.ravel_multi_index(inside[first], x.shape[2:]))
     return out
 
 
 @entries.rule("max_pool_grad")
 def _max_pool_grad(node: Node, arithmetic: Arithmetic, delta: Array, x: Array) -> Array:
-    found = _largest(node, arithmetic, x, delta.shape[2:])
-    return _sums(arithmetic, node.shape, ((there, delta[here]) for here, there in found))
+    windows = list(_windows(node, x.shape[2:], delta.shape[2:]))
+    terms = (
+        ((*nc, *inside[i]), factor * delta[(*nc, *place)])
+        for nc in np.ndindex(*x.shape[:2])
+        for place, inside in windows
+        for i, factor in arithmetic.where_largest([x[(*nc, *there)] for there in inside]).items()
+    )
+    return _sums(arithmetic, node.shape, terms)
 
 
 def _means(attrs: Mapping[str, Any], sizes: Sequence[int]) -> list[list[Window]]:
