@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,15 +68,17 @@ def _conv_transpose(call: Call) -> Node:
 
 @lowering("convolution.default", "_convolution.default")
 def _convolution(call: Call) -> Node:
-    call.args["input"] = call["input"]
-    return _conv_transpose(call) if call["transposed"] else _conv(call)
+    rule: Any = _conv_transpose if call["transposed"] else _conv
+    y: Node = rule(call)
+    return y
 
 
 @lowering("pad.default", "constant_pad_nd.default")
 def _pad(call: Call) -> Node:
     call.refuse_unless(call["mode"] in (None, "constant"), f"mode={call['mode']!r}; pad with a constant")
     pad = tuple(int(p) for p in call["pad"])
-    return call.emit("pad", call["self"], pad=pad, value=float(call["value"] or 0)) if any(pad) else call["self"]
+    x: Node = call["self"]
+    return call.emit("pad", x, pad=pad, value=float(call["value"] or 0)) if any(pad) else x
 
 
 # --- pools -------------------------------------------------------------------------------------------------------------
@@ -134,9 +135,9 @@ def _batch_norm(call: Call) -> Node:
         return call.emit("batch_norm", x, call["running_mean"], call["running_var"], *affine, eps=call["eps"])
     mean, var = _statistics(call, x, tuple(i for i in range(len(x.shape)) if i != 1), keepdim=False)
     if call["running_mean"] is not None:
-        _run_on(call, call["running_mean"], mean, 1.0)
         count = x.size // x.shape[1]
-        _run_on(call, call["running_var"], var, count / (count - 1) if count > 1 else math.nan)
+        _run_on(call, call["running_mean"], mean)
+        _run_on(call, call["running_var"], var, count)
     return call.emit("batch_norm", x, mean, var, *affine, eps=call["eps"], training=True)
 
 
@@ -146,12 +147,18 @@ def _statistics(call: Call, x: Node, dims: tuple[int, ...], keepdim: bool) -> tu
     return mean, call.named(call.emit("var", x, dim=dims, keepdim=keepdim, correction=0), "var")
 
 
-def _run_on(call: Call, running: Node, new: Node, factor: float) -> None:
-    """running <- (1 - momentum) running + momentum factor new, through which no gradient passes."""
+def _run_on(call: Call, running: Node, new: Node, count: int = 0) -> None:
+    """running <- (1 - momentum) running + momentum new, through which no gradient passes.
+
+    Of a variance over ``count`` entries torch keeps the unbiased one, which divides by count - 1.
+    """
     momentum = call["momentum"]
+    new = call.emit("stop_gradient", new)
+    if count:
+        new = call.emit("div", call.emit("mul", float(count), new), float(count - 1))
     kept = call.emit("mul", 1 - momentum, running)
-    share = call.emit("mul", momentum * factor, call.emit("stop_gradient", new))
-    call.updates[running] = call.emit("add", kept, share)
+    share, name = call.emit("mul", momentum, new), running.name.partition("#")[0]
+    call.updates[running] = call.emit("add", kept, share, name=name, role="value")
 
 
 @lowering("layer_norm.default")

@@ -390,7 +390,7 @@ class _Reader:
         buffer = self._written_buffer(node) if target._schema.is_mutable else None
         self.env[node] = self._named(result, before, place) if buffer is None else self._updated(buffer, result)
         for old, new in call.updates.items():
-            self._updated(old, new)
+            self._note(old, new)
         if target._schema.is_mutable and isinstance(node.args[0], torch.fx.Node):
             self.env[node.args[0]] = self.env[node]
 
@@ -402,15 +402,16 @@ class _Reader:
 
     def _updated(self, buffer: Node, value: Node) -> Node:
         """Note the new value of a buffer, under the buffer's own name with a number."""
-        first = next((old for old, new in self.changed.items() if new is buffer), buffer)
-        if value in (first, buffer) or value.is_leaf or value.role != "helper":
-            value = self.builder.emit("identity", value, module=first.module)
-        named = self.builder.rename(value, first.name, "value")
-        self.changed[first] = named
-        for place, leaf in self.buffers.items():
-            if leaf is first:
-                self.env[place] = named
-        return named
+        if value.role != "helper":
+            value = self.builder.emit("identity", value, module=buffer.module)
+        return self._note(buffer, self.builder.rename(value, buffer.name, "value"))
+
+    def _note(self, known: Node, value: Node) -> Node:
+        """Whatever reads the buffer from here on reads its new value; ``known`` is the buffer or an earlier value of it."""
+        buffer = next((old for old, new in self.changed.items() if new is known), known)
+        self.changed[buffer] = value
+        self.env.update({place: value for place, leaf in self.buffers.items() if leaf is buffer})
+        return value
 
     def _named(self, result: Any, before: int, place: Place) -> Any:
         """Give the last new node the user's name, if the call made one."""

@@ -25,7 +25,9 @@ def seen_at(
 ) -> torch.Tensor:
     """What one entry of a sliding kernel meets in the (padded) input: every stride-th entry from its own place on."""
     axes = zip(place, counts, stride, dilation, strict=True)
-    return x[(..., *(slice(k * d, k * d + (n - 1) * s + 1, s) for k, n, s, d in axes))]
+    for axis, (k, n, s, d) in enumerate(axes, start=x.ndim - len(counts)):
+        x = x[(slice(None),) * axis + (slice(k * d, k * d + (n - 1) * s + 1, s),)]
+    return x
 
 
 def conv_weight_grad(
@@ -79,8 +81,9 @@ def max_pool_index(
     ceil_mode: bool,
 ) -> torch.Tensor:
     """The place of each window's largest entry, counted through the spatial axes."""
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(kernel) - 1]
-    return pool(x, kernel, stride, padding, dilation, ceil_mode, return_indices=True)[1]
+    pool = getattr(F, f"max_pool{len(kernel)}d")
+    index: torch.Tensor = pool(x, kernel, stride, padding, dilation, ceil_mode, return_indices=True)[1]
+    return index
 
 
 def max_pool_grad(

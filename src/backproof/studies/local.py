@@ -141,5 +141,5 @@ def windowed_work(node: Node) -> int:
         return math.prod(places.shape[2:]) * places.shape[0] * math.prod(kernel)
     if "kernel" in node.attrs:
         smaller = min(node.size, node.inputs[0].size)
-        return smaller * math.prod(node.attrs["kernel"])
+        return int(smaller * math.prod(node.attrs["kernel"]))
     return max(node.size, *(x.size for x in node.inputs))

@@ -45,6 +45,7 @@ class _Script:
             "json",
             "math",
             "record",
+            "new",
             "steps",
             "before",
             "after",
@@ -208,10 +209,19 @@ class _Script:
             '    record["gradients"] = {n: as_list(v) for n, v in gradients.items()}',
             '    record["parameters"] = {}',
             *self._updates_of(),
+            *self._buffers_of(graph),
             "    steps.append(record)",
             'print(json.dumps({"steps": steps}))',
         ]
         return "\n".join(lines)
+
+    def _buffers_of(self, graph: Graph) -> Iterable[str]:
+        """The buffers that the forward pass changes go on with their new values."""
+        if not graph.state:
+            return
+        yield f"    new = {_mapping({old.name: f'values[{new.name!r}]' for old, new in graph.state.items()})}"
+        yield '    record["buffers"] = {n: {"before": as_list(data[n]), "after": as_list(v)} for n, v in new.items()}'
+        yield "    data |= new"
 
     def _updates_of(self) -> Iterable[str]:
         yield "    for name in trained:"

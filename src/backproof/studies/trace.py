@@ -66,7 +66,7 @@ class Step:
 
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The step as plain data."""
-        record = {
+        record: dict[str, Any] = {
             "step": self.number,
             "loss": self.loss,
             "values": self.values,

@@ -24,7 +24,7 @@ from ..document.blocks import (
 )
 from ..document.math import Expr, Num, Ref, Sym, Words
 from ..graph import Graph, Node
-from ..notation import named, symbol
+from ..notation import layer_symbols, named, symbol
 from ..result import written
 from .glances import summary_step
 from .instants import range_of, worked_step
@@ -54,6 +54,7 @@ class Page:
         layout: str = "own",
         base: int = 1,
     ) -> None:
+        names = {**layer_symbols(program.graph), **names}
         self.program, self.steps, self.names = program, steps, names
         self.layout, self.base = layout, base
         self.writers = [StepWriter(program, s, names, layout, base) for s in steps]
