@@ -110,13 +110,17 @@ def test_the_script_recomputes_values_gradients_and_buffers(tmp_path: Path) -> N
     assert ran.returncode == 0, ran.stderr
     for ours, theirs in zip(record.steps, json.loads(ran.stdout)["steps"], strict=True):
         for name, value in ours.values.items():
-            assert torch.allclose(value.double(), torch.tensor(theirs["values"][name], dtype=torch.float64), rtol=1e-12), name
+            assert torch.allclose(
+                value.double(), torch.tensor(theirs["values"][name], dtype=torch.float64), rtol=1e-12
+            ), name
         for name, gradient in ours.gradients.items():
             if gradient is not None:
                 there = torch.tensor(theirs["gradients"][name], dtype=torch.float64)
                 assert torch.allclose(gradient, there, rtol=1e-10, atol=1e-14), name
         for name, after in ours.buffers.items():
-            assert torch.allclose(after.double(), torch.tensor(theirs["buffers"][name]["after"], dtype=torch.float64)), name
+            assert torch.allclose(
+                after.double(), torch.tensor(theirs["buffers"][name]["after"], dtype=torch.float64)
+            ), name
 
 
 def test_the_page_writes_convolutions_and_normalisation() -> None:

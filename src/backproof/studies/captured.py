@@ -83,5 +83,7 @@ def _facts(graph: Graph) -> tuple[Items, ...]:
         f"the skip of {s['module'] or 'the network'} (the sum {s['sum']}, from {s['from']}) is {_SKIPS.get(s['skip'], s['skip'])}"
         for s in facts["skips"]
     ]
-    said += [f"the forward pass changes the buffer {old.name}" for old in graph.state]
+    if names := [old.name for old in graph.state]:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        said.append(f"the forward pass changes buffers, which the next one begins with: {', '.join(names[:3])}{more}")
     return (Items(tuple((text,) for text in said)),) if said else ()
