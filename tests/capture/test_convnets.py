@@ -44,6 +44,10 @@ LAYERS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     (lambda: nn.LayerNorm(4, elementwise_affine=False), (2, 4)),
     (lambda: nn.GroupNorm(2, 4), (2, 4, 3)),
     (lambda: nn.InstanceNorm2d(2, affine=True), (2, 2, 3, 3)),
+    (lambda: nn.RMSNorm(4), (2, 3, 4)),
+    (lambda: nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), (2, 3, 4)),
+    (lambda: nn.Upsample(scale_factor=2), (1, 2, 3, 3)),
+    (lambda: nn.PixelShuffle(2), (1, 8, 2, 3)),
     (lambda: nn.ZeroPad2d((1, 0, 2, -1)), (1, 2, 3, 3)),
     (lambda: nn.ConstantPad1d((1, 2), 0.5), (1, 2, 3)),
     (lambda: nn.Sequential(nn.Dropout(0.5).eval(), nn.Flatten()), (2, 3, 2)),
@@ -76,6 +80,20 @@ def test_a_layer(case: int) -> None:
     assert all(
         torch.allclose(values[new].double(), state[old.name].double(), rtol=1e-13) for old, new in graph.state.items()
     )
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "bool", "float"])
+def test_attention(mask: str) -> None:
+    masks = {"bool": torch.tensor([[True, False, True, True]] * 3), "float": doubles(3, 4, seed=9)}
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=masks.get(mask), is_causal=mask == "causal")
+        return (y * y).sum()
+
+    q, k, v = doubles(2, 3, 5), doubles(2, 4, 5, seed=1), doubles(2, 4, 2, seed=2)
+    graph = bp.capture(attend, q, k, v)
+    agrees_with_eager(graph)
+    assert {"scores", "attention"} <= set(graph.by_name)
 
 
 def test_ties_go_to_the_first() -> None:

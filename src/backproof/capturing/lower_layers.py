@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from ..graph import Node
 from .lower import Call, lowering
@@ -195,3 +198,59 @@ def _channelwise(call: Call, y: Node) -> Node:
         if (vector := call[name]) is not None:
             y = call.emit(op, y, call.emit("reshape", vector, shape=(vector.size, *tail)))
     return y
+
+
+@lowering("rms_norm.default")
+def _rms_norm(call: Call) -> Node:
+    x = call["input"]
+    dims = tuple(range(len(x.shape) - len(call["normalized_shape"]), len(x.shape)))
+    eps = call["eps"] if call["eps"] is not None else float(torch.finfo(getattr(torch, x.dtype)).eps)
+    squares = call.emit("mean", call.emit("square", x), dim=dims, keepdim=True)
+    y = call.emit("mul", x, call.emit("rsqrt", call.emit("add", squares, eps)))
+    return y if call["weight"] is None else call.emit("mul", y, call["weight"])
+
+
+# --- attention ---------------------------------------------------------------------------------------------------------
+@lowering("scaled_dot_product_attention.default")
+def _attention(call: Call) -> Node:
+    """softmax(Q Kᵀ / √d + mask) V; its scores and probabilities are named values."""
+    q, k, v, mask = call["query"], call["key"], call["value"], call["attn_mask"]
+    call.refuse_unless(not call["dropout_p"], "random draws in training; call model.eval(), or set the dropout to 0")
+    call.refuse_unless(not call["enable_gqa"], "grouped queries")
+    scale = call["scale"] if call["scale"] is not None else 1 / math.sqrt(q.shape[-1])
+    rank = len(k.shape)
+    turned = call.emit("permute", k, dims=(*range(rank - 2), rank - 1, rank - 2))
+    scores = call.named(call.emit("mul", call.emit("matmul", q, turned), scale), "scores")
+    if call["is_causal"]:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        mask = call.builder.constant(allowed, tuple(allowed.shape), "bool", name="causal")
+    if mask is not None:
+        hidden = -math.inf
+        scores = call.emit("where", mask, scores, hidden) if mask.dtype == "bool" else call.emit("add", scores, mask)
+    weights = call.named(call.emit("softmax", scores, dim=-1), "attention")
+    return call.emit("matmul", weights, v)
+
+
+# --- images ------------------------------------------------------------------------------------------------------------
+@lowering("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
+def _upsample_nearest(call: Call) -> Node:
+    """Each entry repeated along each axis, for sizes that are multiples; the entries are picked by index."""
+    x: Node = call["input"]
+    factors = [m // n for m, n in zip(call.shape[2:], x.shape[2:], strict=True)]
+    exact = all(n * f == m for n, f, m in zip(x.shape[2:], factors, call.shape[2:], strict=True))
+    call.refuse_unless(exact, "a size that is no multiple of the input's")
+    single = [v for n in x.shape[2:] for v in (n, 1)]
+    wide = [v for n, f in zip(x.shape[2:], factors, strict=True) for v in (n, f)]
+    apart = call.emit("reshape", x, shape=(*x.shape[:2], *single))
+    return call.emit("reshape", call.emit("expand", apart, shape=(*x.shape[:2], *wide)), shape=call.shape)
+
+
+@lowering("pixel_shuffle.default")
+def _pixel_shuffle(call: Call) -> Node:
+    """[.., C r r, H, W] to [.., C, H r, W r]."""
+    x, r = call["self"], call["upscale_factor"]
+    *batch, channels, height, width = x.shape
+    apart = call.emit("reshape", x, shape=(*batch, channels // r**2, r, r, height, width))
+    n = len(batch)
+    order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
+    return call.emit("reshape", call.emit("permute", apart, dims=order), shape=call.shape)
