@@ -96,6 +96,16 @@ def test_attention(mask: str) -> None:
     assert {"scores", "attention"} <= set(graph.by_name)
 
 
+def test_a_tensor_repeated() -> None:
+    x, w = doubles(2, 3), doubles(2, 2, 9, seed=4)
+    agrees_with_eager(bp.capture(lambda x, w: (x.repeat(2, 1, 3) * w).sum(), x, w))
+
+
+def test_the_row_of_a_padding_index_receives_nothing() -> None:
+    layer = nn.Embedding(4, 3, padding_idx=1).double()
+    agrees_with_eager(bp.capture(layer, torch.tensor([[0, 1], [1, 3]]), loss=lambda y: (y + 1).square().sum()))
+
+
 def test_ties_go_to_the_first() -> None:
     x = torch.tensor([[[[1.0, 1, 0, 0], [1, 1, 0, 0], [2, 0, 3, 3], [0, 2, 3, 3]]]], dtype=torch.float64)
     agrees_with_eager(bp.capture(nn.MaxPool2d(3, 1), x, loss=lambda y: (y * torch.arange(4).reshape(y.shape)).sum()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import subprocess
 import sys
@@ -14,7 +15,11 @@ from torch import Tensor, nn
 
 import backproof as bp
 from backproof import vjps
+from backproof.domains.numbers import evaluate
+from backproof.ops import OPS
 from backproof.studies import trace as trace_module
+from backproof.studies.local import entry_error
+from tests.laws.samples import sample
 
 
 class Net(nn.Module):
@@ -127,3 +132,27 @@ def test_the_page_writes_convolutions_and_normalisation() -> None:
     net, x, t = data()
     text = bp.trace(net, x, t, loss="cross_entropy", optimizer="sgd").text()
     assert "∗ x + b" in text and "⋆ δ" in text and "maxpool(" in text and "γ" in text and "μ" in text
+
+
+LOCAL = ("conv", "conv_input_grad", "conv_weight_grad", "batch_norm", "layer_norm")
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_single_entries_are_computed_again(name: str) -> None:
+    """Every entry of every example from its own neighbourhood; one that is off is seen."""
+    for example in OPS[name].examples:
+        s = sample(OPS[name], example)
+        values = evaluate(s.graph, s.leaves)
+        broken = {**values, s.y: values[s.y] + 1e-6 * (1 + values[s.y].abs().max())}
+        for place in itertools.product(*(range(n) for n in s.y.shape)):
+            error, wrong = entry_error(s.y, place, values), entry_error(s.y, place, broken)
+            assert error is not None and error <= 1e-14, (example, place)
+            assert wrong is not None and wrong > 1e-7, (example, place)
+
+
+def test_a_large_net_has_its_evidence() -> None:
+    torch.manual_seed(1)
+    net, x, t = Net().double(), torch.randn(8, 1, 40, 40, dtype=torch.float64), torch.randint(2, (8,))
+    record = bp.trace(net, x, t, loss="cross_entropy", optimizer="sgd", evidence="sampled")
+    assert not record.finding
+    assert {"50 digits, single operations at random entries", "torch.optim"} <= {e.oracle for e in record.evidence}

@@ -245,6 +245,18 @@ def _upsample_nearest(call: Call) -> Node:
     return call.emit("reshape", call.emit("expand", apart, shape=(*x.shape[:2], *wide)), shape=call.shape)
 
 
+@lowering("repeat.default", "tile.default")
+def _repeat(call: Call) -> Node:
+    """The whole tensor repeated along each axis, axes of size 1 put in front where there are more repeats than axes."""
+    x: Node = call["self"]
+    repeats = [int(r) for r in (call["repeats"] or call["dims"])]
+    repeats = [1] * (len(x.shape) - len(repeats)) + repeats
+    sizes = (1,) * (len(repeats) - len(x.shape)) + x.shape
+    apart = call.emit("reshape", x, shape=tuple(v for n in sizes for v in (1, n)))
+    wide = call.emit("expand", apart, shape=tuple(v for r, n in zip(repeats, sizes, strict=True) for v in (r, n)))
+    return call.emit("reshape", wide, shape=call.shape)
+
+
 @lowering("pixel_shuffle.default")
 def _pixel_shuffle(call: Call) -> Node:
     """[.., C r r, H, W] to [.., C, H r, W r]."""

@@ -21,6 +21,7 @@ from ..domains.entries import Array
 from ..graph import Node
 from ..ops import Elementwise
 from ..ops.shapes import axes_of
+from .local_layers import CUT
 
 __all__ = ["checkable", "entry_error", "random_places", "windowed_work"]
 
@@ -47,9 +48,9 @@ def entry_error(node: Node, place: Place, values: Mapping[Node, Tensor]) -> floa
     return abs(float(result) - float(recorded[place])) / size
 
 
-def _again(node: Node, operands: list[Array], shape: tuple[int, ...], **attrs: Any) -> Any:
+def _again(node: Node, operands: list[Array], result: tuple[int, ...], /, **attrs: Any) -> Any:
     """The one entry of an operation on small operands, in 50 digits."""
-    small = replace(node, shape=shape, attrs={**node.attrs, **attrs})
+    small = replace(node, shape=result, attrs={**node.attrs, **attrs})
     return digits.apply(small, operands).reshape(-1)
 
 
@@ -60,7 +61,16 @@ def _rule(node: Node) -> Callable[[Node, Place, list[Tensor]], Any] | None:
         return _line
     if node.op.name in _FOLDS:
         return _fold
+    if node.op.name in CUT:
+        return _cut
     return {"linear": _linear, "matmul": _matmul, "outer": _outer}.get(node.op.name)
+
+
+def _cut(node: Node, place: Place, operands: list[Tensor]) -> Any:
+    small, shape, attrs = CUT[node.op.name](node, place, operands)
+    if max(t.numel() for t in small) > MOST_SCALARS:
+        return None
+    return _again(node, [_scalars(t) for t in small], shape, **attrs)[0]
 
 
 def _scalars(tensor: Tensor) -> Array:
