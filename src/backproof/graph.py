@@ -101,6 +101,7 @@ class Graph:
         loss: the node of the loss, if there is one.
         title: the model's name.
         origin: what it was captured from, for capturing again with other shapes; not part of the mathematics.
+        state: for each buffer that a forward pass changes (batch norm's running statistics) the node of its new value.
     """
 
     nodes: tuple[Node, ...]
@@ -108,6 +109,7 @@ class Graph:
     loss: Node | None = None
     title: str = ""
     origin: Any = field(default=None, compare=False, repr=False)
+    state: Mapping[Node, Node] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
@@ -145,6 +147,7 @@ class Graph:
             "tied_weights": dict(getattr(self.origin, "ties", {})),
             "unused_parameters": [n.name for n in self.parameters if n not in needed],
             "identity_paths": [n.name for n in self.of_role("input") if self._identity_from(n)],
+            "skips": [skip for node in self.nodes if (skip := self._skip(node))],
             "opaque_nodes": [n.name for n in self.nodes if n.op.family == "opaque"],
         }
 
@@ -168,6 +171,33 @@ class Graph:
                 carried.add(node)
         return any(node in carried and node is not start for node in self.outputs)
 
+    def _skip(self, node: Node) -> dict[str, str] | None:
+        """For a sum of two branches of one value: where it is, where the branches part, and what the shorter one does."""
+        if node.op.name != "add" or any(x.shape != node.shape or x.is_leaf for x in node.inputs[1:]):
+            return None
+        a, b = node.inputs
+        of_a, of_b = self._ancestors[a], self._ancestors[b]
+        common = (of_a | {a}) & (of_b | {b})
+        shared = [n for n in common if n.role == "input" or not n.is_leaf]
+        if a is b or not shared or not node.is_float:
+            return None
+        start = max(shared, key=self._place.__getitem__)
+        branches = [((of_a | {a}) - common), ((of_b | {b}) - common)]
+        steps = min(([n.op.name for n in branch if not n.is_leaf] for branch in branches), key=len)
+        named = [s for s in steps if s not in _MOVES]
+        kind = "identity" if not named else next((s for s in _PROJECTIONS if s in named), ", ".join(sorted(set(named))))
+        return {"module": node.module, "sum": node.name, "from": start.name, "skip": kind}
+
+    @cached_property
+    def _place(self) -> dict[Node, int]:
+        return {node: i for i, node in enumerate(self.nodes)}
+
+    @cached_property
+    def _ancestors(self) -> dict[Node, frozenset[Node]]:
+        """The nodes that each node is computed from, for the operands of sums alone."""
+        sums = [x for n in self.nodes if n.op.name == "add" for x in n.inputs]
+        return {x: frozenset(_upstream(x)) for x in sums}
+
     def check(self) -> Graph:
         """Return the graph if it is well formed, else raise.
 
@@ -185,6 +215,21 @@ class Graph:
             seen.add(node)
             names.add(node.name)
         return self
+
+
+_MOVES = ("identity", "reshape", "cast")
+_PROJECTIONS = ("conv", "linear", "matmul")
+
+
+def _upstream(node: Node) -> set[Node]:
+    found: set[Node] = set()
+    stack = list(node.inputs)
+    while stack:
+        current = stack.pop()
+        if current not in found:
+            found.add(current)
+            stack.extend(current.inputs)
+    return found
 
 
 def _check_shape(node: Node) -> None:

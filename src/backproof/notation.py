@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 
 from .document.math import Ref, Sym
-from .graph import Node
+from .graph import Graph, Node
 
-__all__ = ["GREEK", "delta_of", "named", "symbol"]
+__all__ = ["GREEK", "delta_of", "layer_symbols", "named", "symbol"]
 
 GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega".split()
@@ -63,6 +63,21 @@ def symbol(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) 
     kind = "before" if node.role == "parameter" else "value"
     ref = None if node.role == "constant" else Ref(node.name, (), kind, step)  # type: ignore[arg-type]
     return named(node.name, ref=ref, symbols=symbols)
+
+
+_NORMALISED = {"batch_norm": ("", "mu", "", "gamma", "beta"), "layer_norm": ("", "mu", "", "gamma", "beta")}
+
+
+def layer_symbols(graph: Graph) -> dict[str, str]:
+    """The letters that the field gives to a layer's own quantities: μ, γ and β of a normalisation."""
+    found = {}
+    for node in graph.nodes:
+        for x, letter in zip(node.inputs, _NORMALISED.get(node.op.name, ()), strict=False):
+            path, _, last = x.name.rpartition(".")
+            if letter and last.partition("#")[0] in ("mean", "weight", "bias"):
+                _, mark, count = last.partition("#")
+                found[x.name] = (f"{path}." if path else "") + letter + mark + count
+    return found
 
 
 def delta_of(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) -> Sym:

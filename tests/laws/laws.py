@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -240,7 +241,7 @@ def _torch_slope(op: Elementwise, node: Node, tensors: list[torch.Tensor], opera
 
 # --- the written-out code and other dtypes ----------------------------------------------------------------------------
 # the functions that a written-out script begins with, as it writes them
-SCOPE: dict[str, Any] = {"torch": torch, "F": F, "math": math}
+SCOPE: dict[str, Any] = {"torch": torch, "F": F, "math": math, "itertools": itertools, "Sequence": Sequence}
 exec("\n".join(helper_source([*KERNELS, *SLOPES])), SCOPE)
 
 

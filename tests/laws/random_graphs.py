@@ -308,6 +308,28 @@ class _Growing:
         delta = self.fitted(shape[:1] if reduction == "none" else ())
         return self.emit(op, delta, self.indices(shape[:1], shape[1]), reduction=reduction, shape=shape)
 
+    def _by_example(self, op: Op) -> Node:
+        """The attributes of one of the operation's examples, on nodes of the shapes that it names."""
+        example = self.pick(list(op.examples))
+        kinds = (*example.kinds, *("float",) * (len(example.shapes) - len(example.kinds)))
+        operands = []
+        for shape, kind in zip(example.shapes, kinds, strict=True):
+            if kind != "none":
+                node = self.inside(self.fitted(shape), -3, 3)
+                operands.append(self.inside(node, 0.2, 2) if kind == "positive" else node)
+        if op.name.startswith("max_pool"):
+            operands[-1] = self.apart(operands[-1], _has_ties)
+        return self.emit(op, *operands, **example.attrs)
+
+    _convolution = _pooling = _normalisation = _pad = _by_example
+
+    def _max_pool_index(self, op: Op) -> Node:
+        """The largest entries of windows, read by their places."""
+        index = self._by_example(op)
+        flat = self.emit("reshape", index, shape=(*index.shape[:2], -1))
+        source = self.emit("reshape", index.inputs[0], shape=(*index.shape[:2], -1))
+        return self.emit("gather", source, flat, dim=2)
+
     # --- the loss ------------------------------------------------------------------------------------------------------
     def loss(self) -> Node:
         """Every result that nothing uses, weighed at random and added up."""

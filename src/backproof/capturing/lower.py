@@ -15,7 +15,7 @@ from ..errors import CaptureError
 from ..graph import Builder, Node
 from ..ops import Op, by_aten
 
-__all__ = ["LOWERINGS", "Call", "NotCaptured", "lower"]
+__all__ = ["LOWERINGS", "Call", "NotCaptured", "lower", "lowering"]
 
 
 class NotCaptured(CaptureError):
@@ -23,10 +23,14 @@ class NotCaptured(CaptureError):
 
 
 class Call:
-    """One ATen call being lowered: its normalised arguments, its result's meta value, and ``emit``."""
+    """One ATen call being lowered: its normalised arguments, its result's meta value, and ``emit``.
+
+    ``updates`` collects the new values of buffers that the call changes besides.
+    """
 
     def __init__(self, builder: Builder, overload: str, args: dict[str, Any], meta: Any, place: dict[str, Any]) -> None:
         self.builder, self.overload, self.args, self.meta, self._place = builder, overload, args, meta, place
+        self.updates: dict[Node, Node] = {}
 
     def __getitem__(self, name: str) -> Any:
         return self.args.get(name)
@@ -44,6 +48,11 @@ class Call:
     def emit(self, op: str | Op, *inputs: Any, **attrs: Any) -> Node:
         """Append an operation; numbers among the operands become constants."""
         return self.builder.emit(op, *(self.node(x) for x in inputs if x is not None), **self._place, **attrs)
+
+    def named(self, node: Node, name: str) -> Node:
+        """Give a node that was just emitted a name of its own in the call's module."""
+        module = self._place["module"]
+        return self.builder.rename(node, f"{module}.{name}" if module else name, "value")
 
     def node(self, value: Any) -> Node:
         """A node for an operand that may be a plain number."""
@@ -68,7 +77,9 @@ Lowering = Callable[[Call], Any]
 LOWERINGS: dict[str, Lowering] = {}
 
 
-def _lower(*overloads: str) -> Callable[[Lowering], Lowering]:
+def lowering(*overloads: str) -> Callable[[Lowering], Lowering]:
+    """Enter a function into the table for overloads by name."""
+
     def add(function: Lowering) -> Lowering:
         LOWERINGS.update(dict.fromkeys(overloads, function))
         return function
@@ -129,39 +140,39 @@ def _scaled(call: Call, value: Any) -> Any:
     return value if alpha in (None, 1) else call.emit("mul", alpha, value)
 
 
-@_lower("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar")
+@lowering("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar")
 def _add(call: Call) -> Node:
     return call.emit(call.overload[:3], call["self"], _scaled(call, call["other"]))
 
 
-@_lower("rsub.Scalar", "rsub.Tensor")
+@lowering("rsub.Scalar", "rsub.Tensor")
 def _rsub(call: Call) -> Node:
     return call.emit("sub", call["other"], _scaled(call, call["self"]))
 
 
-@_lower("addmm.default")
+@lowering("addmm.default")
 def _addmm(call: Call) -> Node:
     call.refuse_unless(call["beta"] == 1 and call["alpha"] == 1, "beta or alpha other than 1")
     return call.emit("add", call["self"], call.emit("matmul", call["mat1"], call["mat2"]))
 
 
-@_lower("clamp_min.default", "clamp_max.default")
+@lowering("clamp_min.default", "clamp_max.default")
 def _clamp_one(call: Call) -> Node:
     return call.emit("clamp", call["self"], min=call["min"], max=call["max"])
 
 
-@_lower("clamp.Tensor")
+@lowering("clamp.Tensor")
 def _clamp_tensor(call: Call) -> Node:
     low = call["self"] if call["min"] is None else call.emit("maximum", call["self"], call["min"])
     return low if call["max"] is None else call.emit("minimum", low, call["max"])
 
 
-@_lower("masked_fill.Scalar", "masked_fill.Tensor")
+@lowering("masked_fill.Scalar", "masked_fill.Tensor")
 def _masked_fill(call: Call) -> Node:
     return call.emit("where", call["mask"], call["value"], call["self"])
 
 
-@_lower("bitwise_and.Tensor", "__and__.Tensor", "bitwise_or.Tensor", "__or__.Tensor", "bitwise_not.default")
+@lowering("bitwise_and.Tensor", "__and__.Tensor", "bitwise_or.Tensor", "__or__.Tensor", "bitwise_not.default")
 def _bitwise(call: Call) -> Node:
     """``&``, ``|`` and ``~`` of truth values; of whole numbers they are something else."""
     names = [name for name in ("self", "other") if name in call.args]
@@ -174,13 +185,13 @@ def _bitwise(call: Call) -> Node:
     )
 
 
-@_lower("where.ScalarSelf", "where.ScalarOther", "where.Scalar")
+@lowering("where.ScalarSelf", "where.ScalarOther", "where.Scalar")
 def _where(call: Call) -> Node:
     return _cast(call, call.emit("where", call["condition"], call["self"], call["other"]))
 
 
 # --- the same entries in another shape -------------------------------------------------------------------------------
-@_lower(
+@lowering(
     "reshape.default",
     "view.default",
     "flatten.using_ints",
@@ -198,7 +209,7 @@ def _reshape(call: Call) -> Node:
     return call["self"] if same else call.emit("reshape", call["self"], shape=call.shape)
 
 
-@_lower(
+@lowering(
     "t.default",
     "numpy_T.default",
     "mT.default",
@@ -236,17 +247,17 @@ def _expanded(call: Call, node: Node, shape: Sequence[int]) -> Node:
     return node if node.shape == tuple(shape) else call.emit("expand", node, shape=tuple(shape))
 
 
-@_lower("expand.default", "expand_as.default", "broadcast_to.default")
+@lowering("expand.default", "expand_as.default", "broadcast_to.default")
 def _expand(call: Call) -> Node:
     return _expanded(call, call["self"], call.shape)
 
 
-@_lower("broadcast_tensors.default")
+@lowering("broadcast_tensors.default")
 def _broadcast_tensors(call: Call) -> tuple[Node, ...]:
     return tuple(_expanded(call, x, meta.shape) for x, meta in zip(call["tensors"], call.meta, strict=True))
 
 
-@_lower(
+@lowering(
     "clone.default",
     "contiguous.default",
     "lift_fresh_copy.default",
@@ -269,13 +280,13 @@ def _same(call: Call) -> Node:
     )
 
 
-@_lower("to.dtype", "to.dtype_layout", "_to_copy.default", "to.other", "type_as.default")
+@lowering("to.dtype", "to.dtype_layout", "_to_copy.default", "to.other", "type_as.default")
 def _to(call: Call) -> Node:
     return _cast(call, next(iter(call.args.values())))
 
 
 # --- indexing --------------------------------------------------------------------------------------------------------
-@_lower("slice.Tensor")
+@lowering("slice.Tensor")
 def _slice(call: Call) -> Node:
     x, dim = call["self"], call["dim"] % len(call["self"].shape)
     start, end, step = slice(call["start"], call["end"], call["step"]).indices(x.shape[dim])
@@ -286,7 +297,7 @@ def _piece(call: Call, dim: int, start: int, end: int) -> Node:
     return call.emit("slice", call["self"], dim=dim, start=start, end=end, step=1)
 
 
-@_lower("split.Tensor", "split_with_sizes.default", "chunk.default", "split.sizes")
+@lowering("split.Tensor", "split_with_sizes.default", "chunk.default", "split.sizes")
 def _split(call: Call) -> tuple[Node, ...]:
     dim, start, pieces = call["dim"] % len(call["self"].shape), 0, []
     for meta in call.meta:
@@ -295,33 +306,38 @@ def _split(call: Call) -> tuple[Node, ...]:
     return tuple(pieces)
 
 
-@_lower("unbind.int")
+@lowering("unbind.int")
 def _unbind(call: Call) -> tuple[Node, ...]:
     return tuple(call.emit("select", call["self"], dim=call["dim"], index=i) for i in range(len(call.meta)))
 
 
-@_lower("narrow.default")
+@lowering("narrow.default")
 def _narrow(call: Call) -> Node:
     return _piece(call, call["dim"] % len(call["self"].shape), call["start"], call["start"] + call["length"])
 
 
-@_lower("cat.default", "concat.default", "stack.default")
+@lowering("cat.default", "concat.default", "stack.default")
 def _cat(call: Call) -> Node:
     return call.emit("stack" if call.overload.startswith("stack") else "cat", *call["tensors"], dim=call["dim"])
 
 
-@_lower("gather.default")
+@lowering("gather.default")
 def _gather(call: Call) -> Node:
     return call.emit("gather", call["self"], call["index"], dim=call["dim"])
 
 
-@_lower("embedding.default")
+@lowering("embedding.default")
 def _embedding(call: Call) -> Node:
-    call.refuse_unless(call["padding_idx"] in (None, -1) and not call["scale_grad_by_freq"], "a padding index")
-    return call.emit("embedding", call["weight"], call["indices"])
+    call.refuse_unless(not call["scale_grad_by_freq"], "gradients scaled by frequency")
+    weight, padding = call["weight"], call["padding_idx"]
+    if padding not in (None, -1):  # the padding's row is read, and no gradient reaches it
+        rows = torch.arange(weight.shape[0]).unsqueeze(1) == padding
+        held = call.builder.constant(rows, tuple(rows.shape), "bool", name="padding")
+        weight = call.emit("where", held, call.emit("stop_gradient", weight), weight)
+    return call.emit("embedding", weight, call["indices"])
 
 
-@_lower("index.Tensor", "index_select.default")
+@lowering("index.Tensor", "index_select.default")
 def _index(call: Call) -> Node:
     indices = call["indices"] if call.overload == "index.Tensor" else [call["index"]]
     first = call.overload == "index.Tensor" or call["dim"] % len(call["self"].shape) == 0
@@ -330,7 +346,7 @@ def _index(call: Call) -> Node:
     return call.emit("embedding", call["self"], indices[0])
 
 
-@_lower("max.dim", "min.dim")
+@lowering("max.dim", "min.dim")
 def _max_dim(call: Call) -> tuple[Node, Node]:
     x, dim = call["self"], call["dim"]
     index = call.emit("arg" + call.overload[:3], x, dim=dim, keepdim=True)
@@ -341,13 +357,13 @@ def _max_dim(call: Call) -> tuple[Node, Node]:
     return call.emit("reshape", value, shape=shape), call.emit("reshape", index, shape=shape)
 
 
-@_lower("max.other", "min.other")
+@lowering("max.other", "min.other")
 def _max_other(call: Call) -> Node:
     return call.emit("maximum" if call.overload[:3] == "max" else "minimum", call["self"], call["other"])
 
 
 # --- reductions and norms ------------------------------------------------------------------------------------------
-@_lower("var.correction", "std.correction", "var.dim", "std.dim", "var.default", "std.default")
+@lowering("var.correction", "std.correction", "var.dim", "std.dim", "var.default", "std.default")
 def _var(call: Call) -> Node:
     unbiased = call["unbiased"]
     correction = call["correction"] if call["correction"] is not None else int(unbiased is not False)
@@ -355,7 +371,7 @@ def _var(call: Call) -> Node:
     return var if call.overload.startswith("var") else call.emit("sqrt", var)
 
 
-@_lower("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar")
+@lowering("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar")
 def _norm(call: Call) -> Node:
     order = call["ord"] if call["ord"] is not None else call["p"]
     call.refuse_unless(order in (None, 1, 2), "an order other than 1 and 2")
@@ -366,20 +382,20 @@ def _norm(call: Call) -> Node:
 
 
 # --- softmax family, activations with structure ----------------------------------------------------------------------
-@_lower("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default")
+@lowering("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default")
 def _softmax(call: Call) -> Node:
     node = call.emit("log_softmax" if "log" in call.overload else "softmax", call["self"], dim=call["dim"])
     return _cast(call, node)
 
 
-@_lower("prelu.default")
+@lowering("prelu.default")
 def _prelu(call: Call) -> Node:
     x, weight = call["self"], call["weight"]
     wide = (1, weight.size, *(1,) * (len(x.shape) - 2)) if len(x.shape) > 1 else (weight.size,)
     return call.emit("prelu", x, weight if weight.size == 1 else call.emit("reshape", weight, shape=wide))
 
 
-@_lower("glu.default")
+@lowering("glu.default")
 def _glu(call: Call) -> Node:
     dim = call["dim"] % len(call["self"].shape)
     half = call["self"].shape[dim] // 2
@@ -399,7 +415,7 @@ _ERRORS = {
 }
 
 
-@_lower(*(f"{name}.default" for name in _ERRORS))
+@lowering(*(f"{name}.default" for name in _ERRORS))
 def _loss(call: Call) -> Node:
     names = list(call.args)
     y, t = call.args[names[0]], call.args[names[1]]
@@ -408,7 +424,7 @@ def _loss(call: Call) -> Node:
     return call.reduced(call.emit(_ERRORS[call.overload.split(".")[0]], y, t, **known))
 
 
-@_lower("binary_cross_entropy.default", "binary_cross_entropy_with_logits.default")
+@lowering("binary_cross_entropy.default", "binary_cross_entropy_with_logits.default")
 def _bce(call: Call) -> Node:
     call.refuse_unless(call["pos_weight"] is None, "pos_weight")
     name = "logistic_error" if "logits" in call.overload else "bernoulli_error"
@@ -425,12 +441,12 @@ def _nll_of(call: Call, y: Node, target: Node) -> Node:
     return call.emit("nll", y, target, *([] if call["weight"] is None else [call["weight"]]), **attrs)
 
 
-@_lower("nll_loss.default", "nll_loss_nd.default", "nll_loss2d.default")
+@lowering("nll_loss.default", "nll_loss_nd.default", "nll_loss2d.default")
 def _nll(call: Call) -> Node:
     return _nll_of(call, call["self"], call["target"])
 
 
-@_lower("cross_entropy_loss.default")
+@lowering("cross_entropy_loss.default")
 def _cross_entropy(call: Call) -> Node:
     x, target, smooth = call["self"], call["target"], call["label_smoothing"]
     call.refuse_unless(len(x.shape) > 1, "an input without a batch axis")
@@ -455,7 +471,7 @@ def _soft_targets(call: Call, log_p: Node, target: Node) -> Node:
 
 
 # --- tensors made on the way -------------------------------------------------------------------------------------------
-@_lower(
+@lowering(
     "zeros_like.default",
     "ones_like.default",
     "full_like.default",

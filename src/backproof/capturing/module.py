@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import origin
+from . import lower_layers, origin
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower
@@ -185,6 +185,7 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
+_ = lower_layers  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
@@ -203,6 +204,8 @@ class _Reader:
         self.order: list[str | None] = []
         self.ties: dict[str, str] = {}
         self.gaps: list[str] = []
+        self.buffers: dict[torch.fx.Node, Node] = {}
+        self.changed: dict[Node, Node] = {}
 
     def graph(self, title: str) -> Graph:
         module = self.exported.graph_module
@@ -230,7 +233,7 @@ class _Reader:
             self.ties,
             tuple(self.order),
         )
-        return Graph(kept, outputs, loss, title, origin).check()
+        return Graph(kept, outputs, loss, title, origin, dict(self.changed)).check()
 
     def _loss(self, result: Any, outputs: tuple[Node, ...]) -> Node | None:
         has_loss = self.wrapped.loss_module is not None or self.wrapped._loss[0] is not None
@@ -246,7 +249,8 @@ class _Reader:
 
     def _reachable(self, outputs: tuple[Node, ...]) -> tuple[Node, ...]:
         """The nodes that matter: every leaf of the user's, and what leads to an output."""
-        needed = {n for n in self.builder.nodes if n.role in ("input", "target", "parameter", "buffer")} | set(outputs)
+        given = ("input", "target", "parameter", "buffer")
+        needed = {n for n in self.builder.nodes if n.role in given} | {*outputs, *self.changed.values()}
         for node in reversed(self.builder.nodes):
             if node in needed:
                 needed.update(node.inputs)
@@ -299,6 +303,8 @@ class _Reader:
             frozen = role == "parameter" and not tensor.requires_grad
             self.env[node] = self.builder.freeze(leaf) if frozen else leaf
             seen[id(tensor)] = name
+            if role == "buffer":
+                self.buffers[node] = leaf
         self.leaves.append((name, kind))
 
     # --- operations -----------------------------------------------------------------------------------------------
@@ -379,10 +385,33 @@ class _Reader:
         self._follow_views(node, target)
         before = len(self.builder.nodes)
         where = {"module": place.module, "source": place.source}
-        result = lower(Call(self.builder, overload, args, node.meta.get("val"), where))
-        self.env[node] = self._named(result, before, place)
+        call = Call(self.builder, overload, args, node.meta.get("val"), where)
+        result = lower(call)
+        buffer = self._written_buffer(node) if target._schema.is_mutable else None
+        self.env[node] = self._named(result, before, place) if buffer is None else self._updated(buffer, result)
+        for old, new in call.updates.items():
+            self._note(old, new)
         if target._schema.is_mutable and isinstance(node.args[0], torch.fx.Node):
             self.env[node.args[0]] = self.env[node]
+
+    def _written_buffer(self, node: torch.fx.Node) -> Node | None:
+        """The buffer that an in-place call changes as a whole."""
+        root = self.roots.get(node.args[0], node.args[0])  # type: ignore[arg-type]
+        leaf = self.buffers.get(root)  # type: ignore[arg-type]
+        return leaf
+
+    def _updated(self, buffer: Node, value: Node) -> Node:
+        """Note the new value of a buffer, under the buffer's own name with a number."""
+        if value.role != "helper":
+            value = self.builder.emit("identity", value, module=buffer.module)
+        return self._note(buffer, self.builder.rename(value, buffer.name, "value"))
+
+    def _note(self, known: Node, value: Node) -> Node:
+        """Whatever reads the buffer from here on reads its new value; ``known`` is the buffer or an earlier value of it."""
+        buffer = next((old for old, new in self.changed.items() if new is known), known)
+        self.changed[buffer] = value
+        self.env.update({place: value for place, leaf in self.buffers.items() if leaf is buffer})
+        return value
 
     def _named(self, result: Any, before: int, place: Place) -> Any:
         """Give the last new node the user's name, if the call made one."""
@@ -405,12 +434,15 @@ class _Reader:
         if overload == "detach_.default":
             return overload, args
         name, _, variant = overload.partition(".")
-        if not name.endswith("_") or written.op == "placeholder":
+        root = self.roots.get(written, written)
+        whole = root in self.buffers and tuple(self.env[root].shape) == tuple(written.meta["val"].shape)
+        if not name.endswith("_") or (root.op == "placeholder" and not whole):
             raise NotCaptured(f"aten.{overload}, which changes an input or a parameter in place; work on a new tensor")
         order = list(node.graph.nodes)
         later = set(order[order.index(node) + 1 :])
-        root = self.roots.get(written, written)
         for other, its_root in self.roots.items():
+            if other is root and whole:
+                continue  # what reads the buffer later reads its new value
             if its_root is root and other is not written and any(user in later for user in other.users):
                 raise NotCaptured(
                     f"aten.{overload}, which changes in place what another value ({other.name}) "

@@ -130,10 +130,12 @@ class Neg(Expr):
 
 @dataclass(frozen=True)
 class Mul(Expr):
-    """A product in order. style: "" juxtaposition or a dot between numbers; "matrix"; "elementwise" (⊙)."""
+    """A product in order. style: "" juxtaposition or a dot between numbers; "matrix"; "elementwise" (⊙);
+    "convolution" (∗); "correlation" (⋆), its adjoint.
+    """
 
     factors: tuple[Expr, ...]
-    style: Literal["", "matrix", "elementwise"] = ""
+    style: Literal["", "matrix", "elementwise", "convolution", "correlation"] = ""
 
 
 @dataclass(frozen=True)

@@ -63,5 +63,8 @@ class _Digits:
     def largest(self, values: list[Any], sign: int) -> Any:
         return max(values) if sign > 0 else min(values)
 
+    def where_largest(self, values: list[Any]) -> dict[int, Any]:
+        return {values.index(max(values)): self.number(1)}
+
 
 digits = Entries(_Digits())

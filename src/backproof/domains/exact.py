@@ -76,6 +76,9 @@ class _Exact:
                 best = value
         return best
 
+    def where_largest(self, values: list[Any]) -> dict[int, Any]:
+        return {values.index(self.largest(values, 1)): self.number(1)}
+
 
 class _ExactEntries(Entries):
     def apply(self, node: Any, operands: Any) -> Array:

@@ -20,8 +20,9 @@ from ..graph import Graph, Node
 from ..ops import Elementwise, Op
 from .base import Domain
 from .kernels import KERNELS, SLOPES
+from .spatial import SPATIAL
 
-__all__ = ["code", "evaluate", "gelu_slope", "helper_source", "nll_grad", "numbers", "tensor_of"]
+__all__ = ["HELPERS", "code", "evaluate", "gelu_slope", "helper_source", "nll_grad", "numbers", "tensor_of"]
 
 numbers = Domain("numbers", "torch tensors in the graph's own dtype")
 
@@ -54,12 +55,43 @@ def nll_grad(
     return grad.scatter(1, safe.unsqueeze(1), (-delta * share).unsqueeze(1))
 
 
-_HELPERS: dict[str, Callable[..., torch.Tensor]] = {"gelu_slope": gelu_slope, "nll_grad": nll_grad}
-_NAMES: dict[str, Any] = {"torch": torch, "F": F, "math": math, **_HELPERS}
+def normalised(
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    var: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    eps: float,
+) -> torch.Tensor:
+    """(x - mean) / sqrt(var + eps), scaled by the weight and shifted by the bias."""
+    y = (x - mean) / torch.sqrt(var + eps)
+    scaled = y if weight is None else y * weight
+    return scaled if bias is None else scaled + bias
 
 
-def _source(op: Op) -> str | None:
-    return KERNELS.get(op.name) or SLOPES.get(op.name)
+def per_channel(x: torch.Tensor, *vectors: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """Vectors with one entry per channel, in the shape in which they broadcast against x."""
+    return [None if v is None else v.reshape(-1, *(1,) * (x.ndim - 2)) for v in vectors]
+
+
+HELPERS: dict[str, Callable[..., Any]] = {
+    "per_channel": per_channel,
+    "gelu_slope": gelu_slope,
+    "nll_grad": nll_grad,
+    "normalised": normalised,
+    **SPATIAL,
+}
+_NAMES: dict[str, Any] = {"torch": torch, "F": F, "math": math, **HELPERS}
+
+
+def _source(op: Op, axes: int = 0) -> str | None:
+    """The line of code of an operation; # stands for its number of spatial axes."""
+    text = KERNELS.get(op.name) or SLOPES.get(op.name)
+    return text.replace("#d(", f"{axes}d(") if text else None
+
+
+def _spatial_axes(node: Node) -> int:
+    return max(len(node.inputs[0].shape) - 2, 0) if node.inputs else 0
 
 
 def _parameters(op: Op) -> str:
@@ -70,9 +102,9 @@ def _parameters(op: Op) -> str:
 
 
 @cache
-def _kernel(op: Op) -> Callable[..., torch.Tensor] | None:
+def _kernel(op: Op, axes: int = 0) -> Callable[..., torch.Tensor] | None:
     """The function that a kernel's line of code is."""
-    if (text := _source(op)) is not None:
+    if (text := _source(op, axes)) is not None:
         function: Callable[..., torch.Tensor] = eval(f"lambda {_parameters(op)}: {text}", dict(_NAMES))
         return function
     return _from_formula(op) if isinstance(op, Elementwise) else None
@@ -93,9 +125,10 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
     return run
 
 
-@numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax")
+@numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax",
+    "convolution", "pooling", "normalisation")  # fmt: skip
 def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
-    kernel = _kernel(node.op)
+    kernel = _kernel(node.op, _spatial_axes(node))
     if kernel is None:
         raise KeyError(node.op.name)
     if _stretched(node):
@@ -158,7 +191,7 @@ def code(node: Node, names: list[str]) -> str:
         node: the node.
         names: Python expressions for its operands, in order.
     """
-    text = _source(node.op)
+    text = _source(node.op, _spatial_axes(node))
     if text is None:
         raise KeyError(node.op.name)
     if node.op.name == "pow'0" and node.inputs[1].role == "constant":
@@ -182,8 +215,9 @@ def code(node: Node, names: list[str]) -> str:
 def helper_source(ops: Iterable[str]) -> list[str]:
     """The source lines of the functions that the code of these operations calls, for a script."""
     texts = [KERNELS.get(name) or SLOPES.get(name) or "" for name in ops]
-    lines: list[str] = []
-    for name, function in _HELPERS.items():
-        if any(f"{name}(" in text for text in texts):
-            lines += ["", "", *inspect.getsource(function).rstrip().splitlines()]
-    return lines
+    sources = {name: inspect.getsource(function).rstrip() for name, function in HELPERS.items()}
+    wanted: set[str] = set()
+    while found := {n for n in sources if n not in wanted and any(f"{n}(" in text for text in texts)}:
+        wanted |= found
+        texts += [sources[name] for name in found]
+    return [line for name, text in sources.items() if name in wanted for line in ("", "", *text.splitlines())]

@@ -36,7 +36,8 @@ def _products(a: Range, b: Range) -> Range:
     return min(ends), max(ends)
 
 
-@ranges.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "softmax")
+@ranges.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "softmax", "convolution",
+    "pooling", "normalisation")  # fmt: skip
 def _general(node: Node, *x: Range) -> Range:
     name = node.op.name
     if name in _RISING and math.isfinite(x[0][0]) and math.isfinite(x[0][1]):
@@ -67,6 +68,17 @@ def _neg(node: Node, a: Range) -> Range:
 @ranges.rule("shape", "index", "mean", "amax", "amin", "identity")
 def _moved(node: Node, *x: Range) -> Range:
     return min(r[0] for r in x[:1]), max(r[1] for r in x[:1])
+
+
+@ranges.rule("max_pool", "adaptive_avg_pool", "max_pool_index")
+def _pooled(node: Node, x: Range) -> Range:
+    return (0, math.inf) if node.op.name == "max_pool_index" else x
+
+
+@ranges.rule("pad")
+def _padded(node: Node, x: Range) -> Range:
+    value = float(node.attrs["value"])
+    return min(x[0], value), max(x[1], value)
 
 
 @ranges.rule("unslice", "unselect", "scatter_add", "embedding_grad", "sum_to", "cat", "stack")

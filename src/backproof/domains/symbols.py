@@ -15,12 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from ..document.math import Add, BigSum, Call, Expr, Function, Mul, Num, Partial, Ref, Sym, Transpose, map_leaves
+from ..document.math import (
+    Add,
+    BigSum,
+    Call,
+    Expr,
+    Function,
+    Indicator,
+    Mul,
+    Num,
+    Partial,
+    Ref,
+    Rel,
+    Sym,
+    Transpose,
+    map_leaves,
+)
 from ..graph import Graph, Node
 from ..notation import delta_of, named, symbol
-from ..ops import OPS, Op
+from ..ops import OPS, Elementwise, Op
 from ..ops.shapes import axes_of
 from .base import Domain
+from .convolved import LAYERS
 from .entries import Array, entries
 from .spelling import FROM_OUTPUT, spell
 from .terms import Term, constant, term
@@ -42,6 +58,19 @@ class _Formulas:
     def largest(self, values: list[Any], sign: int) -> Any:
         name = "maximum" if sign > 0 else "minimum"
         return reduce(lambda a, b: spell(OPS[name], (a, b), {}), values)
+
+    def where_largest(self, values: list[Any]) -> dict[int, Any]:
+        """Each place with the condition that its entry exceeds those before it and is not below those after it."""
+        found = {}
+        for i, value in enumerate(values):
+            signs = ((">", values[:i]), (">=", values[i + 1 :]))
+            conditions = [
+                term(Indicator(Rel(sign, value.expr(), self.largest(others, 1).expr())))
+                for sign, others in signs
+                if others
+            ]
+            found[i] = reduce(lambda a, b: a * b, conditions, Term(Fraction(1)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -169,6 +198,8 @@ class Writer:
     def _apply(self, node: Node, operands: list[Array]) -> Array:
         if node.op.name == "square":
             return _mapped(operands[0], lambda x: x.power(Term(Fraction(2))))
+        if isinstance(node.op, Elementwise):
+            operands = [_mapped(x, lambda v: constant(v) if isinstance(v, int) else v) for x in operands]
         value = entries.apply(node, _Formulas(), *operands)
         if not isinstance(value, np.ndarray):
             value, only = np.empty((), dtype=object), value
@@ -333,6 +364,10 @@ def _linear(node: Node, x: Term, weight: Term, bias: Term | None = None) -> Term
     return product if bias is None else product + bias
 
 
+for _name, _rule in LAYERS.items():
+    symbols.rule(_name)(_rule)
+
+
 @symbols.rule("permute")
 def _permute(node: Node, x: Term) -> Term:
     return x.transposed() if len(node.shape) == 2 else _plain_call(node, x)
@@ -407,7 +442,7 @@ def _indexed(expr: Expr, letters: str, ranks: Mapping[str, int]) -> Expr:
 
 
 def _has_matrix(expr: object) -> bool:
-    if isinstance(expr, Transpose) or (isinstance(expr, Mul) and expr.style == "matrix"):
+    if isinstance(expr, Transpose) or (isinstance(expr, Mul) and expr.style not in ("", "elementwise")):
         return True
     if isinstance(expr, tuple):
         return any(_has_matrix(e) for e in expr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import sympy
 
@@ -98,6 +98,11 @@ class Term:
         """The matrix product self other."""
         left, right = _matrix_factors(self), _matrix_factors(other)
         return Term(self.coefficient * other.coefficient, (Mul((*left, *right), "matrix"),), 2)
+
+    def convolved(self, other: Term, style: Literal["convolution", "correlation"], rank: int) -> Term:
+        """self ∗ other, or self ⋆ other."""
+        left, right = (Term(Fraction(1), t.factors, t.rank).expr() for t in (self, other))
+        return Term(self.coefficient * other.coefficient, (Mul((left, right), style),), rank)
 
     def transposed(self) -> Term:
         """The transpose."""

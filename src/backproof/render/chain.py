@@ -96,4 +96,4 @@ def _gaps(expr: Add | Mul) -> float:
     if isinstance(expr, Add):
         return 3.0 * (len(expr.terms) - 1)
     fences = 2 * sum(isinstance(factor, Add) for factor in expr.factors)
-    return (3.0 if expr.style == "elementwise" else 1.0) * (len(expr.factors) - 1) + fences
+    return (3.0 if expr.style not in ("", "matrix") else 1.0) * (len(expr.factors) - 1) + fences

@@ -36,7 +36,7 @@ _LATEX = {
     "√": r"\ensuremath{\surd}", "´": "'",
 }  # fmt: skip
 _MATHS = {
-    "−": "-", "·": r"\cdot", "×": r"\times", "÷": r"\div", "±": r"\pm", "⊙": r"\odot", "⊗": r"\otimes",
+    "−": "-", "·": r"\cdot", "×": r"\times", "÷": r"\div", "±": r"\pm", "⊙": r"\odot", "⊗": r"\otimes", "∗": r"\ast", "⋆": r"\star",
     "∘": r"\circ", "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "≪": r"\ll",
     "≫": r"\gg", "∝": r"\propto",
     "→": r"\to", "←": r"\leftarrow", "↔": r"\leftrightarrow", "⇒": r"\Rightarrow", "↦": r"\mapsto",

@@ -33,6 +33,7 @@ class LatexPrinter(Printer):
 
     operators = _RELATIONS | {
         "plus": "+", "minus": "-", "neg": "-", "dot": r"\cdot", "spaced dot": r"\cdot", "odot": r"\odot",
+        "ast": r"\ast", "star": r"\star",
         "none": "", "thin": r"\,", "comma": ",",
     }  # fmt: skip
 

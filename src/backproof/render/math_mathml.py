@@ -30,7 +30,7 @@ class MathMLPrinter(Printer):
 
     operators = {sign: _sign(shown) for sign, shown in RELATIONS.items()} | {
         "plus": _sign("+"), "minus": _sign("−"), "neg": '<mo form="prefix">−</mo>', "dot": _sign("·"),
-        "spaced dot": _sign("·"), "odot": _sign("⊙"), "none": _TIMES, "thin": _TIMES + _THIN,
+        "spaced dot": _sign("·"), "odot": _sign("⊙"), "ast": _sign("∗"), "star": _sign("⋆"), "none": _TIMES, "thin": _TIMES + _THIN,
         "comma": '<mo separator="true">,</mo>',
     }  # fmt: skip
 

@@ -22,7 +22,7 @@ class TextPrinter(Printer):
 
     flat = True
     operators = {sign: f" {shown} " for sign, shown in RELATIONS.items()} | {
-        "plus": " + ", "minus": " − ", "neg": "−", "dot": "·", "spaced dot": " · ", "odot": " ⊙ ", "none": "",
+        "plus": " + ", "minus": " − ", "neg": "−", "dot": "·", "spaced dot": " · ", "odot": " ⊙ ", "ast": " ∗ ", "star": " ⋆ ", "none": "",
         "thin": " ", "comma": ", ",
     }  # fmt: skip
 

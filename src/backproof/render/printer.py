@@ -53,6 +53,9 @@ class Level(IntEnum):
     ATOM = 8
 
 
+_SIGNS = {"elementwise": "odot", "convolution": "ast", "correlation": "star"}
+"""The signs of the products that are written with one."""
+
 _LEVELS: dict[type[Expr], Level] = {
     Rel: Level.RELATION,
     Add: Level.SUM,
@@ -159,8 +162,8 @@ class Printer(ABC):
     def _between(self, mul: Mul, place: int) -> str:
         """Return the name of the sign before a factor."""
         left, right = mul.factors[place - 1], mul.factors[place]
-        if mul.style == "elementwise":
-            return "odot"
+        if mul.style in _SIGNS:
+            return _SIGNS[mul.style]
         if self.flat and (isinstance(left, Partial) or isinstance(right, Partial)):
             return "spaced dot"
         if is_numeric(right) and not isinstance(right, Matrix) and not self._is_root(right):
@@ -215,7 +218,7 @@ class Printer(ABC):
         """Return the later part of a sum or product that was broken over lines, with its sign in front."""
         if isinstance(expr, Add):
             return self.row(self._signed_terms(expr.terms))
-        sign = "odot" if isinstance(expr, Mul) and expr.style == "elementwise" else "dot"
+        sign = _SIGNS.get(expr.style, "dot") if isinstance(expr, Mul) else "dot"
         return self.row([self.operators[sign], self.show(expr, Level.TERM)])
 
     def equals(self, expr: Expr) -> str:

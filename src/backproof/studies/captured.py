@@ -63,6 +63,14 @@ def _node(node: Node) -> dict[str, Any]:
     }
 
 
+_SKIPS = {
+    "identity": "the identity",
+    "conv": "a convolution",
+    "linear": "a linear layer",
+    "matmul": "a matrix product",
+}
+
+
 def _facts(graph: Graph) -> tuple[Items, ...]:
     facts = graph.facts
     said = [
@@ -71,4 +79,11 @@ def _facts(graph: Graph) -> tuple[Items, ...]:
     ]
     said += [f"no output depends on the parameter {name}" for name in facts["unused_parameters"]]
     said += [f"there is an identity path from {name} to an output" for name in facts["identity_paths"]]
+    said += [
+        f"the skip of {s['module'] or 'the network'} (the sum {s['sum']}, from {s['from']}) is {_SKIPS.get(s['skip'], s['skip'])}"
+        for s in facts["skips"]
+    ]
+    if names := [old.name for old in graph.state]:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        said.append(f"the forward pass changes buffers, which the next one begins with: {', '.join(names[:3])}{more}")
     return (Items(tuple((text,) for text in said)),) if said else ()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..domains.numbers import evaluate, tensor_of
+from ..domains.numbers import evaluate, numbers, tensor_of
 from ..graph import Graph, Node
+from ..ops import OPS, Elementwise
 from .local import checkable, entry_error, random_places
 from .program import Program
 from .trace import Step
@@ -17,6 +19,7 @@ from .verdicts import ALONG, ONE_BY_ONE
 __all__ = ["large_network"]
 
 MOST_PARAMETERS, ENTRIES = 12, 400
+_STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # of the parameter's size: the first that crosses no kink
 _ROUGH = 1e-4  # two step sizes that disagree by more than this share have met kinks
 Add = Callable[..., None]
 
@@ -58,7 +61,10 @@ def _direction(step: Step, name: str, generator: torch.Generator, add: Add) -> N
     leaves = {n: _wide(t) for n, t in step.leaves.items()}
     direction = torch.randn(leaves[name].shape, generator=generator, dtype=torch.float64)
     size = leaves[name].norm().item() / max(direction.norm().item(), 1e-300) or 1.0
-    slope, spread = _richardson(step.graph, leaves, name, direction, 1e-4 * size)
+    found = _slope(step.graph, leaves, name, direction, size)
+    if found is None:
+        return  # kinks at every step size
+    slope, spread = found
     expected = (ours.double() * direction).sum().item()
     scale = max(abs(expected), ours.double().norm().item(), 1e-300)
     if spread > _ROUGH * scale and abs(slope - expected) <= 2 * spread:
@@ -66,22 +72,49 @@ def _direction(step: Step, name: str, generator: torch.Generator, add: Add) -> N
     add(f"gradient of {name}", ALONG, abs(slope - expected) / scale, 1, 1)
 
 
-def _richardson(graph: Graph, leaves: dict[str, Tensor], name: str, direction: Tensor, h: float) -> tuple[float, float]:
-    """A slope extrapolated from two step sizes, with what the two disagree by."""
-    constants = _constants(graph)
-    still = {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"}
-    here = evaluate(graph, {**still, **constants})
-    stopped = {n: here[n] for n in graph.nodes if n.op.name == "stop_gradient"}
+def _slope(
+    graph: Graph, leaves: dict[str, Tensor], name: str, direction: Tensor, size: float
+) -> tuple[float, float] | None:
+    """A slope extrapolated from two step sizes, with what the two disagree by; steps that cross no kink."""
+    walk = _Walk(graph, leaves, name, direction)
+    for share in _STEPS:
+        h = share * size
+        near, far = [walk(t) for t in (h / 2, -h / 2)], [walk(t) for t in (h, -h)]
+        if all(torch.equal(a, b) for p in (*near, *far) for a, b in zip(p[1], walk.sides, strict=True)):
+            wide, narrow = (far[0][0] - far[1][0]) / (2 * h), (near[0][0] - near[1][0]) / h
+            return (4 * narrow - wide) / 3, abs(narrow - wide)
+    return None
 
-    def loss(t: float) -> float:
-        moved = {**leaves, name: leaves[name] + t * direction}
-        nodes = {n: moved[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"} | stopped
-        assert graph.loss is not None
-        return float(evaluate(graph, {**nodes, **constants})[graph.loss])
 
-    wide = (loss(h) - loss(-h)) / (2 * h)
-    narrow = (loss(h / 2) - loss(-h / 2)) / h
-    return (4 * narrow - wide) / 3, abs(narrow - wide)
+class _Walk:
+    """The loss along a direction, and on which side of its kinks every entry is: of a ReLU 0, of a pool the largest."""
+
+    def __init__(self, graph: Graph, leaves: dict[str, Tensor], name: str, direction: Tensor) -> None:
+        self.graph, self.leaves, self.name, self.direction = graph, leaves, name, direction
+        self.constants, self.stopped = _constants(graph), {}
+        here = self._values(0.0)
+        self.stopped = {n: here[n] for n in graph.nodes if n.op.name == "stop_gradient"}
+        self.sides = self._sides(here)
+
+    def __call__(self, t: float) -> tuple[float, list[Tensor]]:
+        values = self._values(t)
+        assert self.graph.loss is not None
+        return float(values[self.graph.loss]), self._sides(values)
+
+    def _values(self, t: float) -> dict[Node, Tensor]:
+        moved = {**self.leaves, self.name: self.leaves[self.name] + t * self.direction}
+        nodes = {n: moved[n.name] for n in self.graph.nodes if n.is_leaf and n.role != "constant"}
+        return evaluate(self.graph, {**nodes, **self.constants, **self.stopped})
+
+    def _sides(self, values: Mapping[Node, Tensor]) -> list[Tensor]:
+        found: list[Tensor] = []
+        for node in self.graph.nodes:
+            x = [values[operand] for operand in node.inputs]
+            if isinstance(node.op, Elementwise) and node.op.kinks is not None:
+                found += [k.sign() for k in node.op.kinks(*x, **node.attrs)]
+            elif node.op.name == "max_pool":
+                found.append(numbers.apply(replace(node, op=OPS["max_pool_index"]), *x))
+        return found
 
 
 # --- single operations --------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from ..domains.entries import Array
 from ..domains.numbers import evaluate, tensor_of
 from ..graph import Graph, Node
 from .directions import large_network
+from .local import windowed_work
 from .program import Program, run_eagerly, run_original
 from .trace import Step
 from .verdicts import ALLOWED, EAGER, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, TOLERANCE, VALUE_FLOOR, Evidence
@@ -212,7 +213,7 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
         return
     narrow = any(t.dtype in (torch.float32, torch.float16, torch.bfloat16) for t in program.start.values())
     oracle = OWN_DTYPE if narrow else "torch.optim"
-    start = dict(program.start) if narrow else _double(program.start, grad=False)
+    start = {n: t.clone() for n, t in program.start.items()} if narrow else _double(program.start, grad=False)
     trained = {n: torch.nn.Parameter(start[n].clone()) for n in program.trained}
     rule = program.optimizer.torch(list(trained.values()))
     for step in steps:
@@ -230,6 +231,14 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
                 _error(step.parameters[name].after, parameter.detach(), scale),
                 parameter.numel(),
             )
+        _compare_buffers(step, start, oracle, tally)
+
+
+def _compare_buffers(step: Step, theirs: Mapping[str, Tensor], oracle: str, tally: _Tally) -> None:
+    """The running statistics against those that torch's own modules have written in place."""
+    for name, ours in step.buffers.items():
+        error = _error(ours, theirs[name], _scale([theirs[name].double()]), VALUE_FLOOR)
+        tally.add(f"{name} after the update", oracle, error, ours.numel())
 
 
 # --- 50-digit arithmetic ------------------------------------------------------------------------------------------------
@@ -246,6 +255,8 @@ def _work(nodes: Iterable[Node]) -> int:
 def _node_work(node: Node) -> int:
     if node.op.name in ("matmul", "linear"):
         return node.size * node.inputs[0].shape[-1]
+    if node.op.family in ("convolution", "pooling"):
+        return windowed_work(node)
     return max(node.size, *(x.size for x in node.inputs), 1)
 
 

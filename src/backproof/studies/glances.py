@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["glance", "summary_step"]
 
 _BINS, _CELLS = 24, 12
+_MAPS = 4
+"""Feature maps (the first sample's first channels) that are shown side by side."""
 _MOST_LINES = 12
 """Instants of one pass; beyond it modules are gathered one level higher."""
 
@@ -175,7 +177,7 @@ def _sizes(tensor: Tensor) -> tuple[Num, Num, Num]:
 
 
 def glance(symbol: Expr, tensor: Tensor, ref: Ref | None = None) -> Glance:
-    """A tensor as a histogram and, for a matrix, a heat map of block means."""
+    """A tensor as a histogram and a heat map of block means: of a matrix, or of the first few feature maps side by side."""
     wide = tensor.detach().double()
     low, high = wide.min().item(), wide.max().item()
     counts = torch.histc(wide.reshape(-1), _BINS, low, high) if low < high else torch.tensor([wide.numel()])
@@ -186,8 +188,8 @@ def glance(symbol: Expr, tensor: Tensor, ref: Ref | None = None) -> Glance:
 def _cells(wide: Tensor) -> tuple[tuple[float, ...], ...]:
     if wide.ndim < 2 or min(wide.shape[-2:]) < 2:
         return ()
-    matrix = wide.reshape(-1, wide.shape[-1])
-    size = min(_CELLS, matrix.shape[0]), min(_CELLS, matrix.shape[1])
-    means: Any = torch.nn.functional.adaptive_avg_pool2d(matrix[None], size)[0]
+    maps = wide.reshape(-1, *wide.shape[-2:])[:_MAPS] if wide.ndim > 3 else wide.reshape(1, -1, wide.shape[-1])
+    size = min(_CELLS, maps.shape[1]), min(_CELLS, maps.shape[2])
+    means: Any = torch.cat(list(torch.nn.functional.adaptive_avg_pool2d(maps, size)), dim=1)
     largest = means.abs().max().item() or 1.0
     return tuple(tuple(round(v / largest, 3) for v in row) for row in means.tolist())

@@ -111,7 +111,12 @@ def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
             if tensor is None
             else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {range_of(tensor)}")
         )
-        return [Derivation((Equation(whole.left, (*whole.steps, size), whole.why, whole.ref),))]
+        written = Derivation((Equation(whole.left, (*whole.steps, size), whole.why, whole.ref),))
+        return (
+            [written]
+            if tensor is None or tensor.ndim <= 2 or not node.is_float
+            else [written, _at_a_glance(whole, tensor)]
+        )
     entries = tuple(writer.entries(node))
     if len(entries) == 1:
         return [Derivation((Equation(entries[0].left, entries[0].steps, whole.why, entries[0].ref),))]
@@ -122,6 +127,12 @@ def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
         Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),)),
         Details("each entry", (Derivation(entries),), open=True),
     ]
+
+
+def _at_a_glance(whole: Equation, tensor: Tensor) -> Block:
+    from .glances import glance  # which builds its instants with this module
+
+    return glance(whole.left, tensor, whole.ref)
 
 
 def _updates(page: Page, writer: StepWriter) -> Section:
@@ -150,7 +161,7 @@ def _tables(page: Page, writer: StepWriter) -> list[Block]:
     """The record of one step: values with error signals, parameters with gradients before and after."""
     blocks: list[Block] = []
     for node in page.values(writer):
-        if node.size <= MOST_ENTRIES and node.is_float:
+        if node.size <= MOST_ENTRIES and node.is_float and len(node.shape) <= 2:
             blocks.append(_value_table(page, writer, node))
     for name, p in writer.step.parameters.items():
         if p.before.numel() <= MOST_ENTRIES:

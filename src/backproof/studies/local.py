@@ -8,6 +8,7 @@ are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,8 +21,9 @@ from ..domains.entries import Array
 from ..graph import Node
 from ..ops import Elementwise
 from ..ops.shapes import axes_of
+from .local_layers import CUT
 
-__all__ = ["checkable", "entry_error", "random_places"]
+__all__ = ["checkable", "entry_error", "random_places", "windowed_work"]
 
 MOST_SCALARS = 20_000
 Place = tuple[int, ...]
@@ -46,9 +48,9 @@ def entry_error(node: Node, place: Place, values: Mapping[Node, Tensor]) -> floa
     return abs(float(result) - float(recorded[place])) / size
 
 
-def _again(node: Node, operands: list[Array], shape: tuple[int, ...], **attrs: Any) -> Any:
+def _again(node: Node, operands: list[Array], result: tuple[int, ...], /, **attrs: Any) -> Any:
     """The one entry of an operation on small operands, in 50 digits."""
-    small = replace(node, shape=shape, attrs={**node.attrs, **attrs})
+    small = replace(node, shape=result, attrs={**node.attrs, **attrs})
     return digits.apply(small, operands).reshape(-1)
 
 
@@ -59,7 +61,16 @@ def _rule(node: Node) -> Callable[[Node, Place, list[Tensor]], Any] | None:
         return _line
     if node.op.name in _FOLDS:
         return _fold
+    if node.op.name in CUT:
+        return _cut
     return {"linear": _linear, "matmul": _matmul, "outer": _outer}.get(node.op.name)
+
+
+def _cut(node: Node, place: Place, operands: list[Tensor]) -> Any:
+    small, shape, attrs = CUT[node.op.name](node, place, operands)
+    if max(t.numel() for t in small) > MOST_SCALARS:
+        return None
+    return _again(node, [_scalars(t) for t in small], shape, **attrs)[0]
 
 
 def _scalars(tensor: Tensor) -> Array:
@@ -130,3 +141,15 @@ def random_places(nodes: list[Node], count: int, seed: int) -> list[tuple[Node, 
     order = [nodes[i] for i in random.permutation(len(nodes))] if nodes else []
     chosen = (order * (count // max(len(order), 1) + 1))[:count]
     return [(n, tuple(int(random.integers(0, k)) for k in n.shape)) for n in chosen]
+
+
+def windowed_work(node: Node) -> int:
+    """About how many scalar operations a convolution or pool takes: its places times what a kernel or window holds."""
+    if node.op.family == "convolution":
+        kernel = node.shape if node.op.name == "conv_weight_grad" else node.inputs[1].shape
+        places = node.inputs[1 if node.op.name == "conv_weight_grad" else 0] if node.op.name != "conv" else node
+        return math.prod(places.shape[2:]) * places.shape[0] * math.prod(kernel)
+    if "kernel" in node.attrs:
+        smaller = min(node.size, node.inputs[0].size)
+        return int(smaller * math.prod(node.attrs["kernel"]))
+    return max(node.size, *(x.size for x in node.inputs))

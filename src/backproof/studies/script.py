@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..domains.numbers import code, helper_source
+from ..domains.numbers import HELPERS, code, helper_source
 from ..errors import InputError
 from ..graph import Graph, Node
 from .trace import Trace
@@ -45,6 +45,7 @@ class _Script:
             "json",
             "math",
             "record",
+            "new",
             "steps",
             "before",
             "after",
@@ -53,8 +54,9 @@ class _Script:
             "sample",
             "samples",
             "as_list",
-            "gelu_slope",
-            "nll_grad",
+            "itertools",
+            "Sequence",
+            *HELPERS,
             "forward_and_backward",
             "update",
             "t",
@@ -87,7 +89,9 @@ class _Script:
             "",
             "import json",
         ]
+        lines += ["import itertools"] if "itertools." in code else []
         lines += ["import math"] if "math." in code else []
+        lines += ["from collections.abc import Sequence"] if "Sequence[" in code else []
         lines += ["", "import torch"] + (["import torch.nn.functional as F"] if "F." in code else [])
         return "\n".join([*lines, *helpers])
 
@@ -205,10 +209,19 @@ class _Script:
             '    record["gradients"] = {n: as_list(v) for n, v in gradients.items()}',
             '    record["parameters"] = {}',
             *self._updates_of(),
+            *self._buffers_of(graph),
             "    steps.append(record)",
             'print(json.dumps({"steps": steps}))',
         ]
         return "\n".join(lines)
+
+    def _buffers_of(self, graph: Graph) -> Iterable[str]:
+        """The buffers that the forward pass changes go on with their new values."""
+        if not graph.state:
+            return
+        yield f"    new = {_mapping({old.name: f'values[{new.name!r}]' for old, new in graph.state.items()})}"
+        yield '    record["buffers"] = {n: {"before": as_list(data[n]), "after": as_list(v)} for n, v in new.items()}'
+        yield "    data |= new"
 
     def _updates_of(self) -> Iterable[str]:
         yield "    for name in trained:"

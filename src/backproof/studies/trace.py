@@ -49,6 +49,7 @@ class Step:
         exact: the exact numbers behind them, by "name", "grad.name", "before.name", "after.name"; empty in floats.
         graph: the graph that was read.
         leaves: the leaves' values that it was read on.
+        buffers: the new values of the buffers that the forward pass changes (batch norm's running statistics).
     """
 
     number: int
@@ -61,10 +62,11 @@ class Step:
     graph: Graph
     leaves: dict[str, Tensor]
     state_before: dict[str, dict[str, Tensor]]
+    buffers: dict[str, Tensor] = field(default_factory=dict)
 
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The step as plain data."""
-        record = {
+        record: dict[str, Any] = {
             "step": self.number,
             "loss": self.loss,
             "values": self.values,
@@ -74,6 +76,8 @@ class Step:
                 for n, p in self.parameters.items()
             },
         }
+        if self.buffers:
+            record["buffers"] = {n: {"before": self.leaves[n], "after": after} for n, after in self.buffers.items()}
         found: dict[str, Any] = plain(record, full)
         if self.sample is not None:
             found["sample"] = self.sample
@@ -152,7 +156,16 @@ class _Run:
         held = [n.name for n in graph.parameters if n.name not in program.trained]
         records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
         loss = None if graph.loss is None else float(values[graph.loss.name])
-        return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before)
+        buffers = self._carry_on(graph, values, exact_values)
+        return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before, buffers)
+
+    def _carry_on(self, graph: Graph, values: Mapping[str, Tensor], spoken: Mapping[str, Array]) -> dict[str, Tensor]:
+        """The buffers' new values, which the next update begins with."""
+        after = {old.name: values[new.name] for old, new in graph.state.items()}
+        self.leaves |= after
+        if self.exact is not None:
+            self.exact |= {old.name: spoken[new.name] for old, new in graph.state.items() if new.name in spoken}
+        return after
 
     def _read(
         self, graph: Graph, leaves: Mapping[str, Tensor], sample: int | None, number: int

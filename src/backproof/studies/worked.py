@@ -22,7 +22,7 @@ from ..document.blocks import (
 )
 from ..document.math import Expr, Num, Ref, Sym, Words
 from ..graph import Graph, Node
-from ..notation import symbol
+from ..notation import layer_symbols, symbol
 from ..result import written
 from .derived import backward_blocks, forward_blocks
 from .glances import summary_step
@@ -57,6 +57,7 @@ class Page:
         layout: str = "own",
         base: int = 1,
     ) -> None:
+        names = {**layer_symbols(program.graph), **names}
         self.program, self.steps, self.names = program, steps, names
         self.layout, self.base = layout, base
         self.writers = [StepWriter(program, s, names, layout, base) for s in steps]

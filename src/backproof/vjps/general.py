@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .graph import Builder, Node
-from .ops import Elementwise, Op, Shape, derivative
-from .ops.shapes import axes_of
+from ..graph import Builder, Node
+from ..ops import Elementwise, Op, Shape, derivative
+from ..ops.shapes import axes_of
 
-__all__ = ["VJPS", "Contributions", "Rule", "has_vjp", "rule_of", "vjp_of"]
+__all__ = ["VJPS", "Contributions", "Rule", "has_vjp", "rule_of", "vjp", "vjp_of"]
 
 
 class Rule:
@@ -60,7 +60,9 @@ VJP = Callable[[Rule], Contributions]
 VJPS: dict[str, VJP] = {}
 
 
-def _vjp(*names: str) -> Callable[[VJP], VJP]:
+def vjp(*names: str) -> Callable[[VJP], VJP]:
+    """Enter a rule into the table for operations by name."""
+
     def add(rule: VJP) -> VJP:
         VJPS.update(dict.fromkeys(names, rule))
         return rule
@@ -81,26 +83,26 @@ def rule_of(op: Op) -> str:
 
 
 # --- arithmetic: each contribution is summed back where broadcasting stretched an operand -----------------------
-@_vjp("add")
+@vjp("add")
 def _add(r: Rule) -> Contributions:
     """y = a + b: both receive delta."""
     return tuple(r.to(r.delta, i) if r.needs(i) else None for i in (0, 1))
 
 
-@_vjp("sub")
+@vjp("sub")
 def _sub(r: Rule) -> Contributions:
     """y = a - b: delta and -delta."""
     b = r.to(r.emit("neg", r.delta), 1) if r.needs(1) else None
     return (r.to(r.delta, 0) if r.needs(0) else None), b
 
 
-@_vjp("mul")
+@vjp("mul")
 def _mul(r: Rule) -> Contributions:
     """y = a b: delta b and delta a."""
     return tuple(r.to(r.times(r.delta, r.x[1 - i]), i) if r.needs(i) else None for i in (0, 1))
 
 
-@_vjp("div")
+@vjp("div")
 def _div(r: Rule) -> Contributions:
     """y = a / b: delta / b and -delta y / b."""
     a = r.to(r.emit("div", r.delta, r.x[1]), 0) if r.needs(0) else None
@@ -109,7 +111,7 @@ def _div(r: Rule) -> Contributions:
     return a, r.to(r.emit("neg", r.emit("div", r.times(r.delta, r.node), r.x[1])), 1)
 
 
-@_vjp("where")
+@vjp("where")
 def _where(r: Rule) -> Contributions:
     """y = a where c else b: delta goes to the side that was chosen."""
     zero = r.constant(0)
@@ -117,13 +119,13 @@ def _where(r: Rule) -> Contributions:
     return None, a, (r.to(r.emit("where", r.x[0], zero, r.delta), 2) if r.needs(2) else None)
 
 
-@_vjp("neg")
+@vjp("neg")
 def _neg(r: Rule) -> Contributions:
     """y = -x: -delta."""
     return (r.emit("neg", r.delta),)
 
 
-@_vjp("identity", "cast")
+@vjp("identity", "cast")
 def _pass(r: Rule) -> Contributions:
     """y = x: delta (in the operand's own dtype)."""
     x = r.x[0]
@@ -142,7 +144,7 @@ def _slope_times(r: Rule, operand: int) -> Node:
 
 
 # --- products ---------------------------------------------------------------------------------------------------
-@_vjp("matmul")
+@vjp("matmul")
 def _matmul(r: Rule) -> Contributions:
     """Y = A B: delta Bᵀ and Aᵀ delta; with a vector among them, outer products."""
     ranks = (len(r.x[0].shape), len(r.x[1].shape))
@@ -187,7 +189,7 @@ def _summed(r: Rule, grad: Node, wide: Shape, shape: Shape) -> Node:
     return r.reshaped(grad, shape)
 
 
-@_vjp("outer")
+@vjp("outer")
 def _outer(r: Rule) -> Contributions:
     """Y = a bᵀ: delta b and deltaᵀ a."""
     a, b = r.x
@@ -195,7 +197,7 @@ def _outer(r: Rule) -> Contributions:
     return (r.emit("matmul", r.delta, b) if r.needs(0) else None), grad_b
 
 
-@_vjp("linear")
+@vjp("linear")
 def _linear(r: Rule) -> Contributions:
     """s = x Wᵀ + b: delta W, deltaᵀ x, and delta summed over the samples."""
     x, weight = r.x[0], r.x[1]
@@ -226,19 +228,19 @@ def _count(r: Rule) -> int:
     return r.x[0].size // max(r.node.size, 1)
 
 
-@_vjp("sum")
+@vjp("sum")
 def _sum(r: Rule) -> Contributions:
     """y = sum x: every entry receives delta."""
     return (_spread(r, r.delta),)
 
 
-@_vjp("mean")
+@vjp("mean")
 def _mean(r: Rule) -> Contributions:
     """y = (1/N) sum x: every entry receives delta / N."""
     return (_spread(r, r.emit("div", r.delta, r.constant(_count(r)))),)
 
 
-@_vjp("amax", "amin")
+@vjp("amax", "amin")
 def _extreme(r: Rule) -> Contributions:
     """y = max x: delta goes to the largest entries, shared equally where several are the largest."""
     hit = r.emit("cast", r.emit("eq", r.x[0], _kept(r, r.node)), dtype=r.delta.dtype)
@@ -246,14 +248,14 @@ def _extreme(r: Rule) -> Contributions:
     return (r.times(r.emit("div", hit, count), _kept(r, r.delta)),)
 
 
-@_vjp("logsumexp")
+@vjp("logsumexp")
 def _logsumexp(r: Rule) -> Contributions:
     """y = ln sum exp(x): delta exp(x - y)."""
     share = r.emit("exp", r.emit("sub", r.x[0], _kept(r, r.node)))
     return (r.times(share, _kept(r, r.delta)),)
 
 
-@_vjp("var")
+@vjp("var")
 def _var(r: Rule) -> Contributions:
     """y = sum (x - mean)^2 / (N - c): 2 delta (x - mean) / (N - c)."""
     mean = r.emit("mean", r.x[0], dim=axes_of(r.attrs["dim"], len(r.x[0].shape)), keepdim=True)
@@ -263,56 +265,56 @@ def _var(r: Rule) -> Contributions:
 
 
 # --- shapes and indices: the same entries, sent back to where they came from -------------------------------------
-@_vjp("reshape")
+@vjp("reshape")
 def _reshape(r: Rule) -> Contributions:
     """The adjoint has the operand's shape."""
     return (r.reshaped(r.delta, r.x[0].shape),)
 
 
-@_vjp("permute")
+@vjp("permute")
 def _permute(r: Rule) -> Contributions:
     """The axes go back: for a matrix, the transpose."""
     dims = r.attrs["dims"]
     return (r.emit("permute", r.delta, dims=tuple(dims.index(i) for i in range(len(dims)))),)
 
 
-@_vjp("expand")
+@vjp("expand")
 def _expand(r: Rule) -> Contributions:
     """What was repeated is summed."""
     return (r.to(r.delta, 0),)
 
 
-@_vjp("sum_to")
+@vjp("sum_to")
 def _sum_to(r: Rule) -> Contributions:
     """What was summed is repeated."""
     return (r.emit("expand", r.delta, shape=r.x[0].shape),)
 
 
-@_vjp("slice")
+@vjp("slice")
 def _slice(r: Rule) -> Contributions:
     """The entries go back to their places; the others receive 0."""
     return (r.emit("unslice", r.delta, **dict(r.attrs), shape=r.x[0].shape),)
 
 
-@_vjp("unslice")
+@vjp("unslice")
 def _unslice(r: Rule) -> Contributions:
     """The adjoint of putting entries into places is reading them there."""
     return (r.emit("slice", r.delta, **{k: v for k, v in r.attrs.items() if k != "shape"}),)
 
 
-@_vjp("select")
+@vjp("select")
 def _select(r: Rule) -> Contributions:
     """The selected entries receive delta, the others 0."""
     return (r.emit("unselect", r.delta, **dict(r.attrs), shape=r.x[0].shape),)
 
 
-@_vjp("unselect")
+@vjp("unselect")
 def _unselect(r: Rule) -> Contributions:
     """The adjoint of putting a slice into its place is selecting it."""
     return (r.emit("select", r.delta, dim=r.attrs["dim"], index=r.attrs["index"]),)
 
 
-@_vjp("cat")
+@vjp("cat")
 def _cat(r: Rule) -> Contributions:
     """Each part receives its own piece of delta."""
     dim, start, parts = r.attrs["dim"] % len(r.node.shape), 0, []
@@ -323,51 +325,51 @@ def _cat(r: Rule) -> Contributions:
     return tuple(parts)
 
 
-@_vjp("stack")
+@vjp("stack")
 def _stack(r: Rule) -> Contributions:
     """Each part receives its own layer of delta."""
     dim = r.attrs["dim"] % len(r.node.shape)
     return tuple(r.emit("select", r.delta, dim=dim, index=i) if r.needs(i) else None for i in range(len(r.x)))
 
 
-@_vjp("gather")
+@vjp("gather")
 def _gather(r: Rule) -> Contributions:
     """Each entry's delta is added where the entry was read."""
     return r.emit("scatter_add", r.delta, r.x[1], dim=r.attrs["dim"], shape=r.x[0].shape), None
 
 
-@_vjp("scatter_add")
+@vjp("scatter_add")
 def _scatter_add(r: Rule) -> Contributions:
     """The adjoint of adding into places is reading there."""
     return r.emit("gather", r.delta, r.x[1], dim=r.attrs["dim"]), None
 
 
-@_vjp("embedding")
+@vjp("embedding")
 def _embedding(r: Rule) -> Contributions:
     """Each row's delta is added to the table's row that it came from."""
     return r.emit("embedding_grad", r.delta, r.x[1], shape=r.x[0].shape), None
 
 
-@_vjp("embedding_grad")
+@vjp("embedding_grad")
 def _embedding_grad(r: Rule) -> Contributions:
     """The adjoint of adding rows into a table is reading them."""
     return r.emit("embedding", r.delta, r.x[1]), None
 
 
 # --- softmax family -----------------------------------------------------------------------------------------------
-@_vjp("softmax")
+@vjp("softmax")
 def _softmax(r: Rule) -> Contributions:
     """p = softmax(x): p ⊙ (delta - sum_j delta_j p_j)."""
     return (r.emit("softmax_grad", r.delta, r.node, dim=r.attrs["dim"]),)
 
 
-@_vjp("log_softmax")
+@vjp("log_softmax")
 def _log_softmax(r: Rule) -> Contributions:
     """y = ln softmax(x): delta - softmax(x) sum_j delta_j."""
     return (r.emit("log_softmax_grad", r.delta, r.node, dim=r.attrs["dim"]),)
 
 
-@_vjp("softmax_grad")
+@vjp("softmax_grad")
 def _softmax_grad(r: Rule) -> Contributions:
     """g = p ⊙ (d - <d, p>): with c = <delta, p>, to d: p ⊙ (delta - c); to p: delta ⊙ (d - <d, p>) - c d."""
     d, p = r.x
@@ -380,7 +382,7 @@ def _softmax_grad(r: Rule) -> Contributions:
     return to_d, r.emit("sub", r.times(r.delta, r.emit("sub", d, inner)), r.times(c, d))
 
 
-@_vjp("log_softmax_grad")
+@vjp("log_softmax_grad")
 def _log_softmax_grad(r: Rule) -> Contributions:
     """g = d - exp(y) sum d: to d: delta - sum_j delta_j exp(y_j); to y: -delta ⊙ exp(y) sum d."""
     d, y = r.x
@@ -394,14 +396,14 @@ def _log_softmax_grad(r: Rule) -> Contributions:
     return to_d, r.emit("neg", r.times(r.times(r.delta, p), total))
 
 
-@_vjp("nll")
+@vjp("nll")
 def _nll(r: Rule) -> Contributions:
     """L = -(1/N) sum_n y[n, t_n]: -delta / N at each target class, 0 elsewhere."""
     grad = r.emit("nll_grad", r.delta, *r.x[1:], **dict(r.attrs), shape=r.x[0].shape)
     return (grad, *(None for _ in r.x[1:]))
 
 
-@_vjp("nll_grad")
+@vjp("nll_grad")
 def _nll_grad(r: Rule) -> Contributions:
     """The adjoint of sending -delta (or its share) to the target classes is reading -share there."""
     grad = r.emit("nll", r.delta, *r.x[1:], reduction=r.attrs["reduction"], ignore_index=r.attrs["ignore_index"])

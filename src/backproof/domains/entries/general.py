@@ -1,8 +1,8 @@
 """The entries domain: every node is an array of scalars of some arithmetic.
 
 One table of rules in terms of ``+ - * /`` and the operations' formulas, read over several arithmetics: exact
-SymPy numbers (:mod:`.exact`), 50-digit floats, which are the independent witness of the numbers domain
-(:mod:`.digits`), and formula trees, which write out what each entry is (:mod:`.symbols`).
+SymPy numbers (:mod:`..exact`), 50-digit floats, which are the independent witness of the numbers domain
+(:mod:`..digits`), and formula trees, which write out what each entry is (:mod:`..symbols`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..graph import Graph, Node
-from ..ops import Op
-from ..ops.shapes import axes_of
-from .base import Domain
+from ...graph import Graph, Node
+from ...ops import Op
+from ...ops.shapes import axes_of
+from ..base import Domain
 
 __all__ = ["Arithmetic", "Array", "Entries", "entries"]
 
@@ -35,6 +35,9 @@ class Arithmetic(Protocol):
 
     def largest(self, values: list[Any], sign: int) -> Any:
         """The largest (sign 1) or smallest (sign -1) of several scalars."""
+
+    def where_largest(self, values: list[Any]) -> dict[int, Any]:
+        """The place of the first of the largest with the factor 1; of formulas every place with its condition."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def _amin(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
 
 
 def _function(arithmetic: Arithmetic, name: str, *args: Any) -> Any:
-    from ..ops import OPS
+    from ...ops import OPS
 
     return arithmetic.apply(OPS[name], args, {})
 
