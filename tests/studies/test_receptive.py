@@ -199,6 +199,7 @@ def _random_layer(rng: random.Random) -> nn.Module:
     return nn.AdaptiveAvgPool1d(rng.randint(1, 6))
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_output_sizes_are_torchs_own() -> None:
     rng, tried = random.Random(1), 0
     for _ in range(1500):
