@@ -25,15 +25,38 @@ if TYPE_CHECKING:
     from .studies.answer import Answer
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
+    from .studies.receptive import ReceptiveField, receptive_field
+    from .studies.sizes import minimum_input, output_size
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answer", "Answered", "BackproofError", "CaptureError", "EvidenceError", "Exercise", "FormulaError",
-    "InputError", "Marked", "MissingRule", "Problem",
-    "Solution", "Trace", "__version__", "capture", "catalogue", "mark", "ops_table", "solve", "trace",
+    "Answer",
+    "Answered",
+    "BackproofError",
+    "CaptureError",
+    "EvidenceError",
+    "Exercise",
+    "FormulaError",
+    "InputError",
+    "Marked",
+    "MissingRule",
+    "Problem",
+    "ReceptiveField",
+    "Solution",
+    "Trace",
+    "__version__",
+    "capture",
+    "catalogue",
+    "mark",
+    "minimum_input",
+    "ops_table",
+    "output_size",
+    "receptive_field",
+    "solve",
+    "trace",
 ]  # fmt: skip
 
 _HOME = {
@@ -53,7 +76,11 @@ _HOME = {
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "mark": "studies.marking",
+    "ReceptiveField": "studies.receptive",
+    "minimum_input": "studies.sizes",
     "ops_table": "coverage",
+    "output_size": "studies.sizes",
+    "receptive_field": "studies.receptive",
     "solve": "studies.solve",
     "trace": "studies.trace",
 }

@@ -43,8 +43,9 @@ def ops_table() -> Coverage:
     Example:
         >>> import backproof as bp
         >>> bp.ops_table().columns
-        ('gradient', 'numbers', 'exact', 'symbols', 'ranges')
+        ('gradient', 'numbers', 'exact', 'symbols', 'ranges', 'boxes')
     """
+    from .domains.boxes import boxes
     from .domains.entries import entries
     from .domains.numbers import numbers
     from .domains.ranges import ranges
@@ -52,7 +53,7 @@ def ops_table() -> Coverage:
     from .ops import OPS
     from .vjps import rule_of
 
-    readings = {"numbers": numbers, "exact": entries, "symbols": symbols, "ranges": ranges}
+    readings = {"numbers": numbers, "exact": entries, "symbols": symbols, "ranges": ranges, "boxes": boxes}
     rows = [
         (op.name, op.family, (rule_of(op), *(d.cover(op) for d in readings.values())))
         for op in OPS.values()

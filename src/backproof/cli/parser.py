@@ -18,6 +18,7 @@ COMMANDS = {
     "problems": "list the built-in problems",
     "trace": "record every value, gradient and update of a network's training steps",
     "capture": "show the graph of textbook operations behind a network",
+    "receptive-field": "show which inputs each layer of a network sees",
     "ops": "show which operations each reading knows",
     "doctor": "show versions, and which optional parts are here",
 }
