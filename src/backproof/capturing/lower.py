@@ -326,17 +326,6 @@ def _gather(call: Call) -> Node:
     return call.emit("gather", call["self"], call["index"], dim=call["dim"])
 
 
-@lowering("embedding.default")
-def _embedding(call: Call) -> Node:
-    call.refuse_unless(not call["scale_grad_by_freq"], "gradients scaled by frequency")
-    weight, padding = call["weight"], call["padding_idx"]
-    if padding not in (None, -1):  # the padding's row is read, and no gradient reaches it
-        rows = torch.arange(weight.shape[0]).unsqueeze(1) == padding
-        held = call.builder.constant(rows, tuple(rows.shape), "bool", name="padding")
-        weight = call.emit("where", held, call.emit("stop_gradient", weight), weight)
-    return call.emit("embedding", weight, call["indices"])
-
-
 @lowering("index.Tensor", "index_select.default")
 def _index(call: Call) -> Node:
     indices = call["indices"] if call.overload == "index.Tensor" else [call["index"]]

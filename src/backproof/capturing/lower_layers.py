@@ -1,4 +1,4 @@
-"""From ATen overloads to our operations: convolutions, pools and normalisation."""
+"""From ATen overloads to our operations: layers (convolutions, pools, normalisation, attention, embeddings)."""
 
 from __future__ import annotations
 
@@ -266,3 +266,15 @@ def _pixel_shuffle(call: Call) -> Node:
     n = len(batch)
     order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
     return call.emit("reshape", call.emit("permute", apart, dims=order), shape=call.shape)
+
+
+# --- tables ------------------------------------------------------------------------------------------------------------
+@lowering("embedding.default")
+def _embedding(call: Call) -> Node:
+    call.refuse_unless(not call["scale_grad_by_freq"], "gradients scaled by frequency")
+    weight, padding = call["weight"], call["padding_idx"]
+    if padding not in (None, -1):  # the padding's row is read, and no gradient reaches it
+        rows = torch.arange(weight.shape[0]).unsqueeze(1) == padding
+        held = call.builder.constant(rows, tuple(rows.shape), "bool", name="padding")
+        weight = call.emit("where", held, call.emit("stop_gradient", weight), weight)
+    return call.emit("embedding", weight, call["indices"])
