@@ -1,4 +1,5 @@
-# make demo    solve the built-in problems into build/demo/
+# make demo    solve the quick built-in problems into build/demo/
+# make sheets  solve all four problem sheets, whole, into build/sheets/ (a quarter of an hour)
 # make test    everything a change must pass: lint, format, types, tests
 # make nightly the same and the slow tests
 # make bench   the side-by-side measurements
@@ -8,19 +9,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+QUICK := ctu-vir-3/sine-neuron epfl-ml-12/linear-regression epfl-ml-12/nn-package uva-dl-1/relu-tanh-net
+SHEETS := build/sheets
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint nightly bench clean clean-all
+.PHONY: demo sheets test lint nightly bench clean clean-all
 
 demo: $(RUN)
 	@mkdir -p $(DEMO)
-	@set -eu; ids=$$($(BIN)/backproof problems | cut -d ' ' -f 1); \
-	for id in $$ids; do \
+	@set -eu; for id in $(QUICK); do \
 	  mkdir -p "$(DEMO)/$$(dirname "$$id")"; \
 	  $(BIN)/backproof solve "$$id" --out "$(DEMO)/$$id.html" --out "$(DEMO)/$$id.json" > /dev/null; \
+	done
+	@echo "Open the .html files above in a browser."
+
+sheets: $(RUN)
+	@mkdir -p $(SHEETS)
+	@set -eu; pdf=; if command -v pdflatex > /dev/null; then pdf=yes; fi; \
+	for sheet in uva-dl-1 ctu-vir-3 epfl-ml-12 epfl-ml-9; do \
+	  $(BIN)/backproof solve "$$sheet" --out "$(SHEETS)/$$sheet.html" --out "$(SHEETS)/$$sheet.json" \
+	    $${pdf:+--out "$(SHEETS)/$$sheet.pdf"} > /dev/null; \
 	done
 	@echo "Open the .html files above in a browser."
 
