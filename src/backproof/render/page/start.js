@@ -194,6 +194,7 @@ class Stage {
     copy.classList.toggle("few", kept <= 4);
     for (const equation of copy.querySelectorAll(".equation[data-ref]")) this.focusable(equation);
     for (const scroll of copy.querySelectorAll(".scroll")) unframe(scroll);
+    for (const data of copy.querySelectorAll(".plot-data")) data.remove();
     for (const details of copy.querySelectorAll("details")) details.replaceWith(...details.querySelector(".folded").childNodes);
     panel.replaceChildren(...copy.childNodes);
     panel.classList.toggle("few", kept <= 4);
