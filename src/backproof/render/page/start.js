@@ -106,6 +106,9 @@ class Stage {
       return;
     }
     this.root.classList.add("can-whatif");
+    if (this.whatIf.model.data.dtype === "float32") {
+      place.querySelector("small").append(" The record is in float32; here it is computed in float64, and the two agree within float32’s rounding.");
+    }
     this.trees = new Trees(this.whatIf.model);
     this.fields = new Fields(place.querySelector("form"), this.whatIf, () => this.recompute());
     this.find(".changed button").addEventListener("click", () => this.reset());
