@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+
+import backproof as bp
+from backproof.studies.trace import Trace, run
 
 from .conftest import UVA, Made
 
@@ -184,3 +191,47 @@ def test_a_wrong_formula_is_noticed(open_page: Open, make: Make, tmp_path: Any) 
     assert page.locator(".whatif").count() == 0
     page.click("[data-go=next]")
     assert page.locator(".track input").input_value() == "1"
+
+
+def classifier(dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3)).to(dtype)
+
+
+LABELS = torch.tensor([0, 2, 1, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_labels_and_float32(open_page: Open, tmp_path: Path, dtype: torch.dtype) -> None:
+    """With labels as targets, and for a record in float32: what is computed again is torch's own training."""
+    inputs = torch.tensor(X, dtype=dtype)
+    path = tmp_path / "labels.html"
+    trace = bp.trace(
+        classifier(dtype), inputs, LABELS, loss="cross_entropy", optimizer=(torch.optim.SGD, {"lr": 0.1}), steps=2
+    )
+    path.write_text(trace.html(), encoding="utf-8")
+    page = open_page(path.as_uri())
+    assert ("computed in float64" in page.locator(".whatif summary").inner_text()) == (dtype is torch.float32)
+    assert page.get_by_label("target", exact=False).count() == 0
+    fill(page, "step size η (lr)", 0.75)
+    model = classifier(dtype).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.75)
+    for _ in range(2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs.double()), LABELS).backward()
+        optimizer.step()
+    shown = numbers(page)
+    for i in range(3):
+        ours = shown[f"after:2.weight:{i}.1:2"]
+        assert ours == pytest.approx(float(model[2].weight.detach()[i, 1]), rel=1e-9)  # type: ignore[index]
+
+
+def test_gradients_that_are_not_cleared(open_page: Open, tmp_path: Path) -> None:
+    solution = bp.solve(UVA)
+    program = replace(solution.prepared.program, accumulate=True, _joints={}, _single=None)  # type: ignore[union-attr]
+    steps, _ = run(program, use_exact=False)
+    path = tmp_path / "uncleared.html"
+    path.write_text(Trace(program, steps, title="uncleared").html(), encoding="utf-8")
+    page = open_page(path.as_uri())
+    fill(page, "w 1", 0.02)
+    assert page.locator(".whatif").count() == 1  # the page's own numbers are those of the record

@@ -30,6 +30,7 @@ from .cells import Cell, as_parts, columns_of, cut, longest_after, number_of
 from .chain import Piece, estimate, lines
 from .escape import xml
 from .html_glance import heat_map, histogram
+from .html_plot import hits, numbers
 from .math_mathml import MathMLPrinter, attributes, math, reference, wrap
 from .math_text import number_text, text_of
 from .notation import full, is_rounded, ref_key
@@ -242,7 +243,11 @@ def _keys(refs: Iterable[Ref]) -> str:
 
 
 def _plot(plot: Plot, page: Page) -> str:
-    return _captioned(svg(plot_drawing(plot), plot.alt, page.key("plot")), plot.caption)
+    drawing = svg(plot_drawing(plot), plot.alt, page.key("plot"), over=hits(plot))
+    words = f"<figcaption>{inline(plot.caption)}</figcaption>" if plot.caption else ""
+    table = _table(numbers(plot), page)
+    data = f'<details class="plot-data"><summary>The numbers</summary><div class="folded">{table}</div></details>'
+    return f'<figure class="plot"><div class="canvas">{drawing}</div>{words}{data}</figure>'
 
 
 def _details(details: Details, page: Page) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from backproof.document.blocks import Plot, Series
 from backproof.document.drawing import Drawing, Ellipse, Label, Path, Rectangle, Shape
@@ -12,10 +13,10 @@ from backproof.document.math import Expr, Num, Pow
 
 from .math_text import text_of
 
-__all__ = ["ends", "mark_of", "plot_characters", "plot_drawing", "ticks"]
+__all__ = ["Frame", "ends", "frame", "mark_of", "plot_characters", "plot_drawing", "ticks", "usable"]
 
-_WIDTH, _HEIGHT = 620.0, 320.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 20.0, 22.0, 52.0
+_WIDTH, _HEIGHT = 480.0, 292.0
+_RIGHT, _TOP, _BOTTOM = 18.0, 26.0, 48.0
 _LEGEND_ROW = 20.0
 _LARGEST = 1e300
 _MARKS = "●▲■◆○△"
@@ -51,12 +52,22 @@ def ticks(low: float, high: float, log: bool = False) -> list[float]:
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
     if log:
-        first, last = math.floor(low), math.ceil(high)
-        stride = max(1, math.ceil((last - first) / 6))
-        return [float(power) for power in range(first, last + stride, stride)]
+        return _log_ticks(low, high)
     step = _round_step((high - low) / 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten; where there are few of them, 2 and 5 times those too."""
+    first, last = math.floor(low + 1e-9), math.ceil(high - 1e-9)
+    if high - low > 2:
+        stride = max(1, math.ceil((last - first) / 6))
+        return [float(power) for power in range(first, last + stride, stride)]
+    found = [power + math.log10(factor) for power in range(first, last + 1) for factor in (1, 2, 5)]
+    start = max((i for i, mark in enumerate(found) if mark <= low + 1e-9), default=0)
+    end = min((i for i, mark in enumerate(found) if mark >= high - 1e-9), default=len(found) - 1)
+    return found[start : end + 1]
 
 
 def _round_step(rough: float) -> float:
@@ -87,58 +98,135 @@ def _axis(plot: Plot, which: int, start: float, end: float) -> tuple[Axis, list[
     if which or log:
         return Axis(marks[0], marks[-1], start, end, log), marks
     slack = 1e-9 * (high - low)
-    return Axis(low, high, start, end, log), [mark for mark in marks if low - slack <= mark <= high + slack]
+    whole = all(x == int(x) for series in plot.series for x in series.x if abs(x) < _LARGEST)
+    inside = [mark for mark in marks if low - slack <= mark <= high + slack and (not whole or mark == int(mark))]
+    return Axis(low, high, start, end, log), inside
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the data of a plot lie: its two axes with their marks, and whether lines are named at their ends."""
+
+    x: Axis
+    y: Axis
+    x_marks: list[float]
+    y_marks: list[float]
+    named: tuple[float, ...] = ()
+
+    @property
+    def left(self) -> float:
+        """The left end of the data."""
+        return self.x.start
+
+    @property
+    def right(self) -> float:
+        """The right end of the data."""
+        return self.x.end
+
+
+def frame(plot: Plot) -> Frame:
+    """Return the axes of a plot as it is drawn."""
+    y, y_marks = _axis(plot, 1, _HEIGHT - _BOTTOM, _TOP)
+    left = min(96.0, 16 + max(_wide(text_of(_tick_label(y, mark))) for mark in y_marks))
+    named = _ends_apart(plot, y)
+    right = _WIDTH - (max(_wide(series.label) for series in plot.series) + 14 if named else _RIGHT)
+    x, x_marks = _axis(plot, 0, left, right)
+    return Frame(x, y, x_marks, y_marks, named)
+
+
+def _wide(text: str) -> float:
+    """About how wide a text of 12 or 13 pixels is."""
+    return 6.9 * len(text)
+
+
+def _ends_apart(plot: Plot, y: Axis) -> tuple[float, ...]:
+    """The heights of labels at the ends of the lines; none where they have no room, and a legend is needed."""
+    points = [[point for point in usable(plot, series) if point] for series in plot.series]
+    if not 2 <= len(points) <= 6 or not all(points) or any(series.style == "points" for series in plot.series):
+        return ()
+    furthest = max(x for run in points for x, _ in run)
+    if any(run[-1][0] != furthest for run in points) or any(_wide(s.label) > 120 for s in plot.series):
+        return ()
+    wanted = [y(run[-1][1]) for run in points]
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    placed = list(wanted)
+    for above, below in pairwise(order):
+        placed[below] = max(placed[below], placed[above] + 15)
+    return tuple(placed) if max(abs(a - b) for a, b in zip(placed, wanted, strict=True)) < 22 else ()
 
 
 def plot_drawing(plot: Plot) -> Drawing:
-    """Return a plot as a drawing of 620 pixels' width."""
-    height = _HEIGHT + _LEGEND_ROW * ((len(plot.series) + 2) // 3)
-    x, x_ticks = _axis(plot, 0, _LEFT, _WIDTH - _RIGHT)
-    y, y_ticks = _axis(plot, 1, _HEIGHT - _BOTTOM, _TOP)
-    shapes: list[Shape] = [*_y_axis(y, y_ticks), *_x_axis(x, x_ticks), *_titles(plot)]
-    for place, series in enumerate(plot.series):
-        shapes += _drawn(plot, series, f"series{place % 6}", x, y)
-        shapes += _legend(series, place)
-    return Drawing(_WIDTH, height, tuple(shapes))
+    """Return a plot as a drawing of 480 pixels' width."""
+    place = frame(plot)
+    shapes: list[Shape] = [*_y_axis(place), *_x_axis(place), *_titles(plot, place)]
+    for number, series in enumerate(plot.series):
+        shapes += _drawn(plot, series, number, place)
+    if place.named:
+        shapes += _names(plot, place)
+        return Drawing(_WIDTH, _HEIGHT, tuple(shapes))
+    legend = list(_legend(plot, place.left)) if len(plot.series) > 1 or _needs_name(plot) else []
+    rows = round(
+        max((shape.y for shape in legend if isinstance(shape, Label)), default=_HEIGHT - _LEGEND_ROW) - _HEIGHT
+    )
+    return Drawing(_WIDTH, _HEIGHT + rows + _LEGEND_ROW, (*shapes, *legend))
+
+
+def _needs_name(plot: Plot) -> bool:
+    return any(series.label and series.label != plot.y_label for series in plot.series)
 
 
 def _tick_label(axis: Axis, mark: float) -> Expr:
-    if axis.log:
-        return Pow(Num(10), Num(int(mark))) if abs(mark) > 2 else Num(float(f"{10.0**mark:.12g}"))
-    return Num(mark)
+    if axis.log and abs(mark) > 2 and float(mark).is_integer():
+        return Pow(Num(10), Num(int(mark)))
+    return Num(float(f"{10.0**mark:.6g}")) if axis.log else Num(mark)
 
 
-def _y_axis(axis: Axis, marks: list[float]) -> Iterator[Shape]:
-    for mark in marks:
-        at = axis.at(mark)
-        yield Path(((_LEFT, at), (_WIDTH - _RIGHT, at)), role="grid", width=0.75)
-        yield Label(_LEFT - 8, at, _tick_label(axis, mark), "end", 12, role="axis")
+def _y_axis(place: Frame) -> Iterator[Shape]:
+    for mark in place.y_marks:
+        at = place.y.at(mark)
+        yield Path(((place.left, at), (place.right, at)), role="grid", width=0.75)
+        yield Label(place.left - 8, at, _tick_label(place.y, mark), "end", 12, role="axis")
 
 
-def _x_axis(axis: Axis, marks: list[float]) -> Iterator[Shape]:
+def _x_axis(place: Frame) -> Iterator[Shape]:
     base = _HEIGHT - _BOTTOM
-    yield Path(((_LEFT, base), (_WIDTH - _RIGHT, base)), role="axis", width=1)
-    for mark in marks:
-        at = axis.at(mark)
+    yield Path(((place.left, base), (place.right, base)), role="axis", width=1)
+    for mark in place.x_marks:
+        at = place.x.at(mark)
         yield Path(((at, base), (at, base + 5)), role="axis", width=1)
-        yield Label(at, base + 16, _tick_label(axis, mark), "middle", 12, role="axis")
+        yield Label(at, base + 16, _tick_label(place.x, mark), "middle", 12, role="axis")
 
 
-def _titles(plot: Plot) -> Iterator[Shape]:
-    yield Label((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 14, plot.x_label, "middle", 13, role="axis")
-    yield Label(_LEFT - 8, 9, plot.y_label, "start", 13, role="axis")
+def _titles(plot: Plot, place: Frame) -> Iterator[Shape]:
+    yield Label((place.left + place.right) / 2, _HEIGHT - 12, plot.x_label, "middle", 13, role="axis")
+    yield Label(4, 9, plot.y_label, "start", 13, role="axis")
 
 
-def _drawn(plot: Plot, series: Series, role: str, x: Axis, y: Axis) -> Iterator[Shape]:
-    points = [(x(point[0]), y(point[1])) if point else None for point in usable(plot, series)]
+# --- series ----------------------------------------------------------------------------------------------
+
+
+def _drawn(plot: Plot, series: Series, number: int, place: Frame) -> Iterator[Shape]:
+    role = f"series{number % 6}"
+    points = [(place.x(point[0]), place.y(point[1])) if point else None for point in usable(plot, series)]
     if series.style == "line":
         yield from (Path(tuple(run), role=role, width=2) for run in _runs(points) if len(run) > 1)
-    if series.style == "points" or len(points) <= 40:
-        yield from (_dot(point, role) for point in points if point)
+    every = 1 if series.style == "points" or len(points) <= 24 else len(points) // 8
+    start = (number * every) // 3 % every if every > 1 else 0  # the marks of different lines apart
+    for point in points[start::every]:
+        if point:
+            yield _mark(point, number)
 
 
-def _dot(point: tuple[float, float], role: str) -> Shape:
-    return Ellipse(point[0], point[1], 3, 3, role=f"{role} solid")
+def _mark(point: tuple[float, float], number: int) -> Shape:
+    """A circle, a square, a triangle or a diamond, so that series can be told apart without colour."""
+    x, y = point
+    role, kind = f"series{number % 6}", number % 4
+    if kind == 0:
+        return Ellipse(x, y, 3.2, 3.2, role=f"{role} solid")
+    if kind == 1:
+        return Rectangle(x - 3, y - 3, 6, 6, 0, role=f"{role} solid")
+    corners = ((0, -4.6), (4.4, 3.2), (-4.4, 3.2)) if kind == 2 else ((0, -4.8), (4.8, 0), (0, 4.8), (-4.8, 0))
+    return Path(tuple((x + a, y + b) for a, b in (*corners, corners[0])), role=f"mark {role}", width=1.8)
 
 
 def _runs(points: list[tuple[float, float] | None]) -> Iterator[list[tuple[float, float]]]:
@@ -151,15 +239,24 @@ def _runs(points: list[tuple[float, float] | None]) -> Iterator[list[tuple[float
             run = []
 
 
-def _legend(series: Series, place: int) -> Iterator[Shape]:
-    x = _LEFT + (place % 3) * (_WIDTH - _LEFT - _RIGHT) / 3
-    y = _HEIGHT + _LEGEND_ROW * (place // 3) + 6
-    role = f"series{place % 6}"
-    if series.style == "line":
-        yield Path(((x, y), (x + 26, y)), role=role, width=2)
-    else:
-        yield Rectangle(x + 10, y - 3, 6, 6, 3, role=f"{role} solid")
-    yield Label(x + 33, y, series.label, "start", 13)
+def _names(plot: Plot, place: Frame) -> Iterator[Shape]:
+    """The name of each line at its end."""
+    for number, (series, at) in enumerate(zip(plot.series, place.named, strict=True)):
+        yield Label(place.right + 8, at, series.label, "start", 12.5, role=f"series{number % 6}")
+
+
+def _legend(plot: Plot, left: float) -> Iterator[Shape]:
+    """The names below the plot, as many in a row as have room."""
+    x, y = left, _HEIGHT + 8
+    for number, series in enumerate(plot.series):
+        wide = 33 + _wide(series.label) + 16
+        if x > left and x + wide > _WIDTH:
+            x, y = left, y + _LEGEND_ROW
+        if series.style == "line":
+            yield Path(((x, y), (x + 26, y)), role=f"series{number % 6}", width=2)
+        yield _mark((x + 13, y), number)
+        yield Label(x + 33, y, series.label, "start", 13)
+        x += wide
 
 
 # --- characters ------------------------------------------------------------------------------------------

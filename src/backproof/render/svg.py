@@ -28,7 +28,7 @@ def render_svg(drawing: Drawing, alt: str = "") -> str:
     return svg(drawing, alt, "drawing", f"<style>{style}</style>")
 
 
-def svg(drawing: Drawing, alt: str, key: str, style: str = "") -> str:
+def svg(drawing: Drawing, alt: str, key: str, style: str = "", over: str = "") -> str:
     """Return a drawing as an <svg> element that a screen reader names by its description.
 
     Args:
@@ -36,6 +36,7 @@ def svg(drawing: Drawing, alt: str, key: str, style: str = "") -> str:
         alt: what the drawing shows, in words.
         key: an id that is unique in the page.
         style: a <style> element, for an SVG file of its own.
+        over: more of the picture's markup, above its shapes.
     """
     size = f'width="{_px(drawing.width)}" height="{_px(drawing.height)}"'
     box = f'viewBox="0 0 {_px(drawing.width)} {_px(drawing.height)}"'
@@ -45,7 +46,7 @@ def svg(drawing: Drawing, alt: str, key: str, style: str = "") -> str:
     shapes = "".join(_SHAPES[type(shape)](shape) for shape in drawing.shapes)
     plain = 'fill="none" stroke="currentColor"'  # where no style sheet is let in
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing{wide}" {size} {box} {plain}{label}>'
-    return f"{head}{name}{style}{shapes}</svg>"
+    return f"{head}{name}{style}{shapes}{over}</svg>"
 
 
 def _px(number: float) -> str:

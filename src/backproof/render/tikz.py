@@ -42,7 +42,7 @@ def _color(role: str) -> str:
 
 
 def _dash(role: str) -> str:
-    lengths = next((DASHES[word] for word in role.split() if word in DASHES), ())
+    lengths = () if "mark" in role.split() else next((DASHES[w] for w in role.split() if w in DASHES), ())
     words = [f"{'off' if place % 2 else 'on'} {length * 0.6:.1f}pt" for place, length in enumerate(lengths)]
     return f",dash pattern={' '.join(words)}" if words else ""
 

@@ -110,10 +110,9 @@ class _Formulas:
     def data(self) -> dict[str, object]:
         """Everything that the page computes with."""
         graph = self.writer.step.graph
-        if self.program.accumulate:
-            raise Untranslatable("the gradients are not cleared between updates")
         leaves = [n for n in graph.nodes if n.is_leaf and n.role != "constant"]
         self._require_small(leaves)
+        leaves = [n for n in leaves if n.is_float]  # labels and indices are part of the formulas
         for leaf in leaves:
             self.keys[_key(leaf)] = len(self.keys)
         start = len(self.keys)
@@ -123,6 +122,8 @@ class _Formulas:
             "first": start,
             "quantities": quantities,
             "sampled": list(self.program.samples),
+            "dtype": leaves[0].dtype if leaves else "float64",
+            "accumulate": self.program.accumulate,
             **self._rules(),
             "functions": self.functions,
         }
@@ -131,14 +132,17 @@ class _Formulas:
         named_nodes = [*leaves, *(n for n in self.writer.step.graph.nodes if n.role == "value")]
         if any(n.size > MOST_ENTRIES for n in named_nodes):
             raise Untranslatable("the network is too large to be computed again in the page")
-        if any(not n.is_float for n in leaves):
-            raise Untranslatable("a given is a label or an index, not a real number")
-        if any(n.dtype != "float64" for n in leaves):
-            raise Untranslatable(f"the record is in {leaves[0].dtype}, and the page computes in float64")
+        real, kinds = {n.dtype for n in leaves if n.is_float}, {n.name for n in leaves if not n.is_float}
+        if self.program.batch == "sample" and kinds & set(self.program.samples):
+            raise Untranslatable("each update has a label or an index of its own, and so formulas of its own")
+        if len(real) > 1 or not real <= {"float64", "float32"}:
+            raise Untranslatable(f"the record is in {', '.join(sorted(real))}, and the page computes in float64")
 
     def _nodes(self) -> Iterator[Node]:
         """What gets a number, in the order of computation."""
         for node in self.writer.writer.graph.nodes:
+            if not node.is_float:
+                continue
             if node.role == "value" or (node.role == "adjoint" and node.of is not None and node.of.role != "helper"):
                 yield node
 

@@ -98,7 +98,7 @@ class Model {
 
   /** Compute all updates from the leaves' numbers (flat lists by name) and the hyper-parameters. */
   run(leaves, hyper) {
-    const state = { now: { ...leaves }, kept: {} };
+    const state = { now: { ...leaves }, kept: {}, total: {} };
     const names = this.data.state;
     for (const name of this.play.trained) {
       state.kept[name] = Object.fromEntries(names.map((s) => [s, leaves[name].map(() => 0)]));
@@ -139,8 +139,15 @@ class Model {
     }
     if (this.play.loss in found.values) found.loss = found.values[this.play.loss];
     while (Array.isArray(found.loss)) found.loss = found.loss[0];
-    for (const name of this.play.trained) this.update(number, name, gradients[name], state, hyper, found);
+    for (const name of this.play.trained) this.update(number, name, this.summed(name, gradients[name], state), state, hyper, found);
     return found;
+  }
+
+  /** The gradient that an update uses: where gradients are not cleared, the sum of all so far. */
+  summed(name, gradient, { total }) {
+    if (!this.data.accumulate || !gradient) return gradient;
+    total[name] = gradient.map((value, i) => value + (total[name]?.[i] ?? 0));
+    return total[name];
   }
 
   update(number, name, gradient, state, hyper, found) {

@@ -106,6 +106,9 @@ class Stage {
       return;
     }
     this.root.classList.add("can-whatif");
+    if (this.whatIf.model.data.dtype === "float32") {
+      place.querySelector("small").append(" The record is in float32; here it is computed in float64, and the two agree within float32’s rounding.");
+    }
     this.trees = new Trees(this.whatIf.model);
     this.fields = new Fields(place.querySelector("form"), this.whatIf, () => this.recompute());
     this.find(".changed button").addEventListener("click", () => this.reset());
@@ -194,6 +197,7 @@ class Stage {
     copy.classList.toggle("few", kept <= 4);
     for (const equation of copy.querySelectorAll(".equation[data-ref]")) this.focusable(equation);
     for (const scroll of copy.querySelectorAll(".scroll")) unframe(scroll);
+    for (const data of copy.querySelectorAll(".plot-data")) data.remove();
     for (const details of copy.querySelectorAll("details")) details.replaceWith(...details.querySelector(".folded").childNodes);
     panel.replaceChildren(...copy.childNodes);
     panel.classList.toggle("few", kept <= 4);

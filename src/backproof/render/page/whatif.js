@@ -1,7 +1,10 @@
 // What if: other numbers for the givens, the weights and the step size, and everything computed again.
 
+/** What a record's rounding lets numbers differ by, relative to the size of a quantity, and which size counts as none. */
+const ROUNDING = { float64: { error: 1e-9, floor: 1e-6 }, float32: { error: 1e-4, floor: 1e-3 } };
+
 /** The largest relative disagreement between a computed book and the record, and where it is. */
-function disagreement(computed, record) {
+function disagreement(computed, record, floor) {
   let worst = { error: 0, name: "" };
   const compare = (name, ours, theirs, floor) => {
     const [a, b] = [flatten(ours), flatten(theirs)];
@@ -11,13 +14,13 @@ function disagreement(computed, record) {
       if (!(error <= worst.error)) worst = { error, name };
     });
   };
-  record.steps.forEach((step, place) => compareStep(computed.steps[place], step, compare));
+  record.steps.forEach((step, place) => compareStep(computed.steps[place], step, compare, floor));
   return worst;
 }
 
-function compareStep(ours, theirs, compare) {
+function compareStep(ours, theirs, compare, share) {
   for (const kind of ["values", "gradients"]) {
-    const floor = 1e-6 * Math.max(...Object.values(theirs[kind]).filter((v) => v !== null).flatMap(flatten).map(Math.abs), 0);
+    const floor = share * Math.max(...Object.values(theirs[kind]).filter((v) => v !== null).flatMap(flatten).map(Math.abs), 0);
     for (const [name, value] of Object.entries(ours[kind])) {
       if (theirs[kind][name] !== null && theirs[kind][name] !== undefined) compare(name, value, theirs[kind][name], floor);
     }
@@ -34,8 +37,9 @@ class WhatIf {
     this.model = new Model(play);
     this.start = Object.fromEntries(this.model.data.inputs.map((i) => [i.name, flatten(play.leaves[i.name])]));
     this.changes = new Map();
-    const worst = disagreement(this.compute(), record);
-    if (worst.error > 1e-9 || Number.isNaN(worst.error)) {
+    const rounding = ROUNDING[this.model.data.dtype];
+    const worst = disagreement(this.compute(), record, rounding.floor);
+    if (worst.error > rounding.error || Number.isNaN(worst.error)) {
       this.why = `computed in the page, ${worst.name} differs from the record by ${numberText(worst.error, 2)} (relative)`;
     }
   }
