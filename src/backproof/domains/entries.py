@@ -282,6 +282,12 @@ def _along(dim: int, index: Array) -> Iterable[tuple[tuple[int, ...], tuple[int,
         yield place, (*place[:dim], int(index[place]), *place[dim + 1 :])
 
 
+@entries.rule("positions")
+def _positions(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
+    along = node.attrs["dim"] % len(node.shape)
+    return _filled([arithmetic.number(place[along]) for place in np.ndindex(*node.shape)], node.shape)
+
+
 @entries.rule("gather")
 def _gather(node: Node, arithmetic: Arithmetic, x: Array, index: Array) -> Array:
     return _filled([x[there] for _, there in _along(node.attrs["dim"], index)], index.shape)

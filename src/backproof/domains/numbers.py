@@ -21,7 +21,7 @@ from ..ops import Elementwise, Op
 from .base import Domain
 from .kernels import KERNELS, SLOPES
 
-__all__ = ["code", "evaluate", "gelu_slope", "helper_source", "nll_grad", "numbers", "tensor_of"]
+__all__ = ["code", "evaluate", "gelu_slope", "helper_source", "kernel", "nll_grad", "numbers", "tensor_of"]
 
 numbers = Domain("numbers", "torch tensors in the graph's own dtype")
 
@@ -76,6 +76,11 @@ def _kernel(op: Op) -> Callable[..., torch.Tensor] | None:
         function: Callable[..., torch.Tensor] = eval(f"lambda {_parameters(op)}: {text}", dict(_NAMES))
         return function
     return _from_formula(op) if isinstance(op, Elementwise) else None
+
+
+def kernel(op: Op) -> Callable[..., torch.Tensor] | None:
+    """The torch function behind an operation: its operands in order, its attributes as keywords; None if it has none."""
+    return _kernel(op)
 
 
 def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:

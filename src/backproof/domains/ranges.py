@@ -69,6 +69,11 @@ def _moved(node: Node, *x: Range) -> Range:
     return min(r[0] for r in x[:1]), max(r[1] for r in x[:1])
 
 
+@ranges.rule("positions")
+def _positions(node: Node, x: Range) -> Range:
+    return 0.0, float(node.shape[node.attrs["dim"]] - 1)
+
+
 @ranges.rule("unslice", "unselect", "scatter_add", "embedding_grad", "sum_to", "cat", "stack")
 def _unknown(node: Node, *x: Range) -> Range:
     return ALL

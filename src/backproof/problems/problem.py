@@ -140,6 +140,7 @@ class FormulaProblem:
         loss: the name of the loss.
         gradients: asked derivatives, as "y/w".
         also: asked analyses.
+        remarks: what a reader should know, in sentences, such as a mistake of the printed sheet.
     """
 
     title: str
@@ -154,6 +155,7 @@ class FormulaProblem:
     gradients: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     about: str = ""
+    remarks: tuple[str, ...] = ()
     conventions: Conventions = Conventions()
     file: str = ""
     lines: Mapping[str, int] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from ..result import Result, plain
 from .analyses import loss_at
 from .answer import Answer
 from .asked import analyse
+from .derive import Derived, derive_problem, without_numbers
 from .evidence import confirm
 from .exercise import Answered, work_exercise
 from .load import load_problem
@@ -187,7 +188,7 @@ class Solution(Result):
 
 def solve(
     problem: str | os.PathLike[str] | Problem | FormulaProblem | Exercise, **settings: Any
-) -> Solution | Answered:
+) -> Solution | Answered | Derived:
     """Work a problem.
 
     Args:
@@ -195,8 +196,8 @@ def solve(
         **settings: what to change: any given, hyper-parameter or convention (lr=0.5, x=[1, 2, 3], reduction="mean").
 
     Returns:
-        A :class:`Solution` (or, for an :class:`Exercise`, :class:`Answered`) with ``.steps``, ``.answers``,
-        ``.remarks`` and ``.evidence``; it shows itself and saves as .html .tex .pdf .md .ipynb .txt .json .py.
+        A :class:`Solution` (for an :class:`Exercise`, :class:`Answered`; for givens without numbers,
+        :class:`Derived`) with ``.steps``, ``.answers``, ``.remarks`` and ``.evidence``; it shows itself and saves as .html .tex .pdf .md .ipynb .txt .json .py.
 
     Raises:
         InputError, FormulaError, CaptureError: the request cannot be carried out; one paragraph says why.
@@ -209,6 +210,8 @@ def solve(
     found, id = load_problem(Path(problem) if isinstance(problem, os.PathLike) else problem)
     if isinstance(found, Exercise):
         return work_exercise(found, settings, id)
+    if isinstance(found, FormulaProblem) and without_numbers(found, settings):
+        return derive_problem(found, settings, id)
     return _work(prepare(found, settings, id))
 
 
@@ -228,7 +231,7 @@ def _work(prepared: Prepared) -> Solution:
     for analysis in analyses:
         answers |= analysis.answers
         evidence += analysis.evidence
-    remarks = (*notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
+    remarks = (*prepared.remarks, *notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
     return Solution(prepared, steps, answers, remarks, evidence, slopes, analyses, after)
 
 

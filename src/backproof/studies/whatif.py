@@ -104,6 +104,8 @@ class _Formulas:
         graph = self.writer.step.graph
         if self.program.accumulate:
             raise Untranslatable("the gradients are not cleared between updates")
+        if getattr(graph.origin, "indices", ()):
+            raise Untranslatable("a given is a label or an index, not a real number")
         leaves = [n for n in graph.nodes if n.is_leaf and n.role != "constant"]
         self._require_small(leaves)
         for leaf in leaves:
