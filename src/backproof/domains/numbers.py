@@ -87,10 +87,16 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
     """The formula through SymPy, for operations (of a third party, say) without a line in the table."""
     import sympy
 
+    @cache
+    def made(count: int, attrs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+        xs = sympy.symbols(f"x0:{count}", real=True)
+        function: Callable[..., Any] = sympy.lambdify(
+            xs, sympy.sympify(op.formula(*xs, **dict(attrs))).evalf(17), "numpy"
+        )
+        return function
+
     def run(*args: torch.Tensor, **attrs: Any) -> torch.Tensor:
-        xs = sympy.symbols(f"x0:{len(args)}", real=True)
-        expr = sympy.sympify(op.formula(*xs, **attrs)).evalf(17)
-        function = sympy.lambdify(xs, expr, "numpy")
+        function = made(len(args), tuple(sorted(attrs.items())))
         wide = torch.broadcast_tensors(*args)
         value = torch.as_tensor(function(*(a.detach().cpu().double().numpy() for a in wide)))
         return value.to(args[0].dtype).expand(wide[0].shape).to(args[0].device)

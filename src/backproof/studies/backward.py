@@ -109,7 +109,9 @@ class Backward:
     def _deltas(self) -> dict[str, Sym]:
         """Name of the value -> the symbol of its error signal: δ with the subscript of s, where that tells them apart."""
         symbols = {v: named(v.name, symbols=self.names) for v in self.signals}
-        letters = Counter(s.name for s in symbols.values())
+        letters = Counter(s.name for v, s in symbols.items() if self._is_before_activation(v)) or Counter(
+            s.name for s in symbols.values()
+        )
         main = letters.most_common(1)[0][0] if letters else ""
         found = {}
         for value, own in symbols.items():
@@ -123,7 +125,7 @@ class Backward:
         """Name of the value -> how its error signal is typed: delta_out for s_out."""
         found = {}
         for value, sym in self._deltas.items():
-            own = "_".join(["delta", *sym.sub, *(p.replace(".", "_") for p in sym.sup)])
+            own = "_".join(["delta", *sym.sub]) if not sym.sup else f"delta_{value}".replace(".", "_")
             found[value] = own if own not in self.graph.by_name else f"error_{value}"
         return found
 
@@ -209,7 +211,8 @@ class Backward:
             node = stack.pop(0)
             users = tuple(u for u in self.graph.users[node] if self.joint.gradients.get(u) is not None)
             reason = why_gradient(node, users, self.graph, self.names)
-            said.append(reason if node is of else f"{self.names.get(node.name, node.name)}: {reason}")
+            top, name = self.names.get(self.of.name, self.of.name), self.names.get(node.name, node.name)
+            said.append(reason if node is of else f"d{top}/d{name}: {reason}")
             for user in (self._named_user(u) for u in users):
                 if user is not None and user not in passed and user is not self.of and user not in self.signals:
                     passed.add(user)

@@ -215,8 +215,8 @@ def _by_sympy(work: Backward) -> list[Evidence]:
             continue
         what = f"d{work.of.name}/d{node.name}"
         try:
-            same = difference_is_zero(work, node)
-            found.append(Evidence(what, SYMPY, same, 0.0 if same else 1.0, node.size, node.size))
+            same, count = difference_is_zero(work, node)
+            found.append(Evidence(what, SYMPY, same, 0.0 if same else 1.0, count, node.size))
         except TooMuch as reason:
             found.append(Evidence(what, SYMPY, None, None, 0, node.size, str(reason)))
         except BackproofError:

@@ -135,9 +135,9 @@ def _gradients(work: Backward) -> Section:
 def _expanded(work: Backward) -> Section:
     text = Paragraph(
         (
-            "The same with every error signal put in. Each factor after the first two belongs to one step further back; "
-            "this form grows with the square of the depth, the one above does not.",
+            "The same with every error signal put in. This form grows faster than the depth; the one above, in which no "
+            "formula is written twice, does not.",
         )
     )
-    lines = tuple(line.equation() for line in work.expanded)
+    lines = tuple(Equation(line.left, (line.right,)) for line in work.expanded)
     return Section("Written out", (text, Derivation(lines)), "result", "expanded")
