@@ -217,6 +217,11 @@ class Writer:
             found = self._constants(node).reshape(-1)[0] if node.size == 1 else term(self.symbol(node), len(node.shape))
         elif (named_output := self._from_output(node)) is not None:
             found = FROM_OUTPUT[node.op.name](self._matrix_term(named_output, seen))
+        elif node.op.name == "select" and len(node.inputs[0].shape) == 1 and self.is_named(node.inputs[0]):
+            found = term(self.entry(node.inputs[0], (node.attrs["index"] % node.inputs[0].shape[0],)))
+        elif node.op.name == "unselect" and len(node.shape) == 1:
+            unit = Sym("e", (str(node.attrs["index"] % node.shape[0] + self.base),))
+            found = self._matrix_term(node.inputs[0], seen) * term(unit, 1)
         else:
             rule = symbols.lookup(node.op)
             operands = [self._matrix_term(x, seen) for x in node.inputs]
