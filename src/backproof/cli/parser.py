@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "parse"]
 COMMANDS = {
     "solve": "work a problem: a built-in one, a TOML file or a Python file",
     "problems": "list the built-in problems",
+    "derive": "derive a network's gradients as formulas, with the rule behind each",
     "trace": "record every value, gradient and update of a network's training steps",
     "capture": "show the graph of textbook operations behind a network",
     "ops": "show which operations each reading knows",

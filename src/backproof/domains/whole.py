@@ -119,7 +119,9 @@ class _Reader:
     def _cases(self, expr: Cases) -> Tensor:
         value = torch.tensor(math.nan, dtype=torch.float64)
         for body, condition in reversed(expr.rows):
-            value = self.read(body) if condition is None else torch.where(self.read(condition) != 0, self.read(body), value)
+            value = (
+                self.read(body) if condition is None else torch.where(self.read(condition) != 0, self.read(body), value)
+            )
         return value
 
     def _call(self, expr: Call) -> Tensor:
@@ -144,4 +146,3 @@ class _Reader:
         for operand in _PRIME.findall(name):
             found = derivative(found, int(operand or 0))
         return found
-

@@ -139,7 +139,9 @@ class Backward:
             known[adjoint.name] = sym
         for node in self.joint.graph.of_role("constant"):
             if node.size > 1:
-                known[node.name] = Sym("c", (node.name.removeprefix("constant").lstrip("#") or "1",), ref=Ref(node.name))
+                known[node.name] = Sym(
+                    "c", (node.name.removeprefix("constant").lstrip("#") or "1",), ref=Ref(node.name)
+                )
         return Writer(
             self.joint.graph, self._layout, 1, self.names, known=known, integers=self._integers, unnamed=unnamed
         )
@@ -259,7 +261,9 @@ class Backward:
         Raises:
             MissingRule: a formula on the page has a part that cannot be read back.
         """
-        values: dict[str, Tensor] = {n.name: t.double() if t.is_floating_point() else t for n, t in self._leaves(leaves)}
+        values: dict[str, Tensor] = {
+            n.name: t.double() if t.is_floating_point() else t for n, t in self._leaves(leaves)
+        }
         found: dict[str, Tensor] = {}
 
         def meaning(ref: Ref) -> Tensor | None:
@@ -285,7 +289,9 @@ class Backward:
         constants = [(n, tensor_of(n)) for n in self.joint.graph.of_role("constant")]
         return [(self.graph.by_name[n], t) for n, t in leaves.items() if n in self.graph.by_name] + constants
 
-    def _value(self, line: Line, writer: Writer, meaning: Meaning, functions: Mapping[str, Elementwise] | None) -> Tensor:
+    def _value(
+        self, line: Line, writer: Writer, meaning: Meaning, functions: Mapping[str, Elementwise] | None
+    ) -> Tensor:
         """What an equation says: by its formula of whole tensors, or where that leaves open a shape, entry by entry."""
         node = line.node
         try:

@@ -81,7 +81,9 @@ class Derived(Result):
         """The gradients written out, the error signals, and the gradients in terms of them, as typed formulas."""
         top, work = self.work.of.name, self.work
         found: dict[str, Any] = {f"d{top}/d{n.name}": "0" for n in work.wrt if n not in work.reached}
-        found |= {f"d{top}/d{e.of}": e.typed or e.text.partition(" = ")[2] for e in self.equations if e.phase == "expanded"}
+        found |= {
+            f"d{top}/d{e.of}": e.typed or e.text.partition(" = ")[2] for e in self.equations if e.phase == "expanded"
+        }
         found["delta"] = {work.delta_names[e.of]: _formula(e) for e in self.equations if e.phase == "backward"}
         found["in_deltas"] = {f"d{top}/d{e.of}": _formula(e) for e in self.equations if e.phase == "gradient"}
         if recursion := recursion_of(work):
@@ -112,7 +114,9 @@ class Derived(Result):
         functions = {n: function_of(n, given[n]) for n in self.functions if n in given}
         leaves = {n.name: self._leaf(n.name, n.shape, given) for n in self.work.graph.nodes if self._is_wanted(n)}
         if missing := [n for n in self.functions if n not in functions]:
-            raise InputError(f"the function '{missing[0]}' is arbitrary; say which to put in, as in {missing[0]}=\"tanh\"")
+            raise InputError(
+                f"the function '{missing[0]}' is arbitrary; say which to put in, as in {missing[0]}=\"tanh\""
+            )
         return self.work.evaluate(leaves, functions)
 
     def _is_wanted(self, node: Any) -> bool:
@@ -139,7 +143,14 @@ class Derived(Result):
             "settings": self.settings,
             "steps": [],
             "derivation": [
-                {"name": e.name, "formula": e.formula, "rule": e.rule, "text": e.text, "typed": e.typed, "phase": e.phase}
+                {
+                    "name": e.name,
+                    "formula": e.formula,
+                    "rule": e.rule,
+                    "text": e.text,
+                    "typed": e.typed,
+                    "phase": e.phase,
+                }
                 for e in self.equations
             ],
             "answers": self.answers,
@@ -151,11 +162,15 @@ class Derived(Result):
         """The derivation as a worked solution."""
         from .derive_page import blocks_of
 
-        standing = "finding" if self.finding else "agrees"
-        subtitle = "derived, not computed" if self.functions or len(self.start) < len(self._leaf_names) else "derived"
+        free = bool(self.functions) or any(name not in self.start for name in self._leaf_names)
         return Document(
-            self.title, tuple(blocks_of(self)), subtitle, summary(self.evidence), standing, self.to_dict()
-        )  # type: ignore[arg-type]
+            self.title,
+            tuple(blocks_of(self)),
+            "derived, not computed" if free else "derived",
+            summary(self.evidence),
+            "finding" if self.finding else "agrees",
+            self.to_dict(),
+        )
 
     @property
     def _leaf_names(self) -> list[str]:
@@ -205,7 +220,9 @@ def derive_problem(problem: FormulaProblem, settings: Mapping[str, Any], id: str
     graph = _graph(problem, shapes, functions, numbers, conventions.reduction)
     of, wrt = _wanted(problem, graph, numbers, place)
     work = Backward(graph, graph.by_name[of], wrt, conventions.symbols, conventions.layout)
-    start = {n: torch.tensor([float(v) for v in g.flat()], dtype=torch.float64).reshape(g.shape) for n, g in numbers.items()}
+    start = {
+        n: torch.tensor([float(v) for v in g.flat()], dtype=torch.float64).reshape(g.shape) for n, g in numbers.items()
+    }
     shown = {n: v if isinstance(v := settings.get(n, given), (int, float, str, list)) else str(v)
              for n, given in problem.given.items()}  # fmt: skip
     evidence = confirm(work, start, functions, Draws(conventions.seed))
@@ -236,7 +253,9 @@ def _givens(
             shapes[name] = numbers[name].shape
         elif found.kind == "function":
             if is_function(name):
-                raise FormulaError(f"{said} is declared a function, and formulas know a function of that name; rename it")
+                raise FormulaError(
+                    f"{said} is declared a function, and formulas know a function of that name; rename it"
+                )
             functions.append(name)
         else:
             shapes[name] = found.shape
@@ -268,7 +287,9 @@ def _wanted(problem: FormulaProblem, graph: Graph, numbers: Mapping[str, Given],
         return pairs[0][0], [bottom for _, bottom in pairs]
     if graph.loss is None:
         last = list(problem.model)[-1]
-        raise FormulaError(f"'{last}' has shape {list(graph.by_name[last].shape)}; a derivation needs a loss that is one number{place}")
+        raise FormulaError(
+            f"'{last}' has shape {list(graph.by_name[last].shape)}; a derivation needs a loss that is one number{place}"
+        )
     for name in problem.parameters:
         if name not in graph.by_name:
             raise FormulaError(f"the parameter '{name}' is no given quantity{place}; known: {', '.join(problem.given)}")
@@ -342,7 +363,9 @@ def _of_program(
 ) -> Derived:
     of = graph.loss or (graph.outputs[0] if graph.outputs and graph.outputs[0].size == 1 else None)
     if of is None:
-        raise InputError("a derivation needs one number to differentiate: give loss=..., or a model whose output is one")
+        raise InputError(
+            "a derivation needs one number to differentiate: give loss=..., or a model whose output is one"
+        )
     wanted = list(wrt) if wrt is not None else _default(graph)
     for name in wanted:
         if not isinstance(name, str) or name not in graph.by_name:
@@ -357,5 +380,3 @@ def _of_program(
 def _default(graph: Graph) -> list[str]:
     found = [n.name for n in graph.parameters if not n.is_frozen]
     return list(reversed(found or [n.name for n in graph.of_role("input") if n.is_float]))
-
-

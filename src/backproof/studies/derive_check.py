@@ -91,7 +91,9 @@ class _Rows:
         ]
 
 
-def confirm(work: Backward, start: Mapping[str, Tensor], functions: Sequence[str], draws: Draws) -> tuple[Evidence, ...]:
+def confirm(
+    work: Backward, start: Mapping[str, Tensor], functions: Sequence[str], draws: Draws
+) -> tuple[Evidence, ...]:
     """Compare what a derivation prints with independent derivatives.
 
     Args:
@@ -129,8 +131,7 @@ def _finite_draw(
 
 
 def _read(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[Node, Tensor]:
-    doubled = {n: t for n, t in leaves.items()}
-    return evaluate(graph, {n: doubled[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
+    return evaluate(graph, {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
 
 
 def _compare(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise], rows: _Rows) -> None:
@@ -152,9 +153,7 @@ def _autograd(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str,
     """torch's own gradients of the original program by every wanted quantity and every named error signal's value."""
     wanted = [n.name for n in [*work.wrt, *work.signals]]
     held = {n.name for n in work.graph.of_role("buffer")}
-    tracked = {
-        n: t.detach().clone().requires_grad_(t.is_floating_point() and n not in held) for n, t in leaves.items()
-    }
+    tracked = {n: t.detach().clone().requires_grad_(t.is_floating_point() and n not in held) for n, t in leaves.items()}
     origin = work.graph.origin
     if isinstance(origin, FormulaOrigin):
         values = witness(origin, tracked, {n: as_torch(op) for n, op in chosen.items()})
@@ -192,7 +191,11 @@ def _differences(
     for name, i in places:
         slope = _slope(graph, work.of.name, arrays, name, i)
         rows.add(
-            f"d{work.of.name}/d{name}", DIFFERENCES, ours[name].reshape(-1)[i], torch.tensor(slope, dtype=torch.float64), scale
+            f"d{work.of.name}/d{name}",
+            DIFFERENCES,
+            ours[name].reshape(-1)[i],
+            torch.tensor(slope, dtype=torch.float64),
+            scale,
         )
 
 

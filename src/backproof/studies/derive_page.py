@@ -92,7 +92,9 @@ def _top(work: Backward) -> Sym:
 
 def _backward(work: Backward) -> Section:
     if not work.signals:
-        text = Paragraph(("No error signal is needed more than once: each gradient follows by the chain rule at once.",))
+        text = Paragraph(
+            ("No error signal is needed more than once: each gradient follows by the chain rule at once.",)
+        )
         return Section("Error signals", (text,), "backward", "backward")
     first = work.backward[-1]
     assert first.node.of is not None

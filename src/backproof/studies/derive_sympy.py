@@ -51,7 +51,9 @@ class _Algebra:
             return undefined(*found)(args[0])
         if not isinstance(op, Elementwise):
             raise TooMuch(f"'{op.name}' has no formula")
-        return sympy.sympify(op.formula(*args, **{k: as_exact(v) if isinstance(v, float) else v for k, v in attrs.items()}))
+        return sympy.sympify(
+            op.formula(*args, **{k: as_exact(v) if isinstance(v, float) else v for k, v in attrs.items()})
+        )
 
     def largest(self, values: list[Any], sign: int) -> Any:
         raise TooMuch("a maximum over entries")
@@ -68,7 +70,9 @@ def difference_is_zero(work: Backward, wrt: Node) -> tuple[bool, int]:
     values = _composed(work)
     top = values[work.of.name].reshape(-1)[0]
     if top.has(sympy.Piecewise) or top.count_ops() > MOST_COMPOSED:
-        raise TooMuch("the composed formula has cases" if top.has(sympy.Piecewise) else "the composed formula is too long")
+        raise TooMuch(
+            "the composed formula has cases" if top.has(sympy.Piecewise) else "the composed formula is too long"
+        )
     adjoint = work.joint.gradients[wrt]
     assert adjoint is not None
     printed = np.asarray(work.expander.entries(adjoint), dtype=object).reshape(-1)
@@ -112,7 +116,9 @@ def _vanishes(difference: Any, scale: Any, seed: int) -> bool:
     """Whether an expression is 0 at random numbers, with the same random function put in for each arbitrary one."""
     random = np.random.default_rng(seed)
     symbols = sorted(difference.free_symbols | scale.free_symbols, key=str)
-    numbers = {s: sympy.Rational(int(k), 97) for s, k in zip(symbols, random.integers(20, 140, len(symbols)), strict=True)}
+    numbers = {
+        s: sympy.Rational(int(k), 97) for s, k in zip(symbols, random.integers(20, 140, len(symbols)), strict=True)
+    }
     value, size = (_concrete(e).subs(numbers).evalf(40) for e in (difference, scale))
     return bool(abs(value) <= sympy.Float(10) ** -25 * max(abs(size), sympy.Float(10) ** -5))
 

@@ -48,7 +48,7 @@ def function_of(name: str, value: Any) -> Elementwise:
         return concrete(name, value(X))
     except Exception:
         raise InputError(
-            f"'{name}' must be the name of a function (\"tanh\"), a formula in x (\"x**3 - x\"), or a function that "
+            f'\'{name}\' must be the name of a function ("tanh"), a formula in x ("x**3 - x"), or a function that '
             f"SymPy can call, not {str(value)[:80]!r}"
         ) from None
 

@@ -83,6 +83,7 @@ def one_sided(graph: Graph, arrays: Mapping[str, Array], name: str, place: tuple
         moved = arrays[name].copy()
         moved[place] = moved[place] + shift
         leaves = {n: moved if n.name == name else arrays[n.name] for n in graph.nodes if _is_given(n)}
+        assert graph.loss is not None
         return digits.run(graph, leaves)[graph.loss].reshape(-1)[0]
 
     here = loss(0)
@@ -116,7 +117,10 @@ def _slopes(graph: Graph, step: Step) -> list[dict[str, Any]]:
 
 
 def _section(
-    kinked: Sequence[Node], writer: Writer, rows: Sequence[tuple[str, tuple[int, ...], bool]], apart: list[dict[str, Any]]
+    kinked: Sequence[Node],
+    writer: Writer,
+    rows: Sequence[tuple[str, tuple[int, ...], bool]],
+    apart: list[dict[str, Any]],
 ) -> Section:
     if not kinked:
         text = "Every operation here is differentiable wherever it is defined: the loss has no kink."
@@ -137,7 +141,9 @@ def _section(
         blocks.append(Table(columns, cells, "The given numbers are on a kink: the loss has two slopes", (1, 2, 3)))
     else:
         blocks.append(
-            Paragraph(("The given numbers are on one of them, but there it does not change the loss: both slopes agree.",))
+            Paragraph(
+                ("The given numbers are on one of them, but there it does not change the loss: both slopes agree.",)
+            )
         )
     return Section("Where it is not differentiable", tuple(blocks), "backward", "kinks")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..document.blocks import Block, Derivation, Equation, Paragraph, Section, Table
-from ..document.math import Add, BigSum, Call, Expr, Function, Indicator, Mul, Neg, Num, Partial, Rel, Sym
+from ..document.math import Add, BigSum, Call, Expr, Function, Indicator, Neg, Num, Partial, Rel, Sym
 from ..domains.numbers import evaluate
 from ..errors import InputError
 from ..graph import Node

@@ -15,7 +15,23 @@ from torch import Tensor
 
 from ..differentiate import differentiate
 from ..document.blocks import Block, Derivation, Equation, Paragraph, Section, Table
-from ..document.math import Add, BigSum, Call, Div, Expr, Function, Indicator, Mul, Neg, Num, Partial, Pow, Rel, Sym, Transpose
+from ..document.math import (
+    Add,
+    BigSum,
+    Call,
+    Div,
+    Expr,
+    Function,
+    Indicator,
+    Mul,
+    Neg,
+    Num,
+    Partial,
+    Pow,
+    Rel,
+    Sym,
+    Transpose,
+)
 from ..domains.digits import context, digits
 from ..domains.numbers import evaluate
 from ..errors import InputError
@@ -117,10 +133,18 @@ class _Letters:
         other = Div(Add((Mul((Num(0), self.total)), Neg(Mul((self.e("i"), self.e("j")))))), square)
         both = Mul((pi, Add((Indicator(Rel("=", Sym("i"), Sym("j"))), Neg(pj)))))
         return [
-            Equation(pi, (Div(self.e("i"), self.total),), "softmax, with the sum of all k exponentials in the denominator"),
-            Equation(self.total, (BigSum(self.e("j"), "j"),), "its derivative by any one logit is that logit's exponential"),
-            Equation(Partial(pi, at(o, "i")), (same, Mul((pi, one))), "i = j: quotient rule, the numerator depends on it too"),
-            Equation(Partial(pi, at(o, "j")), (other, Neg(Mul((pi, pj)))), "i ≠ j: quotient rule, only the sum depends on it"),
+            Equation(
+                pi, (Div(self.e("i"), self.total),), "softmax, with the sum of all k exponentials in the denominator"
+            ),
+            Equation(
+                self.total, (BigSum(self.e("j"), "j"),), "its derivative by any one logit is that logit's exponential"
+            ),
+            Equation(
+                Partial(pi, at(o, "i")), (same, Mul((pi, one))), "i = j: quotient rule, the numerator depends on it too"
+            ),
+            Equation(
+                Partial(pi, at(o, "j")), (other, Neg(Mul((pi, pj)))), "i ≠ j: quotient rule, only the sum depends on it"
+            ),
             Equation(Partial(pi, at(o, "j")), (both,), "both cases in one; [ ] is 1 where it holds, else 0"),
             Equation(Partial(p, o), (self.whole(),), "the same as a k × k matrix, which is symmetric"),
         ]
@@ -164,7 +188,9 @@ def _shown_jacobian(letters: _Letters, jacobian: Tensor) -> Block:
     left = Partial(letters.p, letters.o)
     if jacobian.numel() > 64:
         return Paragraph((f"With the given numbers it has {jacobian.numel()} entries; they are in the record.",))
-    return Derivation((Equation(left, (matrix_of(jacobian),), "the numbers put in; every row and every column adds up to 0"),))
+    return Derivation(
+        (Equation(left, (matrix_of(jacobian),), "the numbers put in; every row and every column adds up to 0"),)
+    )
 
 
 def _derived_gradient(letters: _Letters) -> list[Block]:
@@ -252,7 +278,13 @@ def _general(k: int) -> Evidence:
     ]
     same = all(d == 0 for d in left)
     return Evidence(
-        "closed form of the Jacobian", SYMPY, same, 0.0 if same else 1.0, count**2, count**2, f"letters for {count} logits"
+        "closed form of the Jacobian",
+        SYMPY,
+        same,
+        0.0 if same else 1.0,
+        count**2,
+        count**2,
+        f"letters for {count} logits",
     )
 
 

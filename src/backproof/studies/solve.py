@@ -197,7 +197,8 @@ def solve(
 
     Returns:
         A :class:`Solution` (for an :class:`Exercise`, :class:`Answered`; for givens without numbers,
-        :class:`Derived`) with ``.steps``, ``.answers``, ``.remarks`` and ``.evidence``; it shows itself and saves as .html .tex .pdf .md .ipynb .txt .json .py.
+        :class:`Derived`) with ``.steps``, ``.answers``, ``.remarks`` and ``.evidence``; it shows itself and saves
+        as .html .tex .pdf .md .ipynb .txt .json .py.
 
     Raises:
         InputError, FormulaError, CaptureError: the request cannot be carried out; one paragraph says why.
