@@ -35,8 +35,9 @@ KEYS = {
     },
     "given": {
         "NAME": "a number, an exact number in quotes (`\"pi/2\"`), a list, a list of rows, "
-        "or `{npy = \"file.npy\", column = 0}` for a .npy file beside the problem (`column` may be left out); or, without a number, `\"symbol\"`, "
-        "`{symbol = [3, 2]}` with a shape, or `\"function\"`, an arbitrary differentiable function (below)",
+        "or `{npy = \"file.npy\", column = 0}` for a .npy file beside the problem (`column` may be left out); "
+        "without a number, `\"symbol\"`, `{symbol = [3, 2]}` with a shape, "
+        "or `\"function\"`, an arbitrary differentiable function (below)",
     },
     "ask": {
         "gradients": "derivatives at the start, `[\"y/w\", \"L/w\"]`; of a value with several entries, the Jacobian",

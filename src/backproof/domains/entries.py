@@ -335,7 +335,8 @@ def _by_line(node: Node, fold: Callable[..., list[Any]], *arrays: Array) -> Arra
 def _softmax(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
     def fold(line: list[Any]) -> list[Any]:
         powers = [_function(arithmetic, "exp", v) for v in line]
-        return [p / _total(powers) for p in powers]
+        total = _total(powers)
+        return [p / total for p in powers]
 
     return _by_line(node, fold, x)
 

@@ -16,7 +16,22 @@ import torch
 from torch import Tensor
 
 from ..document.math import (
-    Add, BigSum, Call, Cases, Div, Expr, Indicator, Mul, Neg, Num, Partial, Pow, Ref, Rel, Sym, Transpose,
+    Add,
+    BigSum,
+    Call,
+    Cases,
+    Div,
+    Expr,
+    Indicator,
+    Mul,
+    Neg,
+    Num,
+    Partial,
+    Pow,
+    Ref,
+    Rel,
+    Sym,
+    Transpose,
 )  # fmt: skip
 from ..ops import OPS, Elementwise, derivative
 from .numbers import kernel

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def recursion_of(work: Backward) -> str | None:
     lines = work.backward
     if len(lines) < 3:
         return None
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         factors = line.right.factors if isinstance(line.right, Mul) else ()
         if len(factors) != 3 or factors[0] != before.left or not isinstance(factors[1], Sym):
             return None
