@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .problems.catalogue import catalogue
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
+    from .studies.derive import Derived, DerivedEquation, derive
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
     from .studies.receptive import ReceptiveField, receptive_field
@@ -37,6 +38,8 @@ __all__ = [
     "Answered",
     "BackproofError",
     "CaptureError",
+    "Derived",
+    "DerivedEquation",
     "EvidenceError",
     "Exercise",
     "FormulaError",
@@ -50,6 +53,7 @@ __all__ = [
     "__version__",
     "capture",
     "catalogue",
+    "derive",
     "mark",
     "minimum_input",
     "ops_table",
@@ -57,13 +61,15 @@ __all__ = [
     "receptive_field",
     "solve",
     "trace",
-]  # fmt: skip
+]
 
 _HOME = {
     "Answer": "studies.answer",
     "Answered": "studies.exercise",
     "BackproofError": "errors",
     "CaptureError": "errors",
+    "Derived": "studies.derive",
+    "DerivedEquation": "studies.derive",
     "EvidenceError": "errors",
     "Exercise": "problems.problem",
     "FormulaError": "errors",
@@ -71,12 +77,13 @@ _HOME = {
     "Marked": "studies.marking",
     "MissingRule": "errors",
     "Problem": "problems.problem",
+    "ReceptiveField": "studies.receptive",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
+    "derive": "studies.derive",
     "mark": "studies.marking",
-    "ReceptiveField": "studies.receptive",
     "minimum_input": "studies.sizes",
     "ops_table": "coverage",
     "output_size": "studies.sizes",

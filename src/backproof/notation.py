@@ -17,6 +17,7 @@ GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega".split()
 )
 _PARTS = re.compile(r"^([A-Za-z]+?)(\d+)$")
+_PLACES = re.compile(r"^([A-Z])(out|in|hid)$|^([a-z])(out)$")
 _ROLES = {"weight": "W", "bias": "b", "target": "t", "input": "x"}
 _OPERATIONS = {"linear": "s", "mse_loss": "L", "cross_entropy_loss": "L", "l1_loss": "L", "huber_loss": "L"}
 
@@ -46,13 +47,15 @@ def _path(path: list[str]) -> tuple[str, ...]:
 
 
 def _letter(word: str) -> tuple[str, tuple[str, ...]]:
-    """The letter and the subscripts of one word: s_out -> s, out; W1 -> W, 1; m_hat -> m-hat."""
+    """The letter and the subscripts of one word: s_out -> s, out; W1 -> W, 1; Wout -> W, out; m_hat -> m-hat."""
     head, *rest = [part for part in word.split("_") if part] or [word]
     if rest == ["hat"]:
         return head + "hat", ()
     found = _PARTS.match(head)
     if found and (len(found[1]) <= 2 or found[1].lower() in GREEK):
         return found[1], (found[2], *rest)
+    if place := _PLACES.match(head):
+        return place[1] or place[3], (place[2] or place[4], *rest)
     return head, tuple(rest)
 
 

@@ -19,6 +19,7 @@ KEYS = {
     "": {
         "title": "the title; the file's name by default",
         "about": "the question, in a paragraph",
+        "remarks": "a list of texts that a reader should know, such as a mistake of a printed sheet",
         "given": "the table of givens, below",
         "model": "the table of formulas, in order: name = \"formula\"",
         "ask": "the table of what is asked, below",
@@ -34,7 +35,9 @@ KEYS = {
     },
     "given": {
         "NAME": "a number, an exact number in quotes (`\"pi/2\"`), a list, a list of rows, "
-        "or `{npy = \"file.npy\", column = 0}` for a .npy file beside the problem (`column` may be left out)",
+        "or `{npy = \"file.npy\", column = 0}` for a .npy file beside the problem (`column` may be left out); "
+        "without a number, `\"symbol\"`, `{symbol = [3, 2]}` with a shape, "
+        "or `\"function\"`, an arbitrary differentiable function (below)",
     },
     "ask": {
         "gradients": "derivatives at the start, `[\"y/w\", \"L/w\"]`; of a value with several entries, the Jacobian",
@@ -58,6 +61,9 @@ ANALYSES = {
     "optimum": "the minimum of a loss that is quadratic in the parameters (up to 60 of them)",
     "curvature": "the eigenvalues of the loss's second derivatives, and the learning rates that they allow",
     "fit": "a plot of the points and the fitted curve, for one input and one target per sample",
+    "kinks": "where the loss is not differentiable, and the slopes to both sides where the givens are on a kink",
+    "softmax": '`"softmax:p"`: the Jacobian of the softmax `p` entry by entry, and the gradient through it in closed form',
+    "margin": '`"margin:p,y,margin"`: what the hinge loss sum over j != y of max(0, p_j - p_y + margin) is designed to do',
     "compare": '`"compare:PROBLEM"`: why the result differs from another problem\'s',
 }
 

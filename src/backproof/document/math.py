@@ -173,12 +173,18 @@ class Transpose(Expr):
 
 @dataclass(frozen=True)
 class BigSum(Expr):
-    """A sum sign over an index, with bounds as formulas or None."""
+    """A sum sign over an index, with bounds as formulas or None.
+
+    ``axes``, ``shape`` and ``keepdim`` say which axes of a tensor of that shape the index runs over, for evaluation.
+    """
 
     body: Expr
     index: str
     lower: Expr | None = None
     upper: Expr | None = None
+    axes: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
+    keepdim: bool = False
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ KERNELS: dict[str, str] = {
     "unselect": "torch.select_scatter(torch.zeros(shape, dtype=x.dtype, device=x.device), x, dim, index)",
     "cat": "torch.cat(xs, dim)",
     "stack": "torch.stack(xs, dim)",
+    "positions": "torch.ones_like(x).cumsum(dim) - 1",
     "gather": "torch.gather(x, dim, index)",
     "scatter_add": "torch.zeros(shape, dtype=x.dtype, device=x.device).scatter_add(dim, index, x)",
     "embedding": "weight[index]",

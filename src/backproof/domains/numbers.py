@@ -22,7 +22,7 @@ from .base import Domain
 from .kernels import KERNELS, SLOPES
 from .spatial import SPATIAL
 
-__all__ = ["HELPERS", "code", "evaluate", "gelu_slope", "helper_source", "nll_grad", "numbers", "tensor_of"]
+__all__ = ["HELPERS", "code", "evaluate", "gelu_slope", "helper_source", "kernel", "nll_grad", "numbers", "tensor_of"]
 
 numbers = Domain("numbers", "torch tensors in the graph's own dtype")
 
@@ -110,14 +110,25 @@ def _kernel(op: Op, axes: int = 0) -> Callable[..., torch.Tensor] | None:
     return _from_formula(op) if isinstance(op, Elementwise) else None
 
 
+def kernel(op: Op) -> Callable[..., torch.Tensor] | None:
+    """The torch function behind an operation: its operands in order, its attributes as keywords; None if it has none."""
+    return _kernel(op)
+
+
 def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
     """The formula through SymPy, for operations (of a third party, say) without a line in the table."""
     import sympy
 
+    @cache
+    def made(count: int, attrs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+        xs = sympy.symbols(f"x0:{count}", real=True)
+        function: Callable[..., Any] = sympy.lambdify(
+            xs, sympy.sympify(op.formula(*xs, **dict(attrs))).evalf(17), "numpy"
+        )
+        return function
+
     def run(*args: torch.Tensor, **attrs: Any) -> torch.Tensor:
-        xs = sympy.symbols(f"x0:{len(args)}", real=True)
-        expr = sympy.sympify(op.formula(*xs, **attrs)).evalf(17)
-        function = sympy.lambdify(xs, expr, "numpy")
+        function = made(len(args), tuple(sorted(attrs.items())))
         wide = torch.broadcast_tensors(*args)
         value = torch.as_tensor(function(*(a.detach().cpu().double().numpy() for a in wide)))
         return value.to(args[0].dtype).expand(wide[0].shape).to(args[0].device)

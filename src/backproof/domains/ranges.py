@@ -81,6 +81,11 @@ def _padded(node: Node, x: Range) -> Range:
     return min(x[0], value), max(x[1], value)
 
 
+@ranges.rule("positions")
+def _positions(node: Node, x: Range) -> Range:
+    return 0.0, float(node.shape[node.attrs["dim"]] - 1)
+
+
 @ranges.rule("unslice", "unselect", "scatter_add", "embedding_grad", "sum_to", "cat", "stack")
 def _unknown(node: Node, *x: Range) -> Range:
     return ALL

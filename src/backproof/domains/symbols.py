@@ -108,6 +108,7 @@ class Writer:
         step: the update whose numbers the formulas refer to.
         integers: the entries of index tensors, which formulas are written for.
         known: symbols of particular nodes by name, where the rules of :mod:`backproof.notation` are not meant.
+        unnamed: names of values whose error signals get no symbol: formulas write them out.
     """
 
     graph: Graph
@@ -117,6 +118,7 @@ class Writer:
     step: int = 0
     known: Mapping[str, Expr] = field(default_factory=dict)
     integers: Mapping[str, Any] = field(default_factory=dict)
+    unnamed: frozenset[str] = frozenset()
 
     @cached_property
     def _outputs(self) -> dict[tuple[str, Node], Node]:
@@ -208,7 +210,8 @@ class Writer:
 
     def is_named(self, node: Node) -> bool:
         """Whether formulas use its symbol; the adjoint of a step without a name, and of the loss (1), are written out."""
-        if node.of is not None and (node.of.role == "helper" or node.of is self._differentiated):
+        of = node.of
+        if of is not None and (of.role == "helper" or of is self._differentiated or of.name in self.unnamed):
             return False
         return node.role in ("value", "adjoint", "parameter", "input", "target", "buffer") or (
             node.role == "constant" and node.size > 1
@@ -245,6 +248,11 @@ class Writer:
             found = self._constants(node).reshape(-1)[0] if node.size == 1 else term(self.symbol(node), len(node.shape))
         elif (named_output := self._from_output(node)) is not None:
             found = FROM_OUTPUT[node.op.name](self._matrix_term(named_output, seen))
+        elif node.op.name == "select" and len(node.inputs[0].shape) == 1 and self.is_named(node.inputs[0]):
+            found = term(self.entry(node.inputs[0], (node.attrs["index"] % node.inputs[0].shape[0],)))
+        elif node.op.name == "unselect" and len(node.shape) == 1:
+            unit = Sym("e", (str(node.attrs["index"] % node.shape[0] + self.base),))
+            found = self._matrix_term(node.inputs[0], seen) * term(unit, 1)
         else:
             rule = symbols.lookup(node.op)
             operands = [self._matrix_term(x, seen) for x in node.inputs]
@@ -289,7 +297,7 @@ def _elementwise(node: Node, *x: Term) -> Term:
 
 def _plain_call(node: Node, *x: Term) -> Term:
     function = Function(node.op.name, node.op.text or node.op.name, node.op.latex)
-    attrs = tuple((k, v) for k, v in node.attrs.items() if k == "dim" and v is not None)
+    attrs = tuple((k, v) for k, v in node.attrs.items() if v is not None)
     return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
 
 
@@ -304,11 +312,12 @@ def _nll_grad(node: Node, delta: Term, t: Term, weight: Term | None = None) -> T
     if weight is not None or node.attrs["reduction"] == "none":
         return _plain_call(node, delta, t, *([] if weight is None else [weight]))
     samples = node.inputs[1].size if node.attrs["reduction"] == "mean" else 1
-    return -(Term(Fraction(1, samples)) * delta * _onehot(t))
+    return -(Term(Fraction(1, samples)) * delta * _onehot(t, node.shape[1]))
 
 
-def _onehot(t: Term) -> Term:
-    return term(Call(Function("onehot", "onehot", r"\operatorname{onehot}"), (t.expr(),), "onehot"), 2)
+def _onehot(t: Term, classes: int) -> Term:
+    function = Function("onehot", "onehot", r"\operatorname{onehot}")
+    return term(Call(function, (t.expr(),), "onehot", (("classes", classes),)), 2)
 
 
 @symbols.rule("log_softmax_grad")
@@ -321,7 +330,12 @@ def _log_softmax_grad(node: Node, delta: Term, y: Term) -> Term:
         found = [c for f in delta.factors for c in _calls(f) if c.op == "onehot"]
         if found and delta.factors == (found[0],):
             return (p - term(found[0], 2)) / Term(Fraction(samples))
-    return delta - p * term(BigSum(delta.expr(), "j"), delta.rank)
+    return delta - p * _total(node, delta)
+
+
+def _total(node: Node, x: Term) -> Term:
+    """The sum along the axis of a softmax."""
+    return term(BigSum(x.expr(), "j", axes=(node.attrs["dim"],), shape=node.shape, keepdim=True), x.rank)
 
 
 def _calls(expr: Expr) -> list[Call]:
@@ -340,8 +354,7 @@ def _softmax_of(y: Term) -> Term:
 
 @symbols.rule("softmax_grad")
 def _softmax_grad(node: Node, delta: Term, p: Term) -> Term:
-    inner = term(BigSum((delta * p).expr(), "j"), delta.rank)
-    return p * (delta - inner)
+    return p * (delta - _total(node, delta * p))
 
 
 @symbols.rule("matmul")
@@ -412,7 +425,8 @@ def _big_sum(node: Node, x: Term) -> Term:
         x = x.transposed()  # over all entries the sum of a matrix is that of its transpose
     body = _indexed(x.expr(), letters[: len(source.shape)], _ranks(source)) if whole else x.expr()
     index = ",".join(letters[a] for a in axes if a < len(letters)) or "n"
-    return term(BigSum(body, index), len(node.shape))
+    keep = len(node.shape) == len(source.shape)
+    return term(BigSum(body, index, axes=axes, shape=source.shape, keepdim=keep), len(node.shape))
 
 
 def _ranks(source: Node) -> dict[str, int]:

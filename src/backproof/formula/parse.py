@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 
 from ..errors import FormulaError
 
-__all__ = ["MAX_LENGTH", "called_names", "names_in", "parse"]
+__all__ = ["MAX_LENGTH", "PRIME", "called_names", "names_in", "parse", "primed"]
 
+PRIME = "\N{MODIFIER LETTER PRIME}"
+"""What the apostrophe of f'(s) is while ``ast`` reads the formula: a letter to Python, so that f' is a name."""
+_PRIMES = re.compile(r"(?<![\w'\"])([^\W\d]\w*)(['′]{1,9})(?=\s*\()")
 MAX_LENGTH = 2000
 MAX_DEPTH = 200
 
@@ -19,8 +23,8 @@ _PLAIN = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Name, ast.Load, ast.Slice,
 def parse(text: str, place: str = "the formula") -> ast.expr:
     """Return the syntax tree of a formula, or refuse it.
 
-    Allowed are numbers, names, ``+ - * / ** @``, comparisons, function calls by name, ``x[0]``, ``x[:, 1]`` and
-    ``x.T``. ``^`` is refused with the advice to write ``**``.
+    Allowed are numbers, names, ``+ - * / ** @``, comparisons, function calls by name, ``f'(x)`` for the derivative of a
+    function, ``x[0]``, ``x[:, 1]`` and ``x.T``. ``^`` is refused with the advice to write ``**``.
 
     Args:
         text: the formula.
@@ -36,11 +40,21 @@ def parse(text: str, place: str = "the formula") -> ast.expr:
             f"{place} has {len(text)} characters, and the limit is {MAX_LENGTH}; split it into named steps"
         )
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = ast.parse(_PRIMES.sub(_as_letters, text.strip()), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise FormulaError(f"{place} is not an expression: {_short(text)}; write it as in sin(w @ x) - b") from None
     _check(tree, text, place, 0)
     return tree.body
+
+
+def _as_letters(found: re.Match[str]) -> str:
+    return found[1] + PRIME * len(found[2])
+
+
+def primed(name: str) -> tuple[str, int]:
+    """A called name without its primes, and their number: f3'(s) calls ("f3", 1)."""
+    bare = name.rstrip(PRIME)
+    return bare, len(name) - len(bare)
 
 
 def _short(text: str) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sympy
 
 from ..errors import FormulaError
 from .parse import parse
 
-__all__ = ["CONSTANTS", "Given", "read_quantity"]
+__all__ = ["CONSTANTS", "Declared", "Given", "declared", "read_quantity"]
 
 MAX_ENTRIES = 100_000
+MAX_AXES = 4
 LARGEST = 1e300
 CONSTANTS: dict[str, Any] = {"pi": sympy.pi, "e": sympy.E}
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
@@ -38,6 +39,34 @@ class Given:
     def flat(self) -> list[Any]:
         """The entries in reading order."""
         return _flatten(self.value)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A given without a number: a quantity of some shape, or an arbitrary differentiable function."""
+
+    kind: Literal["symbol", "function"]
+    shape: tuple[int, ...] = ()
+
+
+def declared(value: Any, place: str) -> Declared | None:
+    """What ``"symbol"``, ``{symbol = [3, 2]}`` or ``"function"`` declares; None for a number.
+
+    Raises:
+        FormulaError: the shape is none.
+    """
+    if value in ("symbol", "function"):
+        return Declared(value)
+    if not isinstance(value, Mapping) or set(value) != {"symbol"}:
+        return None
+    shape = value["symbol"]
+    plain = isinstance(shape, (list, tuple)) and all(type(n) is int and n > 0 for n in shape)
+    if not plain or len(shape) > MAX_AXES or math.prod(shape) > MAX_ENTRIES:
+        raise FormulaError(
+            f"{place} is a symbol of the shape {shape!r}; a shape is a list of up to {MAX_AXES} sizes, as in "
+            f"{{symbol = [3, 2]}}, with at most {MAX_ENTRIES} entries in all"
+        )
+    return Declared("symbol", tuple(shape))
 
 
 def _flatten(value: Any) -> list[Any]:
@@ -80,9 +109,7 @@ def _number(value: Any, place: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise FormulaError(f'{place} must be numbers (or exact ones in quotes, as "pi/2"), not {value!r}')
     if value in ("symbol", "function"):
-        raise FormulaError(
-            f"{place} is declared as a {value}; problems without numbers, which are derived and not computed, cannot be worked yet"
-        )
+        raise FormulaError(f"{place} is a {value} where a number is needed; only a given by itself can be a {value}")
     if isinstance(value, str):
         return _exact(parse(value, place), value, place)
     if not abs(value) < LARGEST:

@@ -11,11 +11,12 @@ from typing import Any
 from ..errors import BackproofError, FormulaError, InputError
 from ..graph import Builder, Graph, Node, Role, Source
 from ..ops import OPS, Elementwise, Op
+from ..ops.arbitrary import arbitrary, differentiated
 from ..ops.shapes import axes_of
-from .parse import parse
+from .parse import parse, primed
 from .quantity import CONSTANTS
 
-__all__ = ["FUNCTIONS", "FormulaOrigin", "add_formula", "read_model"]
+__all__ = ["FUNCTIONS", "FormulaOrigin", "add_formula", "is_function", "read_model"]
 
 _ALIASES = {
     "ln": "log",
@@ -133,6 +134,7 @@ FUNCTIONS: dict[str, _Builtin] = {
     "logsumexp": _reduction("logsumexp"),
     "max": _extreme("max", "maximum", "amax"),
     "min": _extreme("min", "minimum", "amin"),
+    "index": _along("positions"),
     "softmax": _along("softmax"),
     "log_softmax": _along("log_softmax"),
     "transpose": _Builtin(_transposed, "transpose(x)"),
@@ -143,8 +145,18 @@ FUNCTIONS: dict[str, _Builtin] = {
 }
 
 
+def is_function(name: str) -> bool:
+    """Whether formulas know a function of this name."""
+    return name in FUNCTIONS or _ALIASES.get(name, name) in OPS
+
+
 class _Reader:
-    """Turns one syntax tree after another into nodes."""
+    """Turns one syntax tree after another into nodes.
+
+    Args:
+        functions: the names that are arbitrary functions.
+        indices: givens that are whole numbers, which may stand as an index: p[y].
+    """
 
     def __init__(
         self,
@@ -153,7 +165,11 @@ class _Reader:
         reduction: str = "sum",
         dtype: str = "float64",
         reserved: Iterable[str] = (),
+        functions: Iterable[str] = (),
+        indices: Mapping[str, int] | None = None,
     ) -> None:
+        self.functions, self.indices = frozenset(functions), indices or {}
+        self.used: list[str] = []  # the givens that stood as an index
         self.builder, self.names, self.reduction, self.dtype = builder, names, reduction, dtype
         self.reserved = set(reserved)  # names of formulas, which no step inside another formula may take
         self.place, self.source = "", None
@@ -230,6 +246,8 @@ class _Reader:
             return self.names[name]
         if name in CONSTANTS:
             return self.builder.constant(CONSTANTS[name], (), self.dtype, name=name)
+        if name in self.functions:
+            raise FormulaError(f"{self.place} uses the function '{name}' without an argument; write {name}(...)")
         close = difflib.get_close_matches(name, list(self.names), 1)
         hint = f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(self.names) or 'nothing yet'}"
         raise FormulaError(f"{self.place} uses '{name}', which is not given and not computed before it{hint}")
@@ -255,14 +273,31 @@ class _Reader:
                     raise FormulaError(f"{self.place}: '{ast.unparse(tree)}' is empty")
                 node, dim = self.emit("slice", node, dim=dim, start=start, end=end, step=step), dim + 1
             else:
-                node = self.emit("select", node, dim=dim, index=_integer(part, self.place))
+                node = self.emit("select", node, dim=dim, index=self.index(part, node.shape[dim]))
         return node
 
+    def index(self, part: ast.expr, size: int) -> int:
+        """A whole number, or a given that is one; the latter counts from 0 and never from the end."""
+        if not isinstance(part, ast.Name):
+            return _integer(part, self.place)
+        index = self.indices.get(part.id)
+        if index is None:
+            raise FormulaError(
+                f"{self.place} uses '{part.id}' as an index, which is no whole number; an index is a whole number or a "
+                "given that is one, counted from 0"
+            )
+        if not 0 <= index < size:
+            raise FormulaError(
+                f"{self.place} uses {part.id} = {index} as an index where there are {size} entries; "
+                f"give {part.id} a whole number from 0 to {size - 1}"
+            )
+        self.used.append(part.id)
+        return index
+
     def call(self, tree: ast.Call) -> Node:
-        name = tree.func.id  # type: ignore[attr-defined]
-        known = name in FUNCTIONS or _ALIASES.get(name, name) in OPS
-        if not known:
-            close = difflib.get_close_matches(name, [*FUNCTIONS, *OPS, *_ALIASES], 1)
+        name, primes = primed(tree.func.id)  # type: ignore[attr-defined]
+        if name not in self.functions and not is_function(name):
+            close = difflib.get_close_matches(name, [*self.functions, *FUNCTIONS, *OPS, *_ALIASES], 1)
             raise FormulaError(
                 f"{self.place} calls '{name}', which is not a known function"
                 + (f"; did you mean '{close[0]}'?" if close else "")
@@ -271,9 +306,17 @@ class _Reader:
         keywords = {k.arg or "": _literal(k.value, self.place) for k in tree.keywords}
         if not args:
             raise FormulaError(f"{self.place} calls '{name}' without an argument")
-        if name in FUNCTIONS:
+        if name in self.functions:
+            return self.undefined(name, primes, args, keywords)
+        if name in FUNCTIONS and not primes:
             return self.builtin(name, FUNCTIONS[name], args, keywords)
-        return self.elementwise(_ALIASES.get(name, name), args, keywords)
+        return self.elementwise(_ALIASES.get(name, name), args, keywords, primes)
+
+    def undefined(self, name: str, primes: int, args: list[Node], keywords: dict[str, Any]) -> Node:
+        """A call of a function that was declared to be arbitrary, or of its derivative."""
+        if len(args) != 1 or keywords:
+            raise FormulaError(f"{self.place} calls '{name}' with the wrong arguments; it has one: {name}(s)")
+        return self.emit(differentiated(arbitrary(name), primes), self.count(args[0]))
 
     def builtin(self, name: str, function: _Builtin, args: list[Node], keywords: dict[str, Any]) -> Node:
         if not function.takes(len(args), set(keywords)):
@@ -286,14 +329,14 @@ class _Reader:
             )
         return function.build(self, args, keywords)
 
-    def elementwise(self, name: str, args: list[Node], keywords: dict[str, Any]) -> Node:
-        op = OPS[name]
-        if not isinstance(op, Elementwise):
-            raise FormulaError(f"{self.place} calls '{name}', which has no meaning in a formula")
+    def elementwise(self, name: str, args: list[Node], keywords: dict[str, Any], primes: int = 0) -> Node:
+        op = OPS.get(name)
+        if not isinstance(op, Elementwise) or (primes and not (op.differentiable and len(op.operands) == 1)):
+            raise FormulaError(f"{self.place} calls '{name}{chr(39) * primes}', which has no meaning in a formula")
         if not _fits(op, len(args), keywords):
             wants = f"{name}({', '.join([*op.operands, *(f'{k}=' for k in op.attrs)])})"
             raise FormulaError(f"{self.place} calls {name} with the wrong arguments; it is {wants}")
-        return self.emit(op, *args, **keywords)
+        return self.emit(differentiated(op, primes), *args, **keywords)
 
 
 def _fits(op: Op, count: int, keywords: dict[str, Any]) -> bool:
@@ -332,11 +375,16 @@ def _literal(tree: ast.expr, place: str) -> Any:
 
 @dataclass(frozen=True)
 class FormulaOrigin:
-    """The texts behind a Graph of formulas: name -> formula, in order, and the setting ``reduction``."""
+    """The texts behind a Graph of formulas: name -> formula, in order, and the setting ``reduction``.
+
+    ``functions`` are the names that stand for arbitrary functions, ``indices`` the givens that stand as an index.
+    """
 
     formulas: Mapping[str, str]
     reduction: str
     loss_name: str | None
+    functions: tuple[str, ...] = ()
+    indices: tuple[str, ...] = ()
 
 
 def add_formula(
@@ -357,6 +405,8 @@ def read_model(
     file: str = "",
     lines: Mapping[str, int] | None = None,
     outputs: Sequence[str] = (),
+    functions: Sequence[str] = (),
+    indices: Mapping[str, int] | None = None,
 ) -> Graph:
     """Read formulas, in order, into a Graph.
 
@@ -368,6 +418,8 @@ def read_model(
         loss: the name of the loss; the last formula whose result is one number by default.
         title, file, lines: for messages and source lines.
         outputs: names that the model returns; the last one by default.
+        functions: names that stand for arbitrary differentiable functions of one argument.
+        indices: givens that are whole numbers, which formulas may use as an index.
 
     Raises:
         FormulaError: a formula is refused; the message quotes it.
@@ -375,16 +427,22 @@ def read_model(
     builder, names = Builder(), {}
     for name, shape in shapes.items():
         names[name] = builder.leaf(name, roles.get(name, "input"), shape, "float64")
-    reader = _Reader(builder, names, reduction, reserved=formulas)
+    reader = _Reader(builder, names, reduction, reserved=formulas, functions=functions, indices=indices)
     for name, text in formulas.items():
-        if name in shapes or name in CONSTANTS:
+        if name in shapes or name in CONSTANTS or name in functions:
             raise FormulaError(f"'{name}' is given and computed; rename one of them")
         source = Source(file or "formula", (lines or {}).get(name, 0), f'{name} = "{text}"')
         reader.assign(name, text, f"the formula of '{name}'" + (f" in {file}" if file else ""), source)
     if not formulas:
         raise InputError("a model needs at least one formula")
     loss_node = _loss(names, list(formulas), loss)
-    origin = FormulaOrigin(dict(formulas), reduction, loss_node.name if loss_node else None)
+    origin = FormulaOrigin(
+        dict(formulas),
+        reduction,
+        loss_node.name if loss_node else None,
+        tuple(functions),
+        tuple(dict.fromkeys(reader.used)),
+    )
     last = tuple(names[name] for name in (outputs or list(formulas)[-1:]))
     return Graph(tuple(builder.nodes), last, loss_node, title, origin).check()
 

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops import OPS, Elementwise, Op
-from .parse import parse
+from ..ops.arbitrary import differentiated
+from .parse import parse, primed
 from .read import FormulaOrigin
 
 __all__ = ["witness"]
@@ -44,6 +45,13 @@ def _pairwise(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda y, t, **keywords: loss(*torch.broadcast_tensors(y, t), reduction="none", **keywords)
 
 
+def _positions(x: Tensor, dim: int) -> Tensor:
+    """For every entry its place along an axis, from 0."""
+    size = x.shape[dim]
+    along = torch.tensor(range(size), dtype=x.dtype).reshape([size if d == dim % x.ndim else 1 for d in range(x.ndim)])
+    return along.expand(x.shape)
+
+
 _SPECIAL: dict[str, Callable[..., Any]] = {
     "sum": _fold(torch.sum, torch.sum),
     "mean": _fold(torch.mean, torch.mean),
@@ -52,6 +60,7 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "min": _either(torch.minimum, _fold(torch.amin, torch.amin)),
     "softmax": lambda x, dim=-1, axis=None: torch.softmax(x, dim if axis is None else axis),
     "log_softmax": lambda x, dim=-1, axis=None: torch.log_softmax(x, dim if axis is None else axis),
+    "index": lambda x, dim=-1, axis=None: _positions(x, dim if axis is None else axis),
     "transpose": lambda x: x.mT if x.ndim > 1 else x,
     "norm": _fold(torch.linalg.vector_norm, lambda x, d, keepdim: torch.linalg.vector_norm(x, dim=d, keepdim=keepdim)),
     "dot": torch.matmul,
@@ -76,6 +85,8 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "hardsigmoid": lambda x: F.relu6(x + 3) / 6,  # torch's own has a float32 1/6 in its backward pass
     "where": lambda c, a, b: torch.where(c != 0, a, b),
 }
+_OWN = {"ln": "log", "sigma": "sigmoid", "σ": "sigmoid", "logistic": "sigmoid", "swish": "silu",
+        "arcsin": "asin", "arccos": "acos", "arctan": "atan"}  # fmt: skip
 _BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -93,6 +104,11 @@ _BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
 
 
 def _function(name: str) -> Callable[..., Any]:
+    bare, primes = primed(name)
+    if primes:
+        op = OPS[_OWN.get(bare, bare)]
+        assert isinstance(op, Elementwise)
+        return _from_formula(differentiated(op, primes))
     if name in _SPECIAL:
         return _SPECIAL[name]
     for module in (torch, F):
@@ -115,8 +131,10 @@ def _from_formula(op: Op) -> Callable[..., Any]:
 
 
 class _Witness:
-    def __init__(self, names: dict[str, Tensor], reduction: str) -> None:
-        self.names, self.reduction = names, reduction
+    def __init__(
+        self, names: dict[str, Tensor], reduction: str, functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
+        self.names, self.reduction, self.functions = names, reduction, functions or {}
 
     def read(self, tree: ast.expr) -> Any:
         if isinstance(tree, ast.Constant):
@@ -132,7 +150,7 @@ class _Witness:
         if isinstance(tree, ast.Attribute):
             return _SPECIAL["transpose"](self.read(tree.value))
         if isinstance(tree, ast.Subscript):
-            return self.read(tree.value)[_index(tree.slice)]
+            return self.read(tree.value)[self.index(tree.slice)]
         assert isinstance(tree, ast.Call)
         return self.call(tree)
 
@@ -141,30 +159,48 @@ class _Witness:
             return self.names[name]
         return torch.tensor({"pi": math.pi, "e": math.e}[name], dtype=torch.float64)
 
+    def index(self, tree: ast.expr) -> Any:
+        if isinstance(tree, ast.Tuple):
+            return tuple(self.index(part) for part in tree.elts)
+        if isinstance(tree, ast.Slice):
+            return slice(*(None if b is None else ast.literal_eval(b) for b in (tree.lower, tree.upper, tree.step)))
+        return int(self.names[tree.id]) if isinstance(tree, ast.Name) else ast.literal_eval(tree)
+
     def call(self, tree: ast.Call) -> Any:
         name = tree.func.id  # type: ignore[attr-defined]
         args = [self.read(a) for a in tree.args]
         if name == "reduce":
             return args[0].sum() if self.reduction == "sum" else args[0].mean()
+        if primed(name)[0] in self.functions:
+            return _nth(self.functions[primed(name)[0]], primed(name)[1], args[0])
         result = _function(name)(*args, **{k.arg or "": ast.literal_eval(k.value) for k in tree.keywords})
         return result.double() if result.dtype == torch.bool else result
 
 
-def _index(tree: ast.expr) -> Any:
-    if isinstance(tree, ast.Tuple):
-        return tuple(_index(part) for part in tree.elts)
-    if isinstance(tree, ast.Slice):
-        return slice(*(None if b is None else ast.literal_eval(b) for b in (tree.lower, tree.upper, tree.step)))
-    return ast.literal_eval(tree)
+def _nth(function: Callable[..., Any], times: int, x: Tensor) -> Tensor:
+    """The derivative of a function of one variable, so many times, by torch.autograd."""
+    if not times:
+        value: Tensor = function(x)
+        return value
+    at = x if x.requires_grad else x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(_nth(function, times - 1, at).sum(), at, create_graph=True)
+    return slope
 
 
-def witness(origin: FormulaOrigin, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def witness(
+    origin: FormulaOrigin, leaves: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]] | None = None
+) -> dict[str, Tensor]:
     """Compute every named quantity of the formulas with torch, connected to the leaves for autograd.
+
+    Args:
+        origin: the formulas.
+        leaves: the givens' values.
+        functions: torch functions for the names that stand for arbitrary functions.
 
     Raises:
         KeyError: a function has no counterpart in torch under its name.
     """
-    reader = _Witness(dict(leaves), origin.reduction)
+    reader = _Witness(dict(leaves), origin.reduction, functions)
     for name, text in origin.formulas.items():
         reader.names[name] = reader.read(parse(text))
     return {name: reader.names[name] for name in origin.formulas}

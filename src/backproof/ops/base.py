@@ -134,7 +134,7 @@ def derivative(op: Elementwise, operand: int) -> Elementwise:
 
     return Elementwise(
         name=op.name + ("'" if len(op.operands) == 1 else f"'{operand}"),
-        family="elementwise",
+        family="arbitrary" if op.family == "arbitrary" else "elementwise",
         operands=op.operands,
         shape=op.shape,
         attrs=op.attrs,

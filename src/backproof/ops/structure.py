@@ -116,6 +116,8 @@ _op("cat", "index", ("*xs",), concatenated, [Example(((2, 3), (4, 3))), Example(
     attrs={"dim": 0})  # fmt: skip
 _op("stack", "index", ("*xs",), stacked, [Example(((2, 3), (2, 3))), Example(((3,), (3,), (3,)), {"dim": -1})],
     attrs={"dim": 0})  # fmt: skip
+_op("positions", "index", ("x",), same, [Example(((3, 4),), {"dim": 1}), Example(((5,),), {"dim": 0})], attrs={"dim": -1},
+    differentiable=False, text="index", doc="For every entry its place along an axis, from 0.")  # fmt: skip
 _op("gather", "index", ("x", "index"), _index_shape, [Example(((3, 4), (3, 2)), {"dim": 1}, ("float", "index:4"))],
     attrs={"dim": 0}, doc="Entries picked along an axis by an index tensor.")  # fmt: skip
 _op("scatter_add", "index", ("x", "index"), _to_shape,

@@ -10,7 +10,7 @@ from ..errors import InputError
 
 __all__ = ["ANALYSES", "Conventions", "Exercise", "FormulaProblem", "Problem"]
 
-ANALYSES = ("accumulated", "uncleared", "optimum", "curvature", "fit", "compare")
+ANALYSES = ("accumulated", "uncleared", "optimum", "curvature", "fit", "compare", "kinks", "softmax", "margin")
 
 _CHOICES = {
     "reduction": ("sum", "mean"),
@@ -79,7 +79,8 @@ class Problem:
         optimizer: a torch.optim class, (class, settings), functools.partial, or a name; None for no update.
         steps: passes over the data.
         ask: derivatives such as "dy/dw" by names of values, and analyses among
-            "accumulated", "uncleared", "optimum", "curvature", "fit", "compare:PROBLEM".
+            "accumulated", "uncleared", "optimum", "curvature", "fit", "compare:PROBLEM", "kinks", "softmax:p",
+            "margin:p,y,margin".
         title, about: the title, and the question in a paragraph.
         settings: what ``--set`` may change: arguments of recipes, hyper-parameters, conventions.
         parameters: for a function, the names of its arguments that are trained.
@@ -140,6 +141,7 @@ class FormulaProblem:
         loss: the name of the loss.
         gradients: asked derivatives, as "y/w".
         also: asked analyses.
+        remarks: what a reader should know, in sentences, such as a mistake of the printed sheet.
     """
 
     title: str
@@ -154,6 +156,7 @@ class FormulaProblem:
     gradients: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     about: str = ""
+    remarks: tuple[str, ...] = ()
     conventions: Conventions = Conventions()
     file: str = ""
     lines: Mapping[str, int] = field(default_factory=dict)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FormulaError
+from ..formula.parse import PRIME
 from .problem import ANALYSES, Conventions, FormulaProblem
 
 __all__ = ["read_toml"]
 
 MAX_BYTES = 2_000_000
 _CONVENTIONS = ("reduction", "batch", "layout", "index_base", "symbols", "arithmetic", "evidence", "seed")
-_TOP = ("title", "about", "given", "model", "ask", "step", *_CONVENTIONS)
+_TOP = ("title", "about", "remarks", "given", "model", "ask", "step", *_CONVENTIONS)
 _STEP = ("parameters", "optimizer", "lr", "steps", "samples", "loss")
 _NAME = re.compile(r"[A-Za-zα-ωΑ-Ω]\w*")
 
@@ -69,7 +70,7 @@ def _problem(table: Mapping[str, Any], file: str, folder: Path, lines: Mapping[s
     for name in (*given, *model):
         if name in _CONVENTIONS:
             raise FormulaError(f"{file}: '{name}' is a setting and cannot be the name of a quantity; rename it")
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or PRIME in name:
             raise FormulaError(f"{file}: '{name}' cannot be the name of a quantity; use letters, digits and _")
     ask = _ask(_table(table, "ask", file), file)
     step = dict(_table(table, "step", file))
@@ -87,6 +88,7 @@ def _problem(table: Mapping[str, Any], file: str, folder: Path, lines: Mapping[s
         gradients=ask[0],
         also=ask[1],
         about=" ".join(str(table.get("about", "")).split()),
+        remarks=tuple(" ".join(r.split()) for r in _words(table.get("remarks", ()), f"remarks in {file}")),
         conventions=Conventions().changed({k: v for k, v in table.items() if k in _CONVENTIONS}),
         file=file,
         lines=lines,
@@ -147,11 +149,11 @@ def _words(value: Any, place: str) -> tuple[str, ...]:
 
 
 def _loaded(value: Any, folder: Path, place: str) -> Any:
-    """A given, or what a table {npy = "file.npy", column = 0} points at."""
-    if not isinstance(value, Mapping):
+    """A given, a symbol with its shape, or what a table {npy = "file.npy", column = 0} points at."""
+    if not isinstance(value, Mapping) or set(value) == {"symbol"}:
         return value
     if set(value) - {"npy", "column"} or "npy" not in value:
-        raise FormulaError(f'{place} is a table; only {{npy = "file.npy", column = 0}} is read')
+        raise FormulaError(f'{place} is a table; {{npy = "file.npy", column = 0}} or {{symbol = [3, 2]}} is read')
     import numpy as np
 
     try:

@@ -18,6 +18,9 @@ _HOME = {
     "uncleared": "analyses",
     "fit": "analyses",
     "compare": "analyses",
+    "kinks": "kinks",
+    "softmax": "softmax",
+    "margin": "margin",
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import sympy
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +23,10 @@ from ..problems.problem import ANALYSES, Conventions, FormulaProblem, Problem
 from .plain_model import as_module
 from .program import Batch, Program
 
-__all__ = ["MAX_STEPS", "Prepared", "alike", "prepare", "refuse_unknown"]
+__all__ = ["CONVENTIONS", "MAX_STEPS", "Prepared", "alike", "asked", "prepare", "refuse_unknown"]
 
 MAX_STEPS = 100_000
-_CONVENTIONS = ("reduction", "batch", "layout", "index_base", "symbols", "arithmetic", "evidence", "seed")
+CONVENTIONS = ("reduction", "batch", "layout", "index_base", "symbols", "arithmetic", "evidence", "seed")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _number(value: Any, name: str) -> Any:
     return given.value
 
 
-def _asked(text: str, known: Mapping[str, Any]) -> tuple[str, str]:
+def asked(text: str, known: Mapping[str, Any]) -> tuple[str, str]:
     """The pair (y, w) that "dy/dw" or "y/w" means."""
     top, slash, bottom = text.replace(" ", "").partition("/")
     if not slash:
@@ -111,7 +112,7 @@ class _Formulas:
     def __init__(self, problem: FormulaProblem, settings: Mapping[str, Any], id: str) -> None:
         rule = settings.get("optimizer", problem.optimizer)
         hyper = list(RULES[rule].hyper) if isinstance(rule, str) and rule in RULES else []
-        refuse_unknown(settings, [*problem.given, *hyper, "steps", "optimizer", *_CONVENTIONS])
+        refuse_unknown(settings, [*problem.given, *hyper, "steps", "optimizer", *CONVENTIONS])
         self.problem, self.settings, self.id = problem, dict(settings), id
         if clash := [n for n in problem.given if rule is not None and n in (*hyper, "steps", "optimizer")]:
             raise FormulaError(
@@ -120,13 +121,15 @@ class _Formulas:
             )
         self.conventions = problem.conventions.changed({k: v for k, v in settings.items() if k not in problem.given})
         self.place = f" in {problem.file}" if problem.file and not id else ""
+        self.indices: dict[str, int] = {}
 
     def prepared(self) -> Prepared:
         problem, givens = self.problem, self._givens()
+        self.indices = {n: int(g.value) for n, g in givens.items() if isinstance(g.value, (int, sympy.Integer))}
         program = self._program(givens)
         names = program.graph.by_name
-        asked = tuple(
-            _asked(text, {n: names[n] for n in (*problem.given, *problem.model)}) for text in problem.gradients
+        gradients = tuple(
+            asked(text, {n: names[n] for n in (*problem.given, *problem.model)}) for text in problem.gradients
         )
         shown = {name: _spoken(self.settings.get(name, value)) for name, value in problem.given.items()}
         return Prepared(
@@ -135,10 +138,11 @@ class _Formulas:
             about=problem.about,
             program=program,
             conventions=self.conventions,
-            gradients=asked,
+            gradients=gradients,
             also=problem.also,
             exact=program.exact is not None,
             settings={**_shown(program, self.conventions), **shown},
+            remarks=problem.remarks,
         )
 
     def _givens(self) -> dict[str, Given]:
@@ -190,6 +194,7 @@ class _Formulas:
             title=problem.title,
             file=problem.file,
             lines=problem.lines,
+            indices=self.indices,
         )
         if problem.samples and graph.loss is not None and not problem.parameters:
             return graph
@@ -274,7 +279,7 @@ class _Python:
         }
         asks = [a.removeprefix("gradient:") for a in problem.ask if a.partition(":")[0] not in ANALYSES]
         also = tuple(a for a in problem.ask if a.partition(":")[0] in ANALYSES)
-        gradients = tuple((names[a], names[b]) for a, b in (_asked(text, names) for text in asks))
+        gradients = tuple((names[a], names[b]) for a, b in (asked(text, names) for text in asks))
         return Prepared(
             id=self.id,
             title=problem.title or program.graph.title,
@@ -366,7 +371,7 @@ class _Python:
     def _check_settings(self, program: Program) -> None:
         names = [n.name for n in program.graph.parameters] + [n.name for n in program.given]
         hyper = sorted({k for rule in RULES.values() for k in rule.hyper})
-        known = [*self.values, *names, *self.problem.symbols.values(), "steps", "optimizer", *_CONVENTIONS]
+        known = [*self.values, *names, *self.problem.symbols.values(), "steps", "optimizer", *CONVENTIONS]
         refuse_unknown(
             self.settings,
             known + (hyper if self.problem.optimizer is not None or "optimizer" in self.settings else []),

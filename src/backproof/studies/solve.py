@@ -27,6 +27,7 @@ from ..result import Result, plain
 from .analyses import loss_at
 from .answer import Answer, Solved
 from .asked import analyse
+from .derive import Derived, derive_problem, without_numbers
 from .evidence import confirm
 from .exercise import Answered, work_exercise
 from .load import load_problem
@@ -198,8 +199,9 @@ def solve(problem: str | os.PathLike[str] | Problem | FormulaProblem | Exercise,
             of a sheet, those of one exercise (``**{"relu-tanh-net.lr": 0.5}``).
 
     Returns:
-        A :class:`Solution` (:class:`Answered` for an :class:`Exercise`, :class:`SheetSolution` for a sheet) with ``.steps``, ``.answers``,
-        ``.remarks`` and ``.evidence``; it shows itself and saves as .html .tex .pdf .md .ipynb .txt .json .py.
+        A :class:`Solution` (:class:`Answered` for an :class:`Exercise`, :class:`Derived` for givens without numbers,
+        :class:`SheetSolution` for a sheet) with ``.steps``, ``.answers``, ``.remarks`` and ``.evidence``; it shows
+        itself and saves as .html .tex .pdf .md .ipynb .txt .json .py.
 
     Raises:
         InputError, FormulaError, CaptureError: the request cannot be carried out; one paragraph says why.
@@ -214,9 +216,13 @@ def solve(problem: str | os.PathLike[str] | Problem | FormulaProblem | Exercise,
     return _solved(*load_problem(Path(problem) if isinstance(problem, os.PathLike) else problem), settings)
 
 
-def _solved(problem: Problem | FormulaProblem | Exercise, id: str, settings: Mapping[str, Any]) -> Solution | Answered:
+def _solved(
+    problem: Problem | FormulaProblem | Exercise, id: str, settings: Mapping[str, Any]
+) -> Solution | Answered | Derived:
     if isinstance(problem, Exercise):
         return work_exercise(problem, settings, id)
+    if isinstance(problem, FormulaProblem) and without_numbers(problem, settings):
+        return derive_problem(problem, settings, id)
     return _work(prepare(problem, settings, id))
 
 
@@ -236,7 +242,7 @@ def _work(prepared: Prepared) -> Solution:
     for analysis in analyses:
         answers |= analysis.answers
         evidence += analysis.evidence
-    remarks = (*notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
+    remarks = (*prepared.remarks, *notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
     return Solution(prepared, steps, answers, remarks, evidence, slopes, analyses, after)
 
 

@@ -30,6 +30,7 @@ _VALUES = {
     "mul": "product",
     "div": "quotient",
     "pow": "power",
+    "neg": "negative",
 }
 _GRADIENTS = {
     "matmul": "chain rule through the product {name}",
@@ -39,6 +40,8 @@ _GRADIENTS = {
     "sub": "a difference passes its error signal on, with the sign of the term",
     "mul": "product rule: the error signal times the other factor",
     "div": "quotient rule",
+    "pow": "power rule",
+    "neg": "the sign changes",
     "sum": "a sum passes its error signal to every term",
     "mean": "a mean passes the N-th part of its error signal to every term",
     "conv": "chain rule through the convolution {name}: each error signal goes back along the weight that it came by",

@@ -285,6 +285,12 @@ def _along(dim: int, index: Array) -> Iterable[tuple[tuple[int, ...], tuple[int,
         yield place, (*place[:dim], int(index[place]), *place[dim + 1 :])
 
 
+@entries.rule("positions")
+def _positions(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
+    along = node.attrs["dim"] % len(node.shape)
+    return _filled([arithmetic.number(place[along]) for place in np.ndindex(*node.shape)], node.shape)
+
+
 @entries.rule("gather")
 def _gather(node: Node, arithmetic: Arithmetic, x: Array, index: Array) -> Array:
     return _filled([x[there] for _, there in _along(node.attrs["dim"], index)], index.shape)
@@ -332,7 +338,8 @@ def _by_line(node: Node, fold: Callable[..., list[Any]], *arrays: Array) -> Arra
 def _softmax(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
     def fold(line: list[Any]) -> list[Any]:
         powers = [_function(arithmetic, "exp", v) for v in line]
-        return [p / _total(powers) for p in powers]
+        total = _total(powers)
+        return [p / total for p in powers]
 
     return _by_line(node, fold, x)
 
