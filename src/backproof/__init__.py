@@ -24,15 +24,36 @@ if TYPE_CHECKING:
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
     from .studies.exercise import Answered
+    from .studies.optimizer import OptimizerStudy, optimizer
+    from .studies.same_gradient import constant_gradient, kept_by_all
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answer", "Answered", "BackproofError", "CaptureError", "EvidenceError", "Exercise", "FormulaError",
-    "InputError", "MissingRule", "Problem",
-    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "solve", "trace",
+    "Answer",
+    "Answered",
+    "BackproofError",
+    "CaptureError",
+    "EvidenceError",
+    "Exercise",
+    "FormulaError",
+    "InputError",
+    "MissingRule",
+    "OptimizerStudy",
+    "Problem",
+    "Solution",
+    "Trace",
+    "__version__",
+    "capture",
+    "catalogue",
+    "constant_gradient",
+    "kept_by_all",
+    "ops_table",
+    "optimizer",
+    "solve",
+    "trace",
 ]  # fmt: skip
 
 _HOME = {
@@ -45,12 +66,16 @@ _HOME = {
     "FormulaError": "errors",
     "InputError": "errors",
     "MissingRule": "errors",
+    "OptimizerStudy": "studies.optimizer",
     "Problem": "problems.problem",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
+    "constant_gradient": "studies.same_gradient",
+    "kept_by_all": "studies.same_gradient",
     "ops_table": "coverage",
+    "optimizer": "studies.optimizer",
     "solve": "studies.solve",
     "trace": "studies.trace",
 }
