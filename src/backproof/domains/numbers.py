@@ -80,17 +80,22 @@ def _kernel(op: Op) -> Callable[..., torch.Tensor] | None:
 
 def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
     """The formula through SymPy, for operations (of a third party, say) without a line in the table."""
-    import sympy
 
     def run(*args: torch.Tensor, **attrs: Any) -> torch.Tensor:
-        xs = sympy.symbols(f"x0:{len(args)}", real=True)
-        expr = sympy.sympify(op.formula(*xs, **attrs)).evalf(17)
-        function = sympy.lambdify(xs, expr, "numpy")
+        function = _compiled(op, len(args), tuple(sorted(attrs.items())))
         wide = torch.broadcast_tensors(*args)
         value = torch.as_tensor(function(*(a.detach().cpu().double().numpy() for a in wide)))
         return value.to(args[0].dtype).expand(wide[0].shape).to(args[0].device)
 
     return run
+
+
+@cache
+def _compiled(op: Elementwise, operands: int, attrs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    import sympy
+
+    xs = sympy.symbols(f"x0:{operands}", real=True)
+    return sympy.lambdify(xs, sympy.sympify(op.formula(*xs, **dict(attrs))).evalf(17), "numpy")  # type: ignore[no-any-return]
 
 
 @numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax")

@@ -10,7 +10,7 @@ from ..errors import InputError
 
 __all__ = ["ANALYSES", "Conventions", "Exercise", "FormulaProblem", "Problem"]
 
-ANALYSES = ("accumulated", "uncleared", "optimum", "curvature", "fit", "compare")
+ANALYSES = ("accumulated", "uncleared", "optimum", "curvature", "fit", "compare", "rates", "likelihood")
 
 _CHOICES = {
     "reduction": ("sum", "mean"),
@@ -79,7 +79,7 @@ class Problem:
         optimizer: a torch.optim class, (class, settings), functools.partial, or a name; None for no update.
         steps: passes over the data.
         ask: derivatives such as "dy/dw" by names of values, and analyses among
-            "accumulated", "uncleared", "optimum", "curvature", "fit", "compare:PROBLEM".
+            "accumulated", "uncleared", "optimum", "curvature", "fit", "rates", "compare:PROBLEM", "likelihood:DENSITY".
         title, about: the title, and the question in a paragraph.
         settings: what ``--set`` may change: arguments of recipes, hyper-parameters, conventions.
         parameters: for a function, the names of its arguments that are trained.

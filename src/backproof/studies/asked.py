@@ -18,6 +18,8 @@ _HOME = {
     "uncleared": "analyses",
     "fit": "analyses",
     "compare": "analyses",
+    "rates": "rates",
+    "likelihood": "likelihood",
 }
 
 
