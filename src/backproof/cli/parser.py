@@ -17,6 +17,7 @@ COMMANDS = {
     "problems": "list the built-in problems",
     "trace": "record every value, gradient and update of a network's training steps",
     "capture": "show the graph of textbook operations behind a network",
+    "optimizer": "show what an optimizer does, what it keeps per parameter, and when it is stable",
     "ops": "show which operations each reading knows",
     "doctor": "show versions, and which optional parts are here",
 }

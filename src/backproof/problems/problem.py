@@ -10,7 +10,18 @@ from ..errors import InputError
 
 __all__ = ["ANALYSES", "Conventions", "Exercise", "FormulaProblem", "Problem"]
 
-ANALYSES = ("accumulated", "uncleared", "optimum", "curvature", "fit", "compare", "rates", "likelihood")
+ANALYSES = (
+    "accumulated",
+    "uncleared",
+    "optimum",
+    "curvature",
+    "fit",
+    "compare",
+    "rates",
+    "watch",
+    "against",
+    "likelihood",
+)
 
 _CHOICES = {
     "reduction": ("sum", "mean"),
@@ -79,7 +90,8 @@ class Problem:
         optimizer: a torch.optim class, (class, settings), functools.partial, or a name; None for no update.
         steps: passes over the data.
         ask: derivatives such as "dy/dw" by names of values, and analyses among
-            "accumulated", "uncleared", "optimum", "curvature", "fit", "rates", "compare:PROBLEM", "likelihood:DENSITY".
+            "accumulated", "uncleared", "optimum", "curvature", "fit", "rates", "watch",
+            "compare:PROBLEM", "against:FORMULA", "likelihood:DENSITY".
         title, about: the title, and the question in a paragraph.
         settings: what ``--set`` may change: arguments of recipes, hyper-parameters, conventions.
         parameters: for a function, the names of its arguments that are trained.
@@ -140,6 +152,7 @@ class FormulaProblem:
         loss: the name of the loss.
         gradients: asked derivatives, as "y/w".
         also: asked analyses.
+        remarks: what the author of the problem wants to be read with the solution.
     """
 
     title: str
@@ -154,6 +167,7 @@ class FormulaProblem:
     gradients: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     about: str = ""
+    remarks: tuple[str, ...] = ()
     conventions: Conventions = Conventions()
     file: str = ""
     lines: Mapping[str, int] = field(default_factory=dict)

@@ -16,7 +16,7 @@ __all__ = ["read_toml"]
 
 MAX_BYTES = 2_000_000
 _CONVENTIONS = ("reduction", "batch", "layout", "index_base", "symbols", "arithmetic", "evidence", "seed")
-_TOP = ("title", "about", "given", "model", "ask", "step", *_CONVENTIONS)
+_TOP = ("title", "about", "remarks", "given", "model", "ask", "step", *_CONVENTIONS)
 _STEP = ("parameters", "optimizer", "lr", "steps", "samples", "loss")
 _NAME = re.compile(r"[A-Za-zα-ωΑ-Ω]\w*")
 
@@ -87,6 +87,7 @@ def _problem(table: Mapping[str, Any], file: str, folder: Path, lines: Mapping[s
         gradients=ask[0],
         also=ask[1],
         about=" ".join(str(table.get("about", "")).split()),
+        remarks=tuple(" ".join(text.split()) for text in _words(table.get("remarks", ()), f"remarks in {file}")),
         conventions=Conventions().changed({k: v for k, v in table.items() if k in _CONVENTIONS}),
         file=file,
         lines=lines,

@@ -206,6 +206,8 @@ def curvature(prepared: Prepared, steps: Sequence[Step]) -> Answer:
     rows = tuple((Num(i + 1), Num(float(v)), Num(2 / float(v)) if v > 0 else None) for i, v in enumerate(values))
     table = Table((("no.",), ("eigenvalue λ",), ("2/λ",)), rows, f"Curvature {where}", (1, 2))
     blocks: list[Block] = [Paragraph((lines[0],)), table]
+    if not quadratic and float(values.min()) < 0 < largest:
+        blocks.append(Paragraph((_INDEFINITE,)))
     if largest > 0:
         answers["lr_limit"] = 2 / largest
         blocks.append(
@@ -226,6 +228,13 @@ def curvature(prepared: Prepared, steps: Sequence[Step]) -> Answer:
         (Section("Curvature and the learning rate", tuple(blocks), "result", "curvature"),),
         (_evidence("second derivatives", "autograd", error, matrix.numel()),),
     )
+
+
+_INDEFINITE = (
+    "The signs differ: the matrix is indefinite. Along the directions with a negative eigenvalue the loss bends downwards, "
+    "so the start is in no valley: an error there does not shrink but grows, a Newton step may lead towards a saddle or "
+    "a top, and no learning rate can be read off there that stays right. The limit below holds near the start only."
+)
 
 
 def _rates(prepared: Prepared, values: Tensor) -> list[Block]:

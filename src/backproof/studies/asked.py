@@ -19,6 +19,8 @@ _HOME = {
     "fit": "analyses",
     "compare": "analyses",
     "rates": "rates",
+    "watch": "fitting",
+    "against": "fitting",
     "likelihood": "likelihood",
 }
 

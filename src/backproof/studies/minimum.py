@@ -97,7 +97,7 @@ def _descend(program: Program, start: Tensor) -> Tensor:
             hess=lambda v: _symmetric(program, torch.tensor(v)).numpy(),
             options={"maxiter": MOST_ITERATIONS, "gtol": 1e-10},
         )
-    except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
+    except (ValueError, ArithmeticError, RuntimeError):
         return start * float("nan")
     return _polished(program, torch.tensor(result.x))
 
@@ -107,7 +107,7 @@ def _polished(program: Program, at: Tensor) -> Tensor:
     for _ in range(8):
         try:
             step = torch.linalg.solve(_symmetric(program, at), slope)
-        except torch.linalg.LinAlgError:
+        except RuntimeError:
             return at
         there = at - step
         next_slope = gradient(program, _unflat(program, there))
@@ -182,7 +182,9 @@ def _words(found: Minimum) -> Paragraph:
 def _caution(found: Minimum) -> Callout:
     others = ", ".join(f"{v:.6g}" for v in found.others[:4])
     where = f" The other starts ended at losses {others}, which are higher or flat." if others else ""
-    return Callout("note", (f"This is a local minimum, the lowest one found; that there is no lower one is not shown.{where}",))
+    return Callout(
+        "note", (f"This is a local minimum, the lowest one found; that there is no lower one is not shown.{where}",)
+    )
 
 
 def _confirmed(program: Program, found: Minimum) -> tuple[Evidence, ...]:
@@ -200,7 +202,12 @@ def _confirmed(program: Program, found: Minimum) -> tuple[Evidence, ...]:
         _evidence("optimum", "autograd: torch's gradient there is 0", slope, found.at.numel()),
         _evidence("second derivatives at the optimum", "autograd", error, ours.numel()),
         Evidence(
-            "optimum", "BFGS with torch's gradients, from nearby", apart <= SAME, apart, found.at.numel(), found.at.numel()
+            "optimum",
+            "BFGS with torch's gradients, from nearby",
+            apart <= SAME,
+            apart,
+            found.at.numel(),
+            found.at.numel(),
         ),
     )
 

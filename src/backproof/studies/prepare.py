@@ -139,6 +139,7 @@ class _Formulas:
             also=problem.also,
             exact=program.exact is not None,
             settings={**_shown(program, self.conventions), **shown},
+            remarks=problem.remarks,
         )
 
     def _givens(self) -> dict[str, Given]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -61,8 +62,7 @@ class Run:
     @property
     def rises(self) -> int:
         """How many updates raised the loss."""
-        pairs = zip(self.losses, self.losses[1:], strict=False)
-        return sum(b > a + 1e-12 * abs(a) + 1e-300 for a, b in pairs) + (not self.finite)
+        return sum(b > a + 1e-12 * abs(a) + 1e-300 for a, b in pairwise(self.losses)) + (not self.finite)
 
 
 def walked(program: Program, lr: float, count: int, curved: bool = True) -> Run:
@@ -225,7 +225,7 @@ def _confirmed(search: _Search, low: float, high: float) -> tuple[Evidence, ...]
         ours = search.run(lr).losses
         theirs = _with_torch(search.program, lr, len(ours) - 1)
         error = max(abs(a - b) / max(abs(b), 1e-12) for a, b in zip(ours, theirs, strict=False))
-        falls = all(b <= a + 1e-9 * abs(a) for a, b in zip(theirs, theirs[1:], strict=False))
+        falls = all(b <= a + 1e-9 * abs(a) for a, b in pairwise(theirs))
         what = f"the loss falls in every update at lr = {lr:.4g}"
         found.append(Evidence(what, "torch.optim", falls and error <= TOLERANCE, error, len(theirs), len(theirs)))
     return tuple(found)
@@ -259,7 +259,11 @@ def _explained(search: _Search, low: float | None, high: float | None) -> Paragr
     if low is None or high is None:
         return Callout("warning", (_NONE,))
     by = (
-        ("each update starts where rate times largest curvature is below ", Num(search.allowed), ", and none raises the loss")
+        (
+            "each update starts where rate times largest curvature is below ",
+            Num(search.allowed),
+            ", and none raises the loss",
+        )
         if search.allowed is not None
         else ("no update raises the loss",)
     )
@@ -299,7 +303,9 @@ def _verdict(run: Run, low: float | None, high: float | None) -> str:
         return "reasonable"
     if not run.finite or run.final > run.losses[0]:
         return "too large: it diverges"
-    return "too large: the loss rises on the way" if run.rises else "beyond what the curvature allows"
+    if run.rises:
+        return "too large: the loss rises on the way"
+    return "too large: it lands where the loss is flat" if run.final > 0.05 * run.losses[0] else "beyond the curvature"
 
 
 def _final_plot(search: _Search, grid: Sequence[float]) -> Plot:

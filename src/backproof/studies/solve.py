@@ -228,7 +228,7 @@ def _work(prepared: Prepared) -> Solution:
     for analysis in analyses:
         answers |= analysis.answers
         evidence += analysis.evidence
-    remarks = (*notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
+    remarks = (*prepared.remarks, *notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
     return Solution(prepared, steps, answers, remarks, evidence, slopes, analyses, after)
 
 

@@ -60,7 +60,7 @@ class _Scribe:
             base, exponent = factor.as_base_exp()
             below = not isinstance(exponent, sympy.Add) and _negative(exponent)
             size = -exponent if below else exponent
-            if isinstance(base, sympy.Add) and _turned(base) and size.is_Integer:
+            if isinstance(base, sympy.Add) and size.is_Integer and _turned(base, even=size % 2 == 0):
                 base, sign = -base, sign * (-1) ** int(size)
             if factor.is_Rational:
                 sign *= -1 if factor < 0 else 1
@@ -101,10 +101,12 @@ def _negative(e: Any) -> bool:
     return bool(e.could_extract_minus_sign()) if not isinstance(e, sympy.Add) else _turned(e)
 
 
-def _turned(e: Any) -> bool:
+def _turned(e: Any, even: bool = False) -> bool:
     """Whether a sum reads better with all signs turned: its number is negative, or more of its terms are."""
     number = e.as_coeff_Add()[0]
     if number != 0:
         return bool(number < 0)
     signs = [bool(x.could_extract_minus_sign()) for x in e.args]
-    return 2 * sum(signs) > len(signs) or (2 * sum(signs) == len(signs) and bool(e.could_extract_minus_sign()))
+    return 2 * sum(signs) > len(signs) or (
+        not even and 2 * sum(signs) == len(signs) and bool(e.could_extract_minus_sign())
+    )
