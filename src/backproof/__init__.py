@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from .studies.derive import Derived, DerivedEquation, derive
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
+    from .studies.optimizer import OptimizerStudy, optimizer
     from .studies.receptive import ReceptiveField, receptive_field
+    from .studies.same_gradient import constant_gradient, kept_by_all
     from .studies.sizes import minimum_input, output_size
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
@@ -46,6 +48,7 @@ __all__ = [
     "InputError",
     "Marked",
     "MissingRule",
+    "OptimizerStudy",
     "Problem",
     "ReceptiveField",
     "Solution",
@@ -53,10 +56,13 @@ __all__ = [
     "__version__",
     "capture",
     "catalogue",
+    "constant_gradient",
     "derive",
+    "kept_by_all",
     "mark",
     "minimum_input",
     "ops_table",
+    "optimizer",
     "output_size",
     "receptive_field",
     "solve",
@@ -76,16 +82,20 @@ _HOME = {
     "InputError": "errors",
     "Marked": "studies.marking",
     "MissingRule": "errors",
+    "OptimizerStudy": "studies.optimizer",
     "Problem": "problems.problem",
     "ReceptiveField": "studies.receptive",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
+    "constant_gradient": "studies.same_gradient",
     "derive": "studies.derive",
+    "kept_by_all": "studies.same_gradient",
     "mark": "studies.marking",
     "minimum_input": "studies.sizes",
     "ops_table": "coverage",
+    "optimizer": "studies.optimizer",
     "output_size": "studies.sizes",
     "receptive_field": "studies.receptive",
     "solve": "studies.solve",

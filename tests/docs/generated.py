@@ -58,12 +58,17 @@ KEYS = {
 ANALYSES = {
     "accumulated": "what the asked derivatives add up to when they are not cleared in between",
     "uncleared": "the same run when the gradients are not cleared before each update",
-    "optimum": "the minimum of a loss that is quadratic in the parameters (up to 60 of them)",
+    "optimum": "the minimum of the loss for up to 60 parameters: solved where the loss is quadratic, else the lowest local "
+    "minimum that Newton's method reaches from several starts",
     "curvature": "the eigenvalues of the loss's second derivatives, and the learning rates that they allow",
     "fit": "a plot of the points and the fitted curve, for one input and one target per sample",
     "kinks": "where the loss is not differentiable, and the slopes to both sides where the givens are on a kink",
     "softmax": '`"softmax:p"`: the Jacobian of the softmax `p` entry by entry, and the gradient through it in closed form',
     "margin": '`"margin:p,y,margin"`: what the hinge loss sum over j != y of max(0, p_j - p_y + margin) is designed to do',
+    "rates": "runs at many learning rates, and the interval of reasonable ones",
+    "watch": "the fit after several updates, and the loss and the size of the gradient per update",
+    "against": '`"against:FORMULA"`: another formula in the problem\'s names, drawn beside the prediction',
+    "likelihood": '`"likelihood:DENSITY"`: from the density of an observation to the loss, with every assumption named',
     "compare": '`"compare:PROBLEM"`: why the result differs from another problem\'s',
 }
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "trace": "record every value, gradient and update of a network's training steps",
     "capture": "show the graph of textbook operations behind a network",
     "receptive-field": "show which inputs each layer of a network sees",
+    "optimizer": "show what an optimizer does, what it keeps per parameter, and when it is stable",
     "ops": "show which operations each reading knows",
     "doctor": "show versions, and which optional parts are here",
 }

@@ -117,10 +117,11 @@ def kernel(op: Op) -> Callable[..., torch.Tensor] | None:
 
 def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
     """The formula through SymPy, for operations (of a third party, say) without a line in the table."""
-    import sympy
 
     @cache
     def made(count: int, attrs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+        import sympy
+
         xs = sympy.symbols(f"x0:{count}", real=True)
         function: Callable[..., Any] = sympy.lambdify(
             xs, sympy.sympify(op.formula(*xs, **dict(attrs))).evalf(17), "numpy"

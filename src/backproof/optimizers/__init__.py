@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
-from . import adam, sgd
+from . import adam, adaptive, sgd
 from .base import RULES, Optimizer, Rule, checked, register
 
 __all__ = ["RULES", "Optimizer", "Rule", "optimizer", "register"]
 
-_ = (adam, sgd)  # imported for the rules that they register
+_ = (adam, adaptive, sgd)  # imported for the rules that they register
 _SWITCHES = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"}
 
 

@@ -6,6 +6,8 @@ torch.optim.Adam. AdamW: Loshchilov and Hutter 2019, decoupled weight decay, as 
 
 from __future__ import annotations
 
+from typing import Any
+
 from .base import Equations, Hyper, Rule, register
 
 __all__ = ["adam", "adamw"]
@@ -55,9 +57,14 @@ _HYPER = {
     "maximize": False,
 }
 
-adam = register(
-    Rule("adam", _HYPER, _state, _adam, "Kingma and Ba 2015, algorithm 1; torch.optim.Adam.", ("amsgrad", "maximize"))
-)
+_TORCH: dict[str, Any] = {
+    "flags": ("amsgrad", "maximize"),
+    "kept": {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
+    "scalars": ("step",),
+    "second": ("v", "v_max"),
+    "arguments": {"beta1": "betas.0", "beta2": "betas.1"},
+}
+adam = register(Rule("adam", _HYPER, _state, _adam, "Kingma and Ba 2015, algorithm 1; torch.optim.Adam.", **_TORCH))
 adamw = register(
     Rule(
         "adamw",
@@ -65,6 +72,6 @@ adamw = register(
         _state,
         _adamw,
         "Loshchilov and Hutter 2019; torch.optim.AdamW.",
-        ("amsgrad", "maximize"),
+        **_TORCH,
     )
 )

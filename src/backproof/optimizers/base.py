@@ -34,7 +34,12 @@ class Rule:
         equations: from the hyper-parameters and the number t of the update (from 1) to assignments, in order;
             the last one assigns ``w``.
         source: where the rule was published, and which variant this is.
-        latex: how hyper-parameters and states are written.
+        flags: the settings that are true or false.
+        kept: state -> what torch.optim calls it.
+        scalars: what torch.optim keeps per tensor besides, under its own names.
+        second: the states that hold squares or sizes of gradients, through which a step is divided.
+        arguments: settings whose names differ in torch.optim, "betas.0" for the first of a pair.
+        changes: whether the equations change with t after the second update.
     """
 
     name: str
@@ -43,6 +48,11 @@ class Rule:
     equations: Callable[[Hyper, int], Equations]
     source: str = ""
     flags: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
+    scalars: tuple[str, ...] = ()
+    second: tuple[str, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    changes: bool = False
 
 
 RULES: dict[str, Rule] = {}
@@ -142,5 +152,6 @@ def _check_number(rule: Rule, key: str, value: Any) -> None:
     number = isinstance(value, (int, float, sympy.Basic))
     if not number or not abs(float(value)) < 1e100:
         raise InputError(f"{key} must be a finite number, not {value!r}")
-    if float(value) < 0 or (key.startswith("beta") and float(value) >= 1):
-        raise InputError(f"{key} = {value} is outside its range ({'[0, 1)' if key.startswith('beta') else '>= 0'})")
+    below_one = key.startswith("beta") or key in ("alpha", "rho")
+    if float(value) < 0 or (below_one and float(value) >= 1):
+        raise InputError(f"{key} = {value} is outside its range ({'[0, 1)' if below_one else '>= 0'})")

@@ -44,5 +44,6 @@ sgd = register(
         equations=_equations,
         source="torch.optim.SGD: m starts as the first gradient, the learning rate multiplies m.",
         flags=("nesterov", "maximize"),
+        kept={"m": "momentum_buffer"},
     )
 )

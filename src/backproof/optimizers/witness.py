@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "torch_class", "torch_settings"]
 
 
 class Trainer:
@@ -61,5 +61,30 @@ class Trainer:
 
 
 def _class(name: str, parameters: list[Tensor], hyper: Mapping[str, Any]) -> Any:
-    kind = next(getattr(torch.optim, n) for n in dir(torch.optim) if n.lower() == name)
-    return kind(parameters, **hyper)
+    from .base import RULES
+
+    return torch_class(name)(parameters, **torch_settings(RULES[name], hyper))
+
+
+def torch_class(name: str) -> Any:
+    """The class of torch.optim with these letters.
+
+    Raises:
+        KeyError: there is none.
+    """
+    known = {n.lower(): getattr(torch.optim, n) for n in dir(torch.optim) if isinstance(getattr(torch.optim, n), type)}
+    known.pop("optimizer", None)
+    return known[name.lower()]
+
+
+def torch_settings(rule: Any, hyper: Mapping[str, Any]) -> dict[str, Any]:
+    """Our settings under torch's names: beta1 and beta2 become betas."""
+    found: dict[str, Any] = {}
+    for key, value in hyper.items():
+        name, _, place = rule.arguments.get(key, key).partition(".")
+        number = value if isinstance(value, bool) else float(value)
+        if place:
+            found.setdefault(name, {})[int(place)] = number
+        else:
+            found[name] = number
+    return {k: tuple(v[i] for i in sorted(v)) if isinstance(v, dict) else v for k, v in found.items()}

@@ -10,7 +10,21 @@ from ..errors import InputError
 
 __all__ = ["ANALYSES", "Conventions", "Exercise", "FormulaProblem", "Problem"]
 
-ANALYSES = ("accumulated", "uncleared", "optimum", "curvature", "fit", "compare", "kinks", "softmax", "margin")
+ANALYSES = (
+    "accumulated",
+    "uncleared",
+    "optimum",
+    "curvature",
+    "fit",
+    "compare",
+    "kinks",
+    "softmax",
+    "margin",
+    "rates",
+    "watch",
+    "against",
+    "likelihood",
+)
 
 _CHOICES = {
     "reduction": ("sum", "mean"),
@@ -79,8 +93,8 @@ class Problem:
         optimizer: a torch.optim class, (class, settings), functools.partial, or a name; None for no update.
         steps: passes over the data.
         ask: derivatives such as "dy/dw" by names of values, and analyses among
-            "accumulated", "uncleared", "optimum", "curvature", "fit", "compare:PROBLEM", "kinks", "softmax:p",
-            "margin:p,y,margin".
+            "accumulated", "uncleared", "optimum", "curvature", "fit", "rates", "watch", "kinks", "softmax:p",
+            "margin:p,y,margin", "compare:PROBLEM", "against:FORMULA", "likelihood:DENSITY".
         title, about: the title, and the question in a paragraph.
         settings: what ``--set`` may change: arguments of recipes, hyper-parameters, conventions.
         parameters: for a function, the names of its arguments that are trained.

@@ -81,10 +81,12 @@ def hessian(program: Program, parameters: Mapping[str, Tensor]) -> Tensor:
 def _row(program: Program, graph: Graph, delta: Node | None, i: int, parameters: Mapping[str, Tensor]) -> Tensor:
     if delta is None:
         return torch.zeros(sum(program.start[n].numel() for n in program.trained), dtype=torch.float64)
-    builder = Builder(graph.nodes)
-    entry = builder.emit("select", builder.emit("reshape", delta, shape=(delta.size,)), dim=0, index=i)
     wrt = [graph.by_name[n] for n in program.trained]
-    second = differentiate(Graph(tuple(builder.nodes), (entry,)), of=entry, wrt=wrt)
+    if (delta, i) not in program._seconds:
+        builder = Builder(graph.nodes)
+        entry = builder.emit("select", builder.emit("reshape", delta, shape=(delta.size,)), dim=0, index=i)
+        program._seconds[delta, i] = differentiate(Graph(tuple(builder.nodes), (entry,)), of=entry, wrt=wrt)
+    second = program._seconds[delta, i]
     values = evaluate(second.graph, _leaves(second.graph, {**program.start, **parameters}))
     return torch.cat([_or_zero(second.gradients[w], values, program.start[w.name]) for w in wrt])
 
@@ -114,9 +116,9 @@ def optimum(prepared: Prepared, steps: Sequence[Step]) -> Answer:
         return Answer(remarks=("The optimum is solved for up to 60 parameters and a loss that is one number.",))
     quadratic, matrix = _is_quadratic(program)
     if not quadratic:
-        return Answer(
-            remarks=("The loss is not a quadratic function of the parameters, so its minimum is not solved for here.",)
-        )
+        from .minimum import lowest_minimum
+
+        return lowest_minimum(prepared, steps)
     origin = _unflat(program, torch.zeros_like(_flat(program, program.start)))
     at_zero = gradient(program, origin)
     solved = torch.linalg.lstsq(matrix, -at_zero.unsqueeze(1), driver="gelsd").solution.squeeze(1)
@@ -204,6 +206,8 @@ def curvature(prepared: Prepared, steps: Sequence[Step]) -> Answer:
     rows = tuple((Num(i + 1), Num(float(v)), Num(2 / float(v)) if v > 0 else None) for i, v in enumerate(values))
     table = Table((("no.",), ("eigenvalue λ",), ("2/λ",)), rows, f"Curvature {where}", (1, 2))
     blocks: list[Block] = [Paragraph((lines[0],)), table]
+    if not quadratic and float(values.min()) < 0 < largest:
+        blocks.append(Paragraph((_INDEFINITE,)))
     if largest > 0:
         answers["lr_limit"] = 2 / largest
         blocks.append(
@@ -224,6 +228,13 @@ def curvature(prepared: Prepared, steps: Sequence[Step]) -> Answer:
         (Section("Curvature and the learning rate", tuple(blocks), "result", "curvature"),),
         (_evidence("second derivatives", "autograd", error, matrix.numel()),),
     )
+
+
+_INDEFINITE = (
+    "The signs differ: the matrix is indefinite. Along the directions with a negative eigenvalue the loss bends downwards, "
+    "so the start is in no valley: an error there does not shrink but grows, a Newton step may lead towards a saddle or "
+    "a top, and no learning rate can be read off there that stays right. The limit below holds near the start only."
+)
 
 
 def _rates(prepared: Prepared, values: Tensor) -> list[Block]:

@@ -21,6 +21,10 @@ _HOME = {
     "kinks": "kinks",
     "softmax": "softmax",
     "margin": "margin",
+    "rates": "rates",
+    "watch": "fitting",
+    "against": "fitting",
+    "likelihood": "likelihood",
 }
 
 

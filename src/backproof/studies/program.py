@@ -50,6 +50,7 @@ class Program:
     accumulate: bool = False
     _joints: dict[int, Joint | None] = field(default_factory=dict)
     _single: Graph | None = None
+    _seconds: dict[Any, Joint] = field(default_factory=dict)
 
     def batches(self) -> list[int | None]:
         """The sample of each update of one pass: None for all of them."""

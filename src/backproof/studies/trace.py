@@ -17,6 +17,7 @@ from ..domains.numbers import evaluate
 from ..errors import CaptureError, InputError
 from ..graph import Graph, Node
 from ..optimizers import optimizer as find_optimizer
+from ..progress import task
 from ..result import Result, plain
 from .program import Batch, Program
 
@@ -260,13 +261,15 @@ def run(program: Program, *, use_exact: bool = False) -> tuple[tuple[Step, ...],
     """
     state = _Run(program, use_exact)
     steps: list[Step] = []
-    for _ in range(program.steps):
-        for sample in program.batches():
-            step = state.step(len(steps) + 1, sample)
-            steps.append(step)
-            if not _finite(step):
-                note = f"The run diverged: update {step.number} is no longer finite. A smaller learning rate is needed."
-                return tuple(steps), (*state.remarks, note)
+    with task("training", program.steps * len(program.batches())) as advance:
+        for _ in range(program.steps):
+            for sample in program.batches():
+                step = state.step(len(steps) + 1, sample)
+                steps.append(step)
+                advance(note="" if step.loss is None else f"loss {step.loss:.6g}")
+                if not _finite(step):
+                    note = f"The run diverged: update {step.number} is no longer finite. A smaller learning rate is needed."
+                    return tuple(steps), (*state.remarks, note)
     return tuple(steps), tuple(state.remarks)
 
 

@@ -30,6 +30,10 @@ HYPER: dict[str, Sym] = {
     "beta1": Sym("beta", ("1",)),
     "beta2": Sym("beta", ("2",)),
     "eps": Sym("epsilon"),
+    "alpha": Sym("alpha"),
+    "rho": Sym("rho"),
+    "lr_decay": Sym("gamma"),
+    "initial_accumulator_value": Sym("S", ("0",)),
     "t": Sym("t"),
 }
 
