@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .studies.marking import Marked, mark
     from .studies.receptive import ReceptiveField, receptive_field
     from .studies.sizes import minimum_input, output_size
+    from .studies.search import Search, search
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 
@@ -45,6 +46,7 @@ __all__ = [
     "MissingRule",
     "Problem",
     "ReceptiveField",
+    "Search",
     "Solution",
     "Trace",
     "__version__",
@@ -55,6 +57,7 @@ __all__ = [
     "ops_table",
     "output_size",
     "receptive_field",
+    "search",
     "solve",
     "trace",
 ]  # fmt: skip
@@ -71,6 +74,7 @@ _HOME = {
     "Marked": "studies.marking",
     "MissingRule": "errors",
     "Problem": "problems.problem",
+    "Search": "studies.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
@@ -81,6 +85,7 @@ _HOME = {
     "ops_table": "coverage",
     "output_size": "studies.sizes",
     "receptive_field": "studies.receptive",
+    "search": "studies.search",
     "solve": "studies.solve",
     "trace": "studies.trace",
 }
