@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
     from .studies.receptive import ReceptiveField, receptive_field
-    from .studies.sizes import minimum_input, output_size
     from .studies.search import Search, search
+    from .studies.sizes import minimum_input, output_size
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 
