@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .studies.optimizer import OptimizerStudy, optimizer
     from .studies.receptive import ReceptiveField, receptive_field
     from .studies.same_gradient import constant_gradient, kept_by_all
+    from .studies.search import Search, search
     from .studies.sizes import minimum_input, output_size
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
@@ -51,6 +52,7 @@ __all__ = [
     "OptimizerStudy",
     "Problem",
     "ReceptiveField",
+    "Search",
     "Solution",
     "Trace",
     "__version__",
@@ -65,6 +67,7 @@ __all__ = [
     "optimizer",
     "output_size",
     "receptive_field",
+    "search",
     "solve",
     "trace",
 ]
@@ -85,6 +88,7 @@ _HOME = {
     "OptimizerStudy": "studies.optimizer",
     "Problem": "problems.problem",
     "ReceptiveField": "studies.receptive",
+    "Search": "studies.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
@@ -98,6 +102,7 @@ _HOME = {
     "optimizer": "studies.optimizer",
     "output_size": "studies.sizes",
     "receptive_field": "studies.receptive",
+    "search": "studies.search",
     "solve": "studies.solve",
     "trace": "studies.trace",
 }

@@ -17,6 +17,7 @@ COMMANDS = {
     "mark": "mark hand-worked numbers and formulas against a problem's record",
     "problems": "list the built-in problems",
     "derive": "derive a network's gradients as formulas, with the rule behind each",
+    "search": "search a problem's settings for those that predict best what they were not trained on",
     "trace": "record every value, gradient and update of a network's training steps",
     "capture": "show the graph of textbook operations behind a network",
     "receptive-field": "show which inputs each layer of a network sees",

@@ -99,6 +99,8 @@ class Problem:
         settings: what ``--set`` may change: arguments of recipes, hyper-parameters, conventions.
         parameters: for a function, the names of its arguments that are trained.
         symbols: names of quantities as the reader writes them; answers go by these.
+        search: what :func:`backproof.search` may try, setting -> ``(low, high)``, ``(low, high, "log")`` or a list of
+            choices, as in ``{"lr": (1e-4, 1, "log"), "hidden": [2, 4, 8]}``.
 
     Example:
         >>> import torch, backproof as bp
@@ -116,6 +118,7 @@ class Problem:
     settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     parameters: tuple[str, ...] = field(default=(), kw_only=True)
     symbols: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    search: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     about: str = field(default="", kw_only=True)
 
 

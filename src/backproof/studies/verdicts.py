@@ -116,8 +116,8 @@ def _agreement(agreeing: Sequence[Evidence], kinks: int) -> str:
     ways = sorted({way for e in strict if (way := _way(e.oracle))})
     looked, there = sum(e.looked_at for e in agreeing), sum(e.of for e in agreeing)
     by = f"{len(ways)} independent ways ({', '.join(ways)})"
-    scope = f"every number confirmed in {by}"
-    if looked != there:
+    scope = f"every number confirmed in {by}" if ways else f"all {len(agreeing)} comparisons agree"
+    if looked != there and ways:
         scope = f"{looked:,} of {there:,} possible comparisons made, in {by}; all agree"
     text = f"{scope}, largest disagreement {max((e.error or 0.0 for e in strict), default=0.0):.1e}"
     if rounding:
