@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from .studies.exercise import Answered
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
+    from .studies.training import History, train
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer", "Answered", "BackproofError", "CaptureError", "EvidenceError", "Exercise", "FormulaError",
-    "InputError", "MissingRule", "Problem",
-    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "solve", "trace",
+    "History", "InputError", "MissingRule", "Problem",
+    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "solve", "trace", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -43,6 +44,7 @@ _HOME = {
     "EvidenceError": "errors",
     "Exercise": "problems.problem",
     "FormulaError": "errors",
+    "History": "studies.training",
     "InputError": "errors",
     "MissingRule": "errors",
     "Problem": "problems.problem",
@@ -53,6 +55,7 @@ _HOME = {
     "ops_table": "coverage",
     "solve": "studies.solve",
     "trace": "studies.trace",
+    "train": "studies.training",
 }
 
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "solve": "work a problem: a built-in one, a TOML file or a Python file",
     "problems": "list the built-in problems",
     "trace": "record every value, gradient and update of a network's training steps",
+    "train": "train a network, with curves and a checkpoint that resumes",
     "capture": "show the graph of textbook operations behind a network",
     "ops": "show which operations each reading knows",
     "doctor": "show versions, and which optional parts are here",
