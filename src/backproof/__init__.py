@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
     from .studies.exercise import Answered
+    from .studies.shift import Contender, shift_study
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
     from .studies.training import History, train
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answer", "Answered", "BackproofError", "CaptureError", "EvidenceError", "Exercise", "FormulaError",
+    "Answer", "Answered", "BackproofError", "CaptureError", "Contender", "EvidenceError", "Exercise", "FormulaError",
     "History", "InputError", "MissingRule", "Problem",
-    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "solve", "trace", "train",
+    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "shift_study", "solve", "trace", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -41,6 +42,7 @@ _HOME = {
     "Answered": "studies.exercise",
     "BackproofError": "errors",
     "CaptureError": "errors",
+    "Contender": "studies.shift",
     "EvidenceError": "errors",
     "Exercise": "problems.problem",
     "FormulaError": "errors",
@@ -53,6 +55,7 @@ _HOME = {
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "ops_table": "coverage",
+    "shift_study": "studies.shift",
     "solve": "studies.solve",
     "trace": "studies.trace",
     "train": "studies.training",
