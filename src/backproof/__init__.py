@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .problems.catalogue import catalogue
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
+    from .studies.depth import depth_study
     from .studies.exercise import Answered
     from .studies.shift import Contender, shift_study
     from .studies.solve import Solution, solve
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Answer", "Answered", "BackproofError", "CaptureError", "Contender", "EvidenceError", "Exercise", "FormulaError",
     "History", "InputError", "MissingRule", "Problem",
-    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "shift_study", "solve", "trace", "train",
+    "Solution", "Trace", "__version__", "capture", "catalogue", "depth_study", "ops_table", "shift_study", "solve", "trace", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -54,6 +55,7 @@ _HOME = {
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
+    "depth_study": "studies.depth",
     "ops_table": "coverage",
     "shift_study": "studies.shift",
     "solve": "studies.solve",
