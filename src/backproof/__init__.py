@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .problems.catalogue import catalogue
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
+    from .studies.depth import depth_study
     from .studies.derive import Derived, DerivedEquation, derive
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from .studies.receptive import ReceptiveField, receptive_field
     from .studies.same_gradient import constant_gradient, kept_by_all
     from .studies.search import Search, search
+    from .studies.shift import Contender, shift_study
     from .studies.sizes import minimum_input, output_size
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
+    from .studies.training import History, train
 
 __version__ = "0.1.0"
 
@@ -41,11 +44,13 @@ __all__ = [
     "Answered",
     "BackproofError",
     "CaptureError",
+    "Contender",
     "Derived",
     "DerivedEquation",
     "EvidenceError",
     "Exercise",
     "FormulaError",
+    "History",
     "InputError",
     "Marked",
     "MissingRule",
@@ -59,6 +64,7 @@ __all__ = [
     "capture",
     "catalogue",
     "constant_gradient",
+    "depth_study",
     "derive",
     "kept_by_all",
     "mark",
@@ -68,8 +74,10 @@ __all__ = [
     "output_size",
     "receptive_field",
     "search",
+    "shift_study",
     "solve",
     "trace",
+    "train",
 ]
 
 _HOME = {
@@ -77,11 +85,13 @@ _HOME = {
     "Answered": "studies.exercise",
     "BackproofError": "errors",
     "CaptureError": "errors",
+    "Contender": "studies.shift",
     "Derived": "studies.derive",
     "DerivedEquation": "studies.derive",
     "EvidenceError": "errors",
     "Exercise": "problems.problem",
     "FormulaError": "errors",
+    "History": "studies.training",
     "InputError": "errors",
     "Marked": "studies.marking",
     "MissingRule": "errors",
@@ -94,6 +104,7 @@ _HOME = {
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "constant_gradient": "studies.same_gradient",
+    "depth_study": "studies.depth",
     "derive": "studies.derive",
     "kept_by_all": "studies.same_gradient",
     "mark": "studies.marking",
@@ -103,8 +114,10 @@ _HOME = {
     "output_size": "studies.sizes",
     "receptive_field": "studies.receptive",
     "search": "studies.search",
+    "shift_study": "studies.shift",
     "solve": "studies.solve",
     "trace": "studies.trace",
+    "train": "studies.training",
 }
 
 

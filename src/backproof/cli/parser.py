@@ -19,6 +19,7 @@ COMMANDS = {
     "derive": "derive a network's gradients as formulas, with the rule behind each",
     "search": "search a problem's settings for those that predict best what they were not trained on",
     "trace": "record every value, gradient and update of a network's training steps",
+    "train": "train a network, with curves and a checkpoint that resumes",
     "capture": "show the graph of textbook operations behind a network",
     "receptive-field": "show which inputs each layer of a network sees",
     "optimizer": "show what an optimizer does, what it keeps per parameter, and when it is stable",
