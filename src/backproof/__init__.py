@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .problems.catalogue import catalogue
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
+    from .studies.certify import Certificate, certify
     from .studies.exercise import Answered
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answer", "Answered", "BackproofError", "CaptureError", "EvidenceError", "Exercise", "FormulaError",
+    "Answer", "Answered", "BackproofError", "CaptureError", "Certificate", "EvidenceError", "Exercise", "FormulaError",
     "InputError", "MissingRule", "Problem",
-    "Solution", "Trace", "__version__", "capture", "catalogue", "ops_table", "solve", "trace",
+    "Solution", "Trace", "__version__", "capture", "catalogue", "certify", "ops_table", "solve", "trace",
 ]  # fmt: skip
 
 _HOME = {
@@ -40,6 +41,7 @@ _HOME = {
     "Answered": "studies.exercise",
     "BackproofError": "errors",
     "CaptureError": "errors",
+    "Certificate": "studies.certify",
     "EvidenceError": "errors",
     "Exercise": "problems.problem",
     "FormulaError": "errors",
@@ -50,6 +52,7 @@ _HOME = {
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
+    "certify": "studies.certify",
     "ops_table": "coverage",
     "solve": "studies.solve",
     "trace": "studies.trace",
