@@ -15,7 +15,7 @@ from ..domains.curves import rational
 from ..errors import InputError
 from ..graph import Builder, Graph, Node
 
-__all__ = ["Region", "Target", "is_bias", "region_of", "targets_of"]
+__all__ = ["Region", "Target", "is_bias", "pruned", "region_of", "targets_of"]
 
 Limits = tuple[Any, Any]
 MOST_OUTPUTS = 64
@@ -149,9 +149,13 @@ def _refuse_unknown(asked: Mapping[str, Any], leaves: list[Node]) -> None:
 
 @dataclass(frozen=True)
 class Target:
-    """One derivative to bound: the pruned joint graph, the adjoint's node, and the entry (None: all of them)."""
+    """One derivative to bound: the part of the joint graph that makes it, its node, and the entry (None: all of them).
+
+    ``whole`` is the network itself, up to the output ``of`` that is differentiated.
+    """
 
     graph: Graph
+    whole: Graph
     node: Node
     wrt: Node
     of: Node
@@ -175,7 +179,7 @@ def targets_of(graph: Graph, wrt: Any) -> tuple[Target, ...]:
             gradient = joint.gradients[node]
             if gradient is None:
                 raise InputError(f"{output.name} does not depend on {node.name}: the derivative is 0 everywhere")
-            found.append(Target(_pruned(joint.graph, gradient), gradient, node, output, index))
+            found.append(Target(pruned(joint.graph, gradient), pruned(full, output), gradient, node, output, index))
     return tuple(found)
 
 
@@ -229,7 +233,7 @@ def _name_of(graph: Graph, tensor: Tensor) -> str:
     raise InputError("wrt is a tensor that is no parameter of the network; give its name")
 
 
-def _pruned(graph: Graph, node: Node) -> Graph:
+def pruned(graph: Graph, node: Node) -> Graph:
     """The part of a graph that a node depends on."""
     needed = {node}
     for other in reversed(graph.nodes):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import flint
 import torch
@@ -26,7 +26,7 @@ from ..graph import Graph, Node
 from ..progress import task
 from ..result import Result, plain, written
 from .boxes import Region, Target, region_of, targets_of
-from .extremes import Extreme, derivatives_at, search
+from .extremes import Extreme, derivatives_at, drawn_from, quick, search
 from .proving import as_fraction, number, proof_of
 
 __all__ = ["Certificate", "Lower", "certify", "certify_graph", "predicted_rms", "sampled_rms"]
@@ -187,6 +187,7 @@ def certify(
     loss: Any = None,
     targets: Any = None,
     seed: int = 0,
+    effort: Literal["full", "bound"] = "full",
 ) -> Certificate:
     """Bound |∂f/∂w| for every weight in a box, rigorously, with weights that come as close as could be found.
 
@@ -203,6 +204,7 @@ def certify(
         inputs_in: the same for the inputs; ends may be lists, one number for each entry.
         loss, targets: as for :func:`backproof.capture`.
         seed: of the search and of the sample.
+        effort: "full", or "bound" where the upper bound matters and the witness may be a simple one (no search).
 
     Returns:
         The certificate: ``upper``, ``lower`` with ``lower.witness``, ``typical``, ``proof``.
@@ -218,11 +220,17 @@ def certify(
         Fraction(3, 2)
     """
     graph = model if isinstance(model, Graph) else capture(model, *inputs, loss=loss, targets=targets)
-    return certify_graph(graph, wrt, weights, biases, inputs_in, seed)
+    return certify_graph(graph, wrt, weights, biases, inputs_in, seed, effort)
 
 
 def certify_graph(
-    graph: Graph, wrt: Any, weights: Any = (-1, 1), biases: Any = None, inputs_in: Any = None, seed: int = 0
+    graph: Graph,
+    wrt: Any,
+    weights: Any = (-1, 1),
+    biases: Any = None,
+    inputs_in: Any = None,
+    seed: int = 0,
+    effort: Literal["full", "bound"] = "full",
 ) -> Certificate:
     """:func:`certify` for a captured network."""
     size = sum(n.size for n in graph.parameters)
@@ -232,10 +240,10 @@ def certify_graph(
     with task("certifying", 3) as advance:
         target, boxes, upper = _worst(targets_of(graph, wrt), region)
         advance(note="proved")
-        found = search(target, region, graph, seed)
+        found = (search if effort == "full" else quick)(target, region, graph, seed)
         lower = _attained(target, region, found)
         advance(note="searched")
-        typical, largest, samples = sampled_rms(target, region, seed)
+        typical, largest, samples = sampled_rms(target, region, seed, SAMPLES if effort == "full" else SAMPLES // 4)
     entry = "" if target.index is None else f"[{', '.join(map(str, target.index))}]"
     return Certificate(
         of=target.of.name,
@@ -306,17 +314,12 @@ def sampled_rms(target: Target, region: Region, seed: int = 0, samples: int = SA
     squares, largest, done = 0.0, 0.0, 0
     while done < count:
         part = min(count - done, max(1, 2_000_000 // size))
-        draw = {n: _draw(region, n, part, generator) for n in free}
+        draw = {n: drawn_from(region, n, part, generator) for n in free}
         with torch.no_grad():
             found = derivatives_at(target, region, draw).reshape(part if free else 1, -1)
         squares += float((found**2).mean(1).sum())
         largest, done = max(largest, float(found.abs().max())), done + part
     return math.sqrt(squares / count), largest, count
-
-
-def _draw(region: Region, node: Node, count: int, generator: torch.Generator) -> Tensor:
-    lo, hi = region.ends(node)
-    return lo + (hi - lo) * torch.rand((count, *node.shape), generator=generator, dtype=torch.float64)
 
 
 def predicted_rms(target: Target, region: Region) -> float | None:
