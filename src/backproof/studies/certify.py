@@ -188,6 +188,7 @@ def certify(
     targets: Any = None,
     seed: int = 0,
     effort: Literal["full", "bound"] = "full",
+    samples: int = SAMPLES,
 ) -> Certificate:
     """Bound |∂f/∂w| for every weight in a box, rigorously, with weights that come as close as could be found.
 
@@ -205,6 +206,7 @@ def certify(
         loss, targets: as for :func:`backproof.capture`.
         seed: of the search and of the sample.
         effort: "full", or "bound" where the upper bound matters and the witness may be a simple one (no search).
+        samples: how many weights are drawn for the typical size (fewer in large networks).
 
     Returns:
         The certificate: ``upper``, ``lower`` with ``lower.witness``, ``typical``, ``proof``.
@@ -220,7 +222,7 @@ def certify(
         Fraction(3, 2)
     """
     graph = model if isinstance(model, Graph) else capture(model, *inputs, loss=loss, targets=targets)
-    return certify_graph(graph, wrt, weights, biases, inputs_in, seed, effort)
+    return certify_graph(graph, wrt, weights, biases, inputs_in, seed, effort, samples)
 
 
 def certify_graph(
@@ -231,6 +233,7 @@ def certify_graph(
     inputs_in: Any = None,
     seed: int = 0,
     effort: Literal["full", "bound"] = "full",
+    samples: int = SAMPLES,
 ) -> Certificate:
     """:func:`certify` for a captured network."""
     size = sum(n.size for n in graph.parameters)
@@ -243,7 +246,7 @@ def certify_graph(
         found = (search if effort == "full" else quick)(target, region, graph, seed)
         lower = _attained(target, region, found)
         advance(note="searched")
-        typical, largest, samples = sampled_rms(target, region, seed, SAMPLES if effort == "full" else SAMPLES // 4)
+        typical, largest, count = sampled_rms(target, region, seed, samples)
     entry = "" if target.index is None else f"[{', '.join(map(str, target.index))}]"
     return Certificate(
         of=target.of.name,
@@ -252,7 +255,7 @@ def certify_graph(
         lower=lower,
         typical=typical,
         predicted=predicted_rms(target, region),
-        samples=samples,
+        samples=count,
         largest_sampled=largest,
         derivation=proof_of(target, boxes),
         box=tuple((n.name, _box_in_words(region.boxes[n], n in region.free)) for n in region.boxes),
