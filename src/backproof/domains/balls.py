@@ -59,7 +59,7 @@ class Box:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the tensor that it encloses."""
-        return self.lo.shape
+        return tuple(self.lo.shape)
 
     def largest(self) -> Any:
         """The largest absolute value of any entry."""
@@ -101,7 +101,9 @@ def _each(function: Callable[..., tuple[Any, Any]], *boxes: Box) -> Box:
 
 def _affordable(count: int) -> None:
     if count > MOST:
-        raise InputError(f"a certificate of this network needs {count:,} products of intervals at once; {MOST:,} is the limit")
+        raise InputError(
+            f"a certificate of this network needs {count:,} products of intervals at once; {MOST:,} is the limit"
+        )
 
 
 def _times(a: Any, b: Any, c: Any, d: Any) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import flint
@@ -107,8 +108,12 @@ def _evaluator(expr: Any, number: Callable[[Any], Any]) -> Evaluate:
     if isinstance(expr, sympy.Pow):
         return _power(parts[0], expr.exp)
     if type(expr).__name__ in FUNCTIONS:
-        return lambda x, f=FUNCTIONS[type(expr).__name__], part=parts[0]: f(part(x))
+        return _applied(FUNCTIONS[type(expr).__name__], parts[0])
     raise InputError(f"the balls domain cannot enclose {type(expr).__name__}")
+
+
+def _applied(function: Evaluate, part: Evaluate) -> Evaluate:
+    return lambda x: function(part(x))
 
 
 def _folded(parts: list[Evaluate], is_sum: bool) -> Evaluate:
@@ -122,10 +127,9 @@ def _folded(parts: list[Evaluate], is_sum: bool) -> Evaluate:
 
 
 def _power(base: Evaluate, exponent: Any) -> Evaluate:
-    if exponent.is_Integer:
-        return lambda x, n=int(exponent): base(x) ** n
     if exponent.is_Rational:
-        return lambda x, p=int(exponent.p), q=int(exponent.q): base(x).root(q) ** p
+        p, q = int(exponent.p), int(exponent.q)
+        return lambda x: base(x) ** p if q == 1 else base(x).root(q) ** p
     raise InputError("the balls domain cannot enclose a power whose exponent is no fraction")
 
 
@@ -172,11 +176,11 @@ class _Piece:
             far = flint.fmpq(1 << reach)
             lo = -far if self.lo is None else max(self.lo, -far)
             hi = far if self.hi is None else min(self.hi, far)
-            self._turns[reach] = [self._valued(ball) for ball in _zeros(self.slope, lo, hi)] if lo < hi else []
+            self._turns[reach] = [self._valued(*zero) for zero in _zeros(self.slope, lo, hi)] if lo < hi else []
         return self._turns[reach]
 
-    def _valued(self, place: Span) -> Turn:
-        exact = _exact_zero(self.slope, place)
+    def _valued(self, place: Span, single: bool) -> Turn:
+        exact = _exact_zero(self.slope, place) if single else None
         value = sympy.simplify(self.expr.subs(X, exact)) if exact is not None else None
         ends = outwards(place)
         if value is not None and value.is_Rational:
@@ -197,8 +201,11 @@ def _neat(expr: Any) -> Any:
         return expr
 
 
-def _zeros(slope: Any, lo: Any, hi: Any) -> Iterator[Span]:
-    """Intervals that together hold every zero of a smooth function on [lo, hi], each as small as it can be made."""
+def _zeros(slope: Any, lo: Any, hi: Any) -> Iterator[tuple[Span, bool]]:
+    """Intervals that together hold every zero of a smooth function on [lo, hi], each as small as it can be made.
+
+    With each goes whether it certainly holds no more than one.
+    """
     if slope == 0:
         return
     g, dg = _enclosing(slope), _enclosing(_neat(sympy.diff(slope, X)))
@@ -212,9 +219,9 @@ def _zeros(slope: Any, lo: Any, hi: Any) -> Iterator[Span]:
         if _avoids_zero(dg, place):
             root = _newton(g, dg, place)
             if root is not None:
-                yield root
+                yield root, True
         elif tries > _TRIES or b - a < flint.fmpq(1, 1 << _NARROWEST):
-            yield place  # undecided: the function is enclosed on all of it
+            yield place, False  # undecided: the function is enclosed on all of it
         else:
             middle = (a + b) / 2
             stack += [(middle, b), (a, middle)]
@@ -232,7 +239,7 @@ def _newton(g: Evaluate, dg: Evaluate, place: Span) -> Span | None:
     """The one zero that a strictly monotone function may have there, enclosed; None where it has none."""
     for _ in range(60):
         try:
-            smaller = (place.middle - g(place.middle) / dg(place)).within(place)
+            smaller: Span | None = (place.middle - g(place.middle) / dg(place)).within(place)
         except Unbounded:
             return place
         if smaller is None or smaller.width >= place.width * 0.9:
@@ -256,7 +263,9 @@ def _exact_zero(slope: Any, place: Span) -> Any:
 
 
 def _conditions(expr: Any) -> set[Any]:
-    return {r for p in expr.atoms(sympy.Piecewise) for _, c in p.args for r in c.atoms(sympy.core.relational.Relational)}
+    return {
+        r for p in expr.atoms(sympy.Piecewise) for _, c in p.args for r in c.atoms(sympy.core.relational.Relational)
+    }
 
 
 def _breaks(expr: Any) -> list[Any]:
@@ -290,7 +299,7 @@ class Curve:
         self.pieces: list[_Piece] = []
         self.values = {rational(b): self._value(plain, b) for b in breaks}
         ends = [None, *breaks, None]
-        for a, b in zip(ends, ends[1:], strict=False):
+        for a, b in pairwise(ends):
             inside = (b - 1 if b is not None else 0) if a is None else a + 1 if b is None else (a + b) / 2
             lo, hi = (None if end is None else rational(end) for end in (a, b))
             self.pieces.append(_Piece(lo, hi, sympy.sympify(_branch(plain, inside))))
@@ -319,7 +328,7 @@ class Curve:
             places = [a, b, (a + b) / 2, *(k for k in self.values if a <= k <= b)]
             for piece in self.pieces:
                 places += [(t[0] + t[1]) / 2 for t in piece.turns(_reach(a, b)) if a <= t[0] and t[1] <= b]
-            places += [(p + q) / 2 for p, q in zip(sorted(places), sorted(places)[1:], strict=False)]
+            places += [(p + q) / 2 for p, q in pairwise(sorted(places))]
             return max(places, key=lambda p: (sign * self.range(p, p)[0 if sign > 0 else 1], -abs(p)))
 
 

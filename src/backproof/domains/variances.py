@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def _with(mean: Array, variance: Array) -> Moments:
 # --- functions --------------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=1)
 def _rule() -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(_NODES)  # type: ignore[no-any-return]
+    return np.polynomial.legendre.leggauss(_NODES)
 
 
 def gaussian(node: Node, mean: float, variance: float, power: int = 1) -> float:
@@ -88,7 +89,7 @@ def gaussian(node: Node, mean: float, variance: float, power: int = 1) -> float:
     ends = sorted({*inside, *map(float, steps)})
     nodes, weights = _rule()
     total = 0.0
-    for a, b in zip(ends, ends[1:], strict=False):
+    for a, b in pairwise(ends):
         x = (a + b) / 2 + (b - a) / 2 * nodes
         density = np.exp(-(((x - mean) / sigma) ** 2) / 2) / (sigma * math.sqrt(2 * math.pi))
         total += float(((b - a) / 2 * weights * density * _values(node, x) ** power).sum())

@@ -162,7 +162,9 @@ def _weights(witness: Mapping[str, Tensor], most: int = 24) -> Table:
 def _entries(tensor: Tensor, most: int) -> str:
     flat = tensor.reshape(-1, tensor.shape[-1]) if tensor.ndim > 1 else tensor.reshape(1, -1)
     if tensor.numel() > most:
-        return f"{' × '.join(map(str, tensor.shape))} entries from {float(tensor.min()):.6g} to {float(tensor.max()):.6g}"
+        return (
+            f"{' × '.join(map(str, tensor.shape))} entries from {float(tensor.min()):.6g} to {float(tensor.max()):.6g}"
+        )
     return "; ".join(", ".join(f"{float(v):.6g}" for v in row) for row in flat)
 
 

@@ -36,10 +36,11 @@ def autograd_at(target: Target, region: Region, weights: Mapping[Node, Tensor]) 
     def one(batch: dict[str, Tensor]) -> Tensor:
         leaves = {**own, **batch}
         about = leaves.pop(target.wrt.name)
-        return torch.func.grad(lambda w: origin.loss({**leaves, target.wrt.name: w}))(about)
+        slope: Tensor = torch.func.grad(lambda w: origin.loss({**leaves, target.wrt.name: w}))(about)
+        return slope
 
-    found = torch.func.vmap(one)({n.name: t for n, t in weights.items()})
-    return found if target.index is None else found[(slice(None), *target.index)]
+    found: Tensor = torch.func.vmap(one)({n.name: t for n, t in weights.items()})
+    return found if target.index is None else found.flatten(1)[:, _flat(target.index, target.wrt.shape)]
 
 
 def confirm(certificate: Certificate, seed: int = 0, draws: int = 10_000) -> tuple[Evidence, ...]:
@@ -54,6 +55,14 @@ def confirm(certificate: Certificate, seed: int = 0, draws: int = 10_000) -> tup
         _at_the_witness(certificate, target, region, witness),
         *_by_differences(certificate, target, region, witness),
     )
+
+
+def _flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """The place of an entry in reading order."""
+    place = 0
+    for i, n in zip(index, shape, strict=True):
+        place = place * n + i
+    return place
 
 
 def _never_more(certificate: Certificate, target: Target, region: Region, seed: int, draws: int) -> Evidence:
@@ -75,7 +84,9 @@ def _relative(a: Any, b: Any) -> float:
     return float(abs(a - b) / max(abs(a), abs(b))) if a != b else 0.0
 
 
-def _at_the_witness(certificate: Certificate, target: Target, region: Region, witness: Mapping[Node, Tensor]) -> Evidence:
+def _at_the_witness(
+    certificate: Certificate, target: Target, region: Region, witness: Mapping[Node, Tensor]
+) -> Evidence:
     found = float(autograd_at(target, region, {n: t.unsqueeze(0) for n, t in witness.items()}).abs().max())
     error = _relative(found, float(certificate.lower))
     return Evidence("the derivative at the witness", "autograd on the program as it stands", error <= 1e-9, error, 1, 1)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..domains.curves import as_fraction, curve
 from ..domains.balls import formula
+from ..domains.curves import as_fraction, curve
 from ..domains.numbers import numbers, tensor_of
 from ..graph import Graph, Node
 from ..ops import Elementwise, derivative
@@ -42,7 +42,7 @@ def derivative_at(target: Target, region: Region, weights: Mapping[Node, Tensor]
     leaves = {**region.held, **weights}
     known = _constants(target.graph)
     known |= {n: leaves[n] for n in target.graph.nodes if n.is_leaf and n.role != "constant"}
-    found = numbers.run(target.graph, known)[target.node]
+    found: Tensor = numbers.run(target.graph, known)[target.node]
     return found if target.index is None else found[target.index]
 
 
@@ -63,7 +63,9 @@ def derivatives_at(target: Target, region: Region, weights: Mapping[Node, Tensor
     return torch.func.vmap(one)(tuple(weights.values()))
 
 
-def search(target: Target, region: Region, forward: Graph, seed: int = 0, starts: int = 64, steps: int = 250) -> Extreme:
+def search(
+    target: Target, region: Region, forward: Graph, seed: int = 0, starts: int = 64, steps: int = 250
+) -> Extreme:
     """The largest derivative that projected gradient ascent finds from structured and random starts.
 
     Every other random start gives equal weights to layers of equal shape: in deep networks those lead higher.
@@ -105,8 +107,9 @@ def _drawn(free: list[Node], ends: Mapping[Node, Any], generator: torch.Generato
     shared: dict[tuple[int, ...], Tensor] = {}
     found = {}
     for n in free:
-        new = _uniform(*ends[n], generator)
-        found[n] = shared.setdefault(n.shape, new).clamp(*ends[n]) if alike else new
+        lo, hi = ends[n]
+        new = _uniform(lo, hi, generator)
+        found[n] = torch.minimum(torch.maximum(shared.setdefault(n.shape, new), lo), hi) if alike else new
     return found
 
 
@@ -143,9 +146,7 @@ def _climb(
     return [{n: best[n][i] for n in free} for i in order]
 
 
-def _stepped(
-    w: Tensor, g: Tensor | None, m: Tensor, v: Tensor, t: int, rate: float, lo: Tensor, hi: Tensor
-) -> Tensor:
+def _stepped(w: Tensor, g: Tensor | None, m: Tensor, v: Tensor, t: int, rate: float, lo: Tensor, hi: Tensor) -> Tensor:
     """One step of Adam upwards, as long as the box is wide times the rate, and back into the box."""
     if g is None:
         return w
@@ -164,14 +165,16 @@ def _structured(
     path = _on_the_paths(forward, target.wrt)
     for alternating in (True, False):
         for off in ("zero", "same", "up"):
-            found = {n: _signed(ends[n], alternating) if n in path or off == "same" else _off(ends[n], off) for n in free}
+            found = {
+                n: _signed(ends[n], alternating) if n in path or off == "same" else _off(ends[n], off) for n in free
+            }
             yield found
             yield _centred(forward, region, ends, found)
 
 
 def _on_the_paths(graph: Graph, wrt: Node) -> set[Node]:
     """The parameters that multiply what depends on ``wrt``."""
-    reached, found = {wrt}, set()
+    reached, found = {wrt}, set[Node]()
     for node in graph.nodes:
         if any(x in reached for x in node.inputs):
             reached.add(node)
@@ -215,7 +218,7 @@ def _centred(graph: Graph, region: Region, ends: Mapping[Node, Any], weights: We
     """Move each free bias so that the unit behind it sits where its activation is steepest."""
     found = dict(weights)
     values = _constants(graph)
-    values |= {n: v for n, v in {**region.held, **weights}.items()}
+    values |= {**region.held, **weights}
     for node in graph.nodes:
         if node in values:
             continue

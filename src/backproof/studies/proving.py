@@ -18,7 +18,6 @@ from .boxes import Target
 __all__ = ["as_fraction", "number", "proof_of"]
 
 
-
 def as_fraction(value: Any) -> Fraction:
     """A fraction of python-flint as Python's own."""
     return Fraction(int(value.p), int(value.q))
@@ -78,7 +77,10 @@ def _factors(node: Node, boxes: Mapping[Node, Box]) -> tuple[list[Any], str]:
         terms = a.shape[-1]
         bounds = [_bound(boxes, a), _bound(boxes, b)]
         if terms == 1:
-            return bounds, f"the error signal, at most {_say(bounds[0])}, times what it meets, at most {_say(bounds[1])}"
+            return (
+                bounds,
+                f"the error signal, at most {_say(bounds[0])}, times what it meets, at most {_say(bounds[1])}",
+            )
         why = f"a sum of {terms} terms, one for each path on: each a weight times the error signal behind it"
         return [flint.fmpq(terms), *bounds], why
     if node.op.name == "mul":
@@ -97,9 +99,7 @@ def _why_slope(slope: Node, boxes: Mapping[Node, Box]) -> str:
     s = boxes[slope.inputs[0]]
     lo, hi = min(s.lo.reshape(-1)), max(s.hi.reshape(-1))
     name = (slope.op.text or slope.op.name) + "′"
-    return (
-        f"{slope.inputs[0].name} lies in [{_say(lo)}, {_say(hi)}], and there |{name}| is at most {_say(_bound(boxes, slope))}"
-    )
+    return f"{slope.inputs[0].name} lies in [{_say(lo)}, {_say(hi)}], and there |{name}| is at most {_say(_bound(boxes, slope))}"
 
 
 def _say(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ class Net(nn.Module):
     def __init__(self, inputs, L, K, f, biases=False, residual=False):
         super().__init__()
         sizes = [inputs, *[K] * L]
-        self.hidden = nn.ModuleList(nn.Linear(a, b, bias=biases) for a, b in zip(sizes, sizes[1:]))
+        self.hidden = nn.ModuleList(nn.Linear(a, b, bias=biases) for a, b in pairwise(sizes))
         self.out = nn.Linear(K, 1, bias=False)
         self.f, self.residual = f, residual
 
@@ -67,7 +68,9 @@ def refuse_sizes(L, K, weight_bound, bias_bound, samples):
             f"in all; L = {L} and K = {K} are outside. The formula holds for every L and K"
         )
     if not 0 < weight_bound <= 1000 or not 0 <= bias_bound <= 1000:
-        raise bp.InputError(f"weight_bound is a number above 0 and bias_bound one from 0 on, up to 1000, not {weight_bound} and {bias_bound}")
+        raise bp.InputError(
+            f"weight_bound is a number above 0 and bias_bound one from 0 on, up to 1000, not {weight_bound} and {bias_bound}"
+        )
     if not 10 <= samples <= 100_000:
         raise bp.InputError(f"samples is from 10 to 100,000, not {samples}")
 
@@ -112,7 +115,10 @@ class Setting:
 
 def closed_form(s, slope):
     """The bound by counting paths: |x_1|/K (K w m)^L, or with the ways around the layers |x_1| w m (1 + K w m)^(L-1)."""
-    x1, m = abs(Fraction(repr(s.x[0]))), Fraction(slope).limit_denominator(10**6) if is_simple(slope) else Fraction(slope)
+    x1, m = (
+        abs(Fraction(repr(s.x[0]))),
+        Fraction(slope).limit_denominator(10**6) if is_simple(slope) else Fraction(slope),
+    )
     if s.residual:
         return x1 * s.w * m * (1 + s.K * s.w * m) ** (s.L - 1)
     return x1 / s.K * (s.K * s.w * m) ** s.L
@@ -148,6 +154,7 @@ def proof(s, slope, upper):
     x1, w, K, L, m = Sym("x", ("1",)), Sym("w", ("max",)), Sym("K"), Sym("L"), Sym("m")
     size = Call(Function("abs"), (x1,))
     f1 = Function(s.f, OPS[s.f].text, OPS[s.f].latex, 1)
+
     def link(layer, unit, before):
         return Sym("w", (unit, before), (layer,)), Call(f1, (Sym("s", (unit,), (layer,)),))
 
@@ -166,14 +173,20 @@ def proof(s, slope, upper):
         why = "each of the layers 2 to L is passed around (1) or through (K w_max m), whatever the others do"
         lines.append(Equation(Sym("B"), (body, number(upper) if isinstance(upper, Fraction) else Num(upper)), why))
         return Derivation(tuple(lines))
-    lines.append(Equation(Sym("N"), (Pow(K, L - 1),), "the number of paths: one of K units in each of the layers 2 to L"))
+    lines.append(
+        Equation(Sym("N"), (Pow(K, L - 1),), "the number of paths: one of K units in each of the layers 2 to L")
+    )
     numbers = Mul((Div(Num(abs(s.x[0])), Num(s.K)), Pow(number(factor_of(s, slope)), Num(s.L))))
     whole = Mul((Div(size, K), Pow(Mul((K, w, m)), L)))
     end = number(upper) if isinstance(upper, Fraction) else Num(upper)
     same = abs(float(closed_form(s, slope)) - float(upper)) <= 1e-9 * float(upper)
-    lines.append(Equation(Sym("B"), (Mul((Sym("N"), Sym("P"))), whole, numbers), "all paths together; with the numbers put in"))
-    lines.append(Equation(Call(Function("max", "max", r"\max"), (Call(Function("abs"), (left,)),)), (end,), "the same from the graph, "
-                 "error signal by error signal (below)" + ("" if same else "; smaller than B, because the steepest place is not reached")))  # fmt: skip
+    lines.append(
+        Equation(Sym("B"), (Mul((Sym("N"), Sym("P"))), whole, numbers), "all paths together; with the numbers put in")
+    )
+    largest = Call(Function("max", "max", r"\max"), (Call(Function("abs"), (left,)),))
+    why = "the same from the graph, error signal by error signal (below)"
+    why += "" if same else "; smaller than B, because the steepest place is not reached"
+    lines.append(Equation(largest, (end,), why))
     return Derivation(tuple(lines))
 
 
@@ -191,7 +204,13 @@ def compared(s, slope):
 
 def comparison(s, kinds, least, slope):
     """The table, the plots, and what they say."""
-    head = (("network",), ("worst case per layer",), ("typical per layer",), (f"bound, L = {kinds[0].depths[-1]}",), ("attained by a simple witness",))
+    head = (
+        ("network",),
+        ("worst case per layer",),
+        ("typical per layer",),
+        (f"bound, L = {kinds[0].depths[-1]}",),
+        ("attained by a simple witness",),
+    )
     rows = tuple(
         (k.label, Num(k.rate("upper") or 0.0), Num(k.rate("typical") or 0.0), Num(float(k.certificates[-1].upper)),
          Num(float(k.certificates[-1].lower)))
@@ -205,7 +224,12 @@ def comparison(s, kinds, least, slope):
              "vanishes, and the typical size still does.",)]  # fmt: skip
     said.append(("A residual connection adds a way around each layer, so the factor per layer is at least 1 in the worst "
                  "case, and about 1 for typical weights.",))  # fmt: skip
-    return (Table(head, rows, "Other networks in the same box, without biases", (1, 2, 3, 4)), worst, usual, Items(tuple(said)))
+    return (
+        Table(head, rows, "Other networks in the same box, without biases", (1, 2, 3, 4)),
+        worst,
+        usual,
+        Items(tuple(said)),
+    )
 
 
 def evidence_of(s, slope, upper, certificates):
@@ -230,8 +254,8 @@ def work(L, K, x, activation, weight_bound, bias_bound, residual, samples, seed)
     refuse_sizes(L, K, weight_bound, bias_bound, samples)
     activation_named(activation)
     s = Setting(L, K, entries_of(x, K), activation, weight_bound, bias_bound, residual, seed, samples)
-    slope = s.slope
     free, held = s.certified(biases=True), s.certified(biases=False)
+    slope = s.slope
     upper = max(free.upper, held.upper)
     kinds, least = compared(s, slope)
     own, with_biases = kinds[0], s.depths("with biases", biases=True)
@@ -249,7 +273,9 @@ def work(L, K, x, activation, weight_bound, bias_bound, residual, samples, seed)
     blocks = (
         Section("What has to be shown", (Paragraph((question(s),)),), "given", "question"),
         Section("The proof: count the paths", (proof(s, slope, upper),), "forward", "paths"),
-        Section("The same from the graph, as a certificate", (graph_words(s), *free.blocks()), "backward", "certificate"),
+        Section(
+            "The same from the graph, as a certificate", (graph_words(s), *free.blocks()), "backward", "certificate"
+        ),
         Section("Is the bound attained?", attained(s, free, held), "result", "attained"),
         Section("How small is it usually?", usually(s, held, own, with_biases), "result", "typical"),
         Section("Other networks", comparison(s, kinds, least, slope), "result", "others"),
@@ -269,30 +295,54 @@ def question(s):
 
 
 def graph_words(s):
-    return Paragraph((
-        f"The network is captured as it is written, and its backward pass is read over intervals. Each weight is the interval "
-        f"[-{spelled(s.w)}, {spelled(s.w)}], each bias [-{spelled(s.b)}, {spelled(s.b)}]; {OPS[s.f].text}′ is one function with its own exact range.",
-    ))  # fmt: skip
+    w, b, f = spelled(s.w), spelled(s.b), OPS[s.f].text
+    return Paragraph(
+        (
+            "The network is captured as it is written, and its backward pass is read over intervals. Each weight is the "
+            f"interval [-{w}, {w}], each bias [-{b}, {b}]; {f}′ is one function with its own exact range.",
+        )
+    )
+
+
+def share(certificate):
+    """How much of the bound was found, in percent."""
+    return 100 * float(certificate.lower) / float(certificate.upper) if certificate.upper else 100.0
 
 
 def attained(s, free, held):
-    said = "attained exactly: the witness below the proof gives the bound, to the last digit" if free.is_tight else (
-        f"reached to {100 * float(free.lower) / float(free.upper):.4g} % by the best weights that were found" if free.upper else "0 like everything else")  # fmt: skip
-    alone = "attained exactly even so" if held.is_tight else (
-        f"not attained by anything that was found: the best known value is {float(held.lower):.6g}, "
-        f"{100 * float(held.lower) / float(held.upper):.4g} % of it" if held.upper else "0")  # fmt: skip
+    said = f"reached to {share(free):.4g} % by the best weights that were found"
+    if free.is_tight:
+        said = "attained exactly: the witness below the proof gives the bound, to the last digit"
+    alone = (
+        f"not attained by anything that was found: the best value is {float(held.lower):.6g}, {share(held):.4g} % of it"
+    )
+    if held.is_tight:
+        alone = "attained exactly even so"
+    b = spelled(s.b)
     return (
-        Paragraph((f"With biases between -{spelled(s.b)} and {spelled(s.b)} the bound is {said}. Equality needs every "
-                   f"unit on every path where {OPS[s.f].text} is steepest, every weight at the edge of its box, and all paths "
-                   "of one sign; biases put the units there.",)),
+        Paragraph(
+            (
+                f"With biases between -{b} and {b} the bound is {said}. Equality needs every unit on every path where "
+                f"{OPS[s.f].text} is steepest, every weight at the edge of its box, and all paths of one sign; biases put "
+                "the units there.",
+            )
+        ),
         Paragraph((f"Without biases it is {alone}.",)),
-    )  # fmt: skip
+    )
 
 
 def usually(s, held, own, with_biases):
-    predicted = "" if held.predicted is None else f" Mean-field theory, which takes K to be large, predicts {held.predicted:.3g}."
+    predicted = (
+        ""
+        if held.predicted is None
+        else f" Mean-field theory, which takes K to be large, predicts {held.predicted:.3g}."
+    )
     rate = own.rate("typical")
-    per = "" if rate is None else f" Per layer it shrinks by a factor of about {rate:.3g} (the worst case: {own.rate('upper'):.4g})."
+    per = (
+        ""
+        if rate is None
+        else f" Per layer it shrinks by a factor of about {rate:.3g} (the worst case: {own.rate('upper'):.4g})."
+    )
     plot = plot_over_depth(
         [own.series("upper", words="proved bound"), with_biases.series("lower", "points", "attained, with biases"),
          own.series("typical", words="typical (sampled)"), own.series("predicted", "points", "typical (mean-field theory)")],
@@ -314,7 +364,9 @@ def remarks(s, factor):
         said.append(
             f"Here the factor per layer is {spelled(factor)}, not below 1: in the worst case the gradient does not vanish."
         )
-    said.append("A bound says what can happen at most. That the gradient of an ordinary start vanishes much faster is a second fact, measured above.")
+    said.append(
+        "A bound says what can happen at most. That the gradient of an ordinary start vanishes much faster is a second fact, measured above."
+    )
     return tuple(said)
 
 
@@ -326,4 +378,3 @@ problem = bp.Exercise(
     settings={"L": 5, "K": 3, "x": "ones", "activation": "sigmoid", "weight_bound": 1.0, "bias_bound": 0.5,
               "residual": False, "samples": 4000, "seed": 0},
 )  # fmt: skip
-
