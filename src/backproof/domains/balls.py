@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import flint
@@ -115,9 +116,13 @@ def _times(a: Any, b: Any, c: Any, d: Any) -> tuple[Any, Any]:
 def formula(node: Node, fixed: Mapping[int, Any] | None = None) -> Any:
     """The node's formula in ``curves.X``, its first operand, with the other operands put in as numbers."""
     assert isinstance(node.op, Elementwise)
-    args = [X if i == 0 else fixed[i] if fixed else X for i in range(len(node.inputs))]
-    attrs = {k: sympy.Rational(repr(v)) if isinstance(v, float) else v for k, v in node.attrs.items()}
-    return sympy.sympify(node.op.formula(*args, **attrs))
+    return _formula(node.op, tuple(sorted(node.attrs.items())), tuple(sorted((fixed or {}).items())))
+
+
+@cache
+def _formula(op: Elementwise, attrs: tuple[tuple[str, Any], ...], fixed: tuple[tuple[int, Any], ...]) -> Any:
+    known = {k: sympy.Rational(repr(v)) if isinstance(v, float) else v for k, v in attrs}
+    return sympy.sympify(op.formula(X, *(value for i, value in fixed if i), **known))
 
 
 @balls.rule("elementwise", "arithmetic", "loss")

@@ -40,12 +40,10 @@ _bits: ContextVar[int] = ContextVar("bits", default=PRECISION)
 def precision(bits: int) -> Iterator[None]:
     """Round functions to so many bits inside; whatever comes out the same at two precisions was not rounded."""
     token = _bits.set(bits)
-    curve.cache_clear()
     try:
         yield
     finally:
         _bits.reset(token)
-        curve.cache_clear()
 
 
 def rational(value: Any) -> Any:
@@ -354,7 +352,11 @@ def _over(piece: _Piece, a: Any, b: Any) -> Iterator[Ends]:
             yield low, high
 
 
-@cache
 def curve(expr: Any) -> Curve:
-    """The curve of a formula, made once."""
+    """The curve of a formula, made once for each precision."""
+    return _curve(expr, _bits.get())
+
+
+@cache
+def _curve(expr: Any, bits: int) -> Curve:
     return Curve(expr)

@@ -38,8 +38,7 @@ class Region:
     def ends(self, node: Node) -> tuple[Tensor, Tensor]:
         """The ends of a leaf's box in float64."""
         box = self.boxes[node]
-        lo, hi = (torch.tensor([float(v.p) / float(v.q) for v in e.reshape(-1)]) for e in (box.lo, box.hi))
-        return lo.double().reshape(node.shape), hi.double().reshape(node.shape)
+        return _as_tensor(Box(box.lo, box.lo)), _as_tensor(Box(box.hi, box.hi))
 
     def point(self, values: Mapping[Node, Tensor]) -> dict[Node, Box]:
         """The leaves at given float64 values, each moved into its box if rounding had moved it out."""
@@ -125,7 +124,7 @@ def region_of(graph: Graph, weights: Any, biases: Any, inputs_in: Any) -> Region
 
 
 def _as_tensor(box: Box) -> Tensor:
-    flat = [float(v.p) / float(v.q) for v in box.lo.reshape(-1)]
+    flat = [int(v.p) / int(v.q) for v in box.lo.reshape(-1)]
     return torch.tensor(flat, dtype=torch.float64).reshape(box.shape)
 
 

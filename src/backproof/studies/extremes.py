@@ -82,7 +82,8 @@ def search(
     climbed = _climb(target, region, free, ends, structured + drawn, steps)
     polished = [_centred(forward, region, ends, w) for w in climbed[:6]]
     snapped = [_snapped(w, ends) for w in climbed[:6] + polished]
-    return max([best, _best(target, region, climbed + polished + snapped)], key=lambda e: e.size)
+    found = _best(target, region, climbed + polished + snapped)
+    return found if found.size > best.size * (1 + 1e-12) else best  # a plain witness rather than rounding
 
 
 def quick(target: Target, region: Region, forward: Graph, seed: int = 0) -> Extreme:
@@ -119,7 +120,8 @@ def _uniform(lo: Tensor, hi: Tensor, generator: torch.Generator) -> Tensor:
 
 def _best(target: Target, region: Region, candidates: list[Weights]) -> Extreme:
     sizes = [derivative_at(target, region, w).detach().abs() for w in candidates]
-    chosen = max(range(len(sizes)), key=lambda i: float(sizes[i].max()) if bool(sizes[i].isfinite().all()) else -1.0)
+    largest = [float(size.max()) if bool(size.isfinite().all()) else -1.0 for size in sizes]
+    chosen = next(i for i, size in enumerate(largest) if size >= max(largest) * (1 - 1e-12))
     index = target.index or tuple(int(i) for i in (sizes[chosen] == sizes[chosen].max()).nonzero()[0])
     return Extreme(float(sizes[chosen].max()), candidates[chosen], index)
 

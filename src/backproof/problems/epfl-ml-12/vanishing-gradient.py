@@ -102,7 +102,7 @@ class Setting:
 
     def depths(self, label, biases=False, **other):
         """Certificates over the depth."""
-        upto = sorted({1, 2, 3, 4, 6, 8, 10, self.L, *([20] if self.L > 12 else [])})
+        upto = sorted({1, 2, 4, 7, 10, self.L, *([20] if self.L > 20 else [])})
         upto = [L for L in upto if L <= max(self.L, 10)]
         make = lambda L: self.net(L, biases, **other)  # noqa: E731
         return over_depth(label, make, upto, **self.box(biases), samples=min(self.samples, 1000))
@@ -263,8 +263,8 @@ def work(L, K, x, activation, weight_bound, bias_bound, residual, samples, seed)
     answers = {
         "bound": text, "bound_latex": latex, "bound_general": "(|x_1|/K) (K w_max max|f'|)^L",
         "upper": float(upper), "upper_exact": str(upper) if isinstance(upper, Fraction) else None,
-        "witness_value": float(free.lower), "attained": free.is_tight or held.is_tight, "witness": dict(free.witness),
-        "lower_without_biases": float(held.lower), "upper_without_biases": float(held.upper),
+        "witness_value": float(free.lower.exact or free.lower), "attained": free.is_tight or held.is_tight, "witness": dict(free.witness),
+        "lower_without_biases": float(held.lower.exact or held.lower), "upper_without_biases": float(held.upper),
         "typical_rms": held.typical, "typical_predicted": held.predicted, "typical_rms_with_biases": free.typical,
         "rate": float(factor), "rate_exact": str(factor) if factor.denominator < 10**6 else None,
         "typical_rate": own.rate("typical"), "vanishes": bool(factor < 1), "smallest_K_that_does_not_vanish": least,
@@ -365,7 +365,8 @@ def remarks(s, factor):
             f"Here the factor per layer is {spelled(factor)}, not below 1: in the worst case the gradient does not vanish."
         )
     said.append(
-        "A bound says what can happen at most. That the gradient of an ordinary start vanishes much faster is a second fact, measured above."
+        "A bound says what can happen at most. That the gradient of an ordinary start vanishes much faster is a second "
+        "fact, measured above."
     )
     return tuple(said)
 
