@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .studies.answer import Answer
     from .studies.certify import Certificate, certify
     from .studies.exercise import Answered
+    from .studies.propagate import Propagation, propagate
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 
@@ -32,8 +33,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Answer", "Answered", "BackproofError", "CaptureError", "Certificate", "EvidenceError", "Exercise", "FormulaError",
-    "InputError", "MissingRule", "Problem",
-    "Solution", "Trace", "__version__", "capture", "catalogue", "certify", "ops_table", "solve", "trace",
+    "InputError", "MissingRule", "Problem", "Propagation",
+    "Solution", "Trace", "__version__", "capture", "catalogue", "certify", "ops_table", "propagate", "solve", "trace",
 ]  # fmt: skip
 
 _HOME = {
@@ -48,12 +49,14 @@ _HOME = {
     "InputError": "errors",
     "MissingRule": "errors",
     "Problem": "problems.problem",
+    "Propagation": "studies.propagate",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "certify": "studies.certify",
     "ops_table": "coverage",
+    "propagate": "studies.propagate",
     "solve": "studies.solve",
     "trace": "studies.trace",
 }

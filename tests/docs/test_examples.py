@@ -17,7 +17,9 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").iterdir())
 @pytest.mark.parametrize("path", [p for p in EXAMPLES if p.suffix in (".py", ".toml")], ids=lambda p: p.name)
 def test_every_example_is_solved_and_confirmed(path: Path) -> None:
     solution = bp.solve(path)
-    assert [e for e in solution.evidence if e.agrees is not True] == []
+    assert solution.evidence and [e for e in solution.evidence if e.agrees is not True] == []
+    if isinstance(solution, bp.Answered):  # a question of another kind has no record of training
+        return
     ways = {e.oracle for e in solution.evidence}
     assert ways >= {"autograd", "torch.optim", "50 digits", "differences"}
     assert solution.loss_after is not None and solution.loss_after < solution.steps[0].loss

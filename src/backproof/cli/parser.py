@@ -17,6 +17,8 @@ COMMANDS = {
     "problems": "list the built-in problems",
     "trace": "record every value, gradient and update of a network's training steps",
     "capture": "show the graph of textbook operations behind a network",
+    "certify": "bound a derivative for every weight in a box, with a proof and a witness",
+    "propagate": "predict and measure how signal and gradient go through a network",
     "ops": "show which operations each reading knows",
     "doctor": "show versions, and which optional parts are here",
 }

@@ -40,6 +40,11 @@ class Region:
         box = self.boxes[node]
         return _as_tensor(Box(box.lo, box.lo)), _as_tensor(Box(box.hi, box.hi))
 
+    def clamped(self, node: Node) -> Tensor:
+        """A leaf's own value, or the nearest to it in the box: for leaves on which a derivative does not depend."""
+        lo, hi = self.ends(node)
+        return torch.minimum(torch.maximum(self.held[node], lo), hi)
+
     def point(self, values: Mapping[Node, Tensor]) -> dict[Node, Box]:
         """The leaves at given float64 values, each moved into its box if rounding had moved it out."""
         found = dict(self.boxes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -26,8 +26,11 @@ from ..graph import Graph, Node
 from ..progress import task
 from ..result import Result, plain, written
 from .boxes import Region, Target, region_of, targets_of
+from .confirming import confirm
 from .extremes import Extreme, derivatives_at, drawn_from, quick, search
 from .proving import as_fraction, number, proof_of
+from .verdicts import Evidence, summary
+from .worked import evidence_section
 
 __all__ = ["Certificate", "Lower", "certify", "certify_graph", "predicted_rms", "sampled_rms"]
 
@@ -62,6 +65,7 @@ class Certificate(Result):
         samples, largest_sampled: how many were drawn, and the largest derivative among them.
         derivation: the proof, line by line; ``proof`` is the same as text.
         box: the box in words.
+        evidence: the bound and the witness against autograd on the program as it stands, and against 50 digits.
     """
 
     of: str
@@ -74,6 +78,7 @@ class Certificate(Result):
     largest_sampled: float
     derivation: tuple[Equation, ...]
     box: tuple[tuple[str, str], ...]
+    evidence: tuple[Evidence, ...] = ()
     title: str = ""
     region: Region | None = field(default=None, repr=False, compare=False)
     target: Target | None = field(default=None, repr=False, compare=False)
@@ -82,6 +87,11 @@ class Certificate(Result):
     def is_tight(self) -> bool:
         """Whether the witness attains the upper bound exactly."""
         return isinstance(self.upper, Fraction) and self.lower.exact == self.upper
+
+    @property
+    def finding(self) -> bool:  # type: ignore[override]
+        """Whether any comparison disagrees."""
+        return any(e.agrees is False for e in self.evidence)
 
     @property
     def witness(self) -> dict[str, Tensor]:
@@ -114,12 +124,16 @@ class Certificate(Result):
             "samples": self.samples,
             "largest_sampled": self.largest_sampled,
             "proof": self.proof.splitlines(),
+            "evidence": [e.to_dict() for e in self.evidence],
         }
 
     def document(self) -> Document:
         """The bracket and the proof."""
         name = f"A certificate for |∂{self.of}/∂{self.wrt}|" + (f" of {self.title}" if self.title else "")
-        return Document(name, tuple(self.blocks()), record=self.to_dict())
+        blocks = self.blocks() + ([evidence_section(self.evidence)] if self.evidence else [])
+        verdict = summary(self.evidence) if self.evidence else ""
+        standing = "finding" if self.finding else "agrees" if self.evidence else ""
+        return Document(name, tuple(blocks), "", verdict, standing, self.to_dict())  # type: ignore[arg-type]
 
     def blocks(self) -> list[Block]:
         """The box, the bracket, the proof and the witness."""
@@ -250,7 +264,7 @@ def certify_graph(
         advance(note="searched")
         typical, largest, count = sampled_rms(target, region, seed, samples)
     entry = "" if target.index is None else f"[{', '.join(map(str, target.index))}]"
-    return Certificate(
+    made = Certificate(
         of=target.of.name,
         wrt=f"{target.wrt.name}{entry}",
         upper=upper,
@@ -265,6 +279,7 @@ def certify_graph(
         region=region,
         target=target,
     )
+    return replace(made, evidence=confirm(made, seed)) if effort == "full" else made
 
 
 def _box_in_words(box: Box, is_free: bool) -> str:
@@ -301,12 +316,13 @@ def _exact_or_up(target: Target, region: Region, upper: Any) -> Bound:
 
 def _attained(target: Target, region: Region, found: Extreme) -> Lower:
     """The witness's derivative in exact arithmetic; where it is no fraction, a float rounded down."""
-    point = region.point(found.weights)
+    weights = {n: found.weights[n] if n in found.weights else region.clamped(n) for n in region.free}
+    point = region.point(weights)
     box = read_balls(target.graph, _only(point, target.graph))[target.node]
     cut = tuple(slice(i, i + 1) for i in found.index)
     lo, hi = box.lo[cut].reshape(-1)[0], box.hi[cut].reshape(-1)[0]
     size = flint.fmpq(0) if lo <= 0 <= hi else min(abs(lo), abs(hi))
-    witness = {n.name: found.weights.get(n, region.held[n]) for n in region.free}
+    witness = {n.name: t for n, t in weights.items()}
     return Lower(as_fraction(size) if lo == hi else _float(as_fraction(size), -1), witness)
 
 

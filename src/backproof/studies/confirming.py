@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mpmath
 import torch
@@ -14,9 +14,11 @@ from ..domains.digits import digits as fifty
 from ..graph import Node
 from ..ops import Elementwise, derivative
 from .boxes import Region, Target
-from .certify import Certificate
 from .extremes import drawn_from
 from .verdicts import Evidence
+
+if TYPE_CHECKING:
+    from .certify import Certificate
 
 __all__ = ["autograd_at", "confirm", "steepest"]
 
@@ -47,7 +49,9 @@ def confirm(certificate: Certificate, seed: int = 0, draws: int = 10_000) -> tup
     """Compare a certificate with autograd at random weights and at its witness, and with 50 digits at the witness."""
     target, region = certificate.target, certificate.region
     assert target is not None and region is not None
-    if target.graph.origin.loss_name != target.of.name:  # one of several outputs: the program has no such number
+    if (
+        getattr(target.graph.origin, "loss_name", None) != target.of.name
+    ):  # one of several outputs: the program has no such number
         return ()
     witness = {n: certificate.witness[n.name] for n in region.free}
     return (
