@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..differentiate import differentiate
 from ..domains.balls import Box
-from ..domains.curves import rational
+from ..domains.curves import as_fraction, rational
 from ..errors import InputError
 from ..graph import Builder, Graph, Node
 
@@ -46,16 +46,20 @@ class Region:
         return torch.minimum(torch.maximum(self.held[node], lo), hi)
 
     def point(self, values: Mapping[Node, Tensor]) -> dict[Node, Box]:
-        """The leaves at given float64 values, each moved into its box if rounding had moved it out."""
+        """The leaves at given float64 values, each within its box; the float nearest to an end stands for the end."""
         found = dict(self.boxes)
         for node in self.free:
-            box, at = self.boxes[node], Box.exactly(values[node].tolist(), node.shape)
-            inside = at.lo.copy()
-            for place in torch.ones(node.shape).nonzero().tolist():
-                key = tuple(place)
-                inside[key] = max(box.lo[key], min(box.hi[key], inside[key]))
-            found[node] = Box(inside, inside)
+            box, flat = self.boxes[node], values[node].reshape(-1).tolist()
+            ends = zip(box.lo.reshape(-1), box.hi.reshape(-1), flat, strict=True)
+            found[node] = Box.exactly([_inside(lo, hi, v) for lo, hi, v in ends], node.shape)
         return found
+
+
+def _inside(lo: Any, hi: Any, value: float) -> Any:
+    for end in (lo, hi):
+        if value == int(end.p) / int(end.q):
+            return end
+    return max(lo, min(hi, as_fraction(value)))
 
 
 def is_bias(graph: Graph, node: Node) -> bool:
