@@ -23,7 +23,7 @@ SMOOTH = ["sigmoid", "tanh", "gelu", "silu", "mish", "softplus", "elu", "selu", 
 
 def sizes(name: str, which: str):
     op = OPS[name] if which == "value" else derivative(OPS[name], 0)
-    expr = sympy.sympify(op.formula(X))
+    expr = sympy.nsimplify(op.formula(X), rational=True)  # 0.01 means one hundredth
     return curve(expr), sympy.lambdify(X, expr, "mpmath")
 
 

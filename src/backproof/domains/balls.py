@@ -284,7 +284,7 @@ def _expand(node: Node, x: Box) -> Box:
 
 @balls.rule("select")
 def _select(node: Node, x: Box) -> Box:
-    return _seen(x, lambda v: v[_at(node)])
+    return _seen(x, lambda v: v[_at(node, v.ndim)])
 
 
 @balls.rule("slice")
@@ -293,10 +293,28 @@ def _slice(node: Node, x: Box) -> Box:
     return _seen(x, lambda v: v[(*[slice(None)] * (node.attrs["dim"] % v.ndim), cut)])
 
 
-def _at(node: Node) -> tuple[Any, ...]:
-    rank = len(node.inputs[0].shape)
+def _at(node: Node, rank: int) -> tuple[Any, ...]:
     before = node.attrs["dim"] % rank
     return (*[slice(None)] * before, node.attrs["index"], ...)
+
+
+@balls.rule("unselect")
+def _unselect(node: Node, x: Box) -> Box:
+    return _seen(x, lambda v: _placed(v, node.shape, _at(node, len(node.shape))))
+
+
+@balls.rule("unslice")
+def _unslice(node: Node, x: Box) -> Box:
+    cut = slice(node.attrs["start"], node.attrs["end"], node.attrs["step"])
+    place = (*[slice(None)] * (node.attrs["dim"] % len(node.shape)), cut)
+    return _seen(x, lambda v: _placed(v, node.shape, place))
+
+
+def _placed(entries: Array, shape: tuple[int, ...], place: tuple[Any, ...]) -> Array:
+    """Zeros of a shape with entries put into a place."""
+    out = np.full(shape, flint.fmpq(0), dtype=object)
+    out[place] = entries
+    return out
 
 
 def read_balls(graph: Graph, leaves: Mapping[Node, Box]) -> dict[Node, Box]:

@@ -212,6 +212,18 @@ def _select(node: Node, x: Moments) -> Moments:
     return x.seen(lambda v: v.take(node.attrs["index"], axis=node.attrs["dim"]))
 
 
+@variances.rule("unselect")
+def _unselect(node: Node, x: Moments) -> Moments:
+    return x.seen(lambda v: _placed(v, node))
+
+
+def _placed(entries: Array, node: Node) -> Array:
+    """Zeros with entries put where they were selected."""
+    out = np.zeros(node.shape)
+    np.moveaxis(out, node.attrs["dim"], 0)[node.attrs["index"]] = entries
+    return out
+
+
 def read_variances(graph: Graph, leaves: Mapping[Node, Moments]) -> dict[Node, Moments]:
     """The moments of every node from those of the leaves; constants are known.
 
