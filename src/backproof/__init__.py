@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from .problems.catalogue import catalogue
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
+    from .studies.certify import Certificate, certify
     from .studies.depth import depth_study
     from .studies.derive import Derived, DerivedEquation, derive
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
     from .studies.optimizer import OptimizerStudy, optimizer
+    from .studies.propagate import Propagation, propagate
     from .studies.receptive import ReceptiveField, receptive_field
     from .studies.same_gradient import constant_gradient, kept_by_all
     from .studies.search import Search, search
@@ -44,6 +46,7 @@ __all__ = [
     "Answered",
     "BackproofError",
     "CaptureError",
+    "Certificate",
     "Contender",
     "Derived",
     "DerivedEquation",
@@ -56,6 +59,7 @@ __all__ = [
     "MissingRule",
     "OptimizerStudy",
     "Problem",
+    "Propagation",
     "ReceptiveField",
     "Search",
     "Solution",
@@ -63,6 +67,7 @@ __all__ = [
     "__version__",
     "capture",
     "catalogue",
+    "certify",
     "constant_gradient",
     "depth_study",
     "derive",
@@ -72,6 +77,7 @@ __all__ = [
     "ops_table",
     "optimizer",
     "output_size",
+    "propagate",
     "receptive_field",
     "search",
     "shift_study",
@@ -85,6 +91,7 @@ _HOME = {
     "Answered": "studies.exercise",
     "BackproofError": "errors",
     "CaptureError": "errors",
+    "Certificate": "studies.certify",
     "Contender": "studies.shift",
     "Derived": "studies.derive",
     "DerivedEquation": "studies.derive",
@@ -97,12 +104,14 @@ _HOME = {
     "MissingRule": "errors",
     "OptimizerStudy": "studies.optimizer",
     "Problem": "problems.problem",
+    "Propagation": "studies.propagate",
     "ReceptiveField": "studies.receptive",
     "Search": "studies.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
+    "certify": "studies.certify",
     "constant_gradient": "studies.same_gradient",
     "depth_study": "studies.depth",
     "derive": "studies.derive",
@@ -112,6 +121,7 @@ _HOME = {
     "ops_table": "coverage",
     "optimizer": "studies.optimizer",
     "output_size": "studies.sizes",
+    "propagate": "studies.propagate",
     "receptive_field": "studies.receptive",
     "search": "studies.search",
     "shift_study": "studies.shift",

@@ -43,17 +43,27 @@ def ops_table() -> Coverage:
     Example:
         >>> import backproof as bp
         >>> bp.ops_table().columns
-        ('gradient', 'numbers', 'exact', 'symbols', 'ranges', 'boxes')
+        ('gradient', 'numbers', 'exact', 'symbols', 'ranges', 'balls', 'variances', 'boxes')
     """
+    from .domains.balls import balls
     from .domains.boxes import boxes
     from .domains.entries import entries
     from .domains.numbers import numbers
     from .domains.ranges import ranges
     from .domains.symbols import symbols
+    from .domains.variances import variances
     from .ops import OPS
     from .vjps import rule_of
 
-    readings = {"numbers": numbers, "exact": entries, "symbols": symbols, "ranges": ranges, "boxes": boxes}
+    readings = {
+        "numbers": numbers,
+        "exact": entries,
+        "symbols": symbols,
+        "ranges": ranges,
+        "balls": balls,
+        "variances": variances,
+        "boxes": boxes,
+    }
     rows = [
         (op.name, op.family, (rule_of(op), *(d.cover(op) for d in readings.values())))
         for op in OPS.values()

@@ -23,6 +23,8 @@ COMMANDS = {
     "capture": "show the graph of textbook operations behind a network",
     "receptive-field": "show which inputs each layer of a network sees",
     "optimizer": "show what an optimizer does, what it keeps per parameter, and when it is stable",
+    "certify": "bound a derivative for every weight in a box, with a proof and a witness",
+    "propagate": "predict and measure how signal and gradient go through a network",
     "ops": "show which operations each reading knows",
     "doctor": "show versions, and which optional parts are here",
 }

@@ -1,0 +1,247 @@
+"""The variances domain: for every entry of a node its mean and its mean square, over random weights.
+
+The mean-field theory of signal propagation, as rules: a sum of many independent terms is Gaussian, a function of it has
+the moments of that Gaussian, and what meets in a product is taken to be independent. Read over the joint graph it
+predicts the gradient: q(s) = n E[w²] E[z²] forwards, E[δ²] n E[w²] E[f'(s)²] backwards (Schoenholz et al. 2017, Deep
+Information Propagation, equations 3 and 9).
+
+Gaussian moments are integrated between the kinks of the function; a rule with a node on the kink of ReLU would be 8.8 %
+wrong in every layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..graph import Builder, Graph, Node
+from ..ops import Elementwise
+from ..ops.shapes import axes_of
+from .balls import formula
+from .base import Domain
+from .curves import curve
+from .numbers import numbers
+
+__all__ = ["Moments", "gaussian", "kurtosis", "read_variances", "variances"]
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+_WIDTH, _NODES = 12.0, 48
+
+variances = Domain("variances", "the mean and the mean square of every entry, over random weights")
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """E[x] and E[x²] of every entry."""
+
+    mean: Array
+    second: Array
+
+    @staticmethod
+    def known(values: Any) -> Moments:
+        """Numbers that are not random."""
+        array = np.asarray(values, dtype=np.float64)
+        return Moments(array, array**2)
+
+    @staticmethod
+    def random(second: float, shape: tuple[int, ...], mean: float = 0.0) -> Moments:
+        """Independent entries of one distribution."""
+        return Moments(np.broadcast_to(np.float64(mean), shape), np.broadcast_to(np.float64(second), shape))
+
+    @property
+    def variance(self) -> Array:
+        """E[x²] - E[x]²."""
+        return np.maximum(self.second - self.mean**2, 0.0)
+
+    def seen(self, view: Callable[[Array], Array]) -> Moments:
+        """Both arrays through a change of shape."""
+        return Moments(view(self.mean), view(self.second))
+
+
+def _with(mean: Array, variance: Array) -> Moments:
+    return Moments(mean, variance + mean**2)
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+@lru_cache(maxsize=1)
+def _rule() -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(_NODES)
+
+
+def gaussian(node: Node, mean: float, variance: float, power: int = 1) -> float:
+    """E[f(x)^power] for x Gaussian and f the function of an elementwise node.
+
+    Composite Gauss-Legendre quadrature between the kinks, out to 12 standard deviations.
+    """
+    assert isinstance(node.op, Elementwise)
+    return _gaussian(node.op, tuple(sorted(node.attrs.items())), float(mean), float(variance), power)
+
+
+@lru_cache(maxsize=4096)
+def _gaussian(op: Elementwise, attrs: tuple[tuple[str, Any], ...], mean: float, variance: float, power: int) -> float:
+    node = Builder().emit(op, Builder().leaf("x", "input", (1,), "float64"), **dict(attrs))
+    if variance <= 1e-30 * max(mean * mean, 1e-300):
+        return float(_values(node, np.array([mean]))[0] ** power)
+    sigma = math.sqrt(variance)
+    kinks = [float(k.p) / float(k.q) for k in curve(formula(node)).values]
+    inside = [k for k in kinks if abs(k - mean) < _WIDTH * sigma]
+    steps = [mean + sigma * t for t in np.arange(-_WIDTH, _WIDTH + 1, 3.0)]
+    nodes, weights = _rule()
+    ends = np.array(sorted({*inside, *map(float, steps)}))[:, None]
+    half = (ends[1:] - ends[:-1]) / 2
+    x = (ends[1:] + ends[:-1]) / 2 + half * nodes
+    density = np.exp(-(((x - mean) / sigma) ** 2) / 2) / (sigma * math.sqrt(2 * math.pi))
+    values = _values(node, x.reshape(-1)).reshape(x.shape)
+    return float((half * weights * density * values**power).sum())
+
+
+def _values(node: Node, x: Array) -> Array:
+    """The function's values, by the kernel of the numbers domain."""
+    wide = replace(node, shape=x.shape, dtype="float64", inputs=(replace(node.inputs[0], shape=x.shape),))
+    return numbers.apply(wide, torch.from_numpy(np.ascontiguousarray(x))).numpy()  # type: ignore[no-any-return]
+
+
+def kurtosis(node: Node, mean: float, variance: float) -> float:
+    """E[f⁴] / E[f²]² - 1: how much f(s)² fluctuates from unit to unit (5 for ReLU)."""
+    second = gaussian(node, mean, variance, 2)
+    return gaussian(node, mean, variance, 4) / second**2 - 1 if second > 0 else 0.0
+
+
+@variances.rule("elementwise")
+def _function(node: Node, x: Moments) -> Moments:
+    assert isinstance(node.op, Elementwise)
+    pairs = np.stack([x.mean.reshape(-1), x.variance.reshape(-1)], axis=1).astype(np.float32).astype(np.float64)
+    # single precision is plenty for a theory, and what differs only by rounding is integrated once
+    distinct, place = np.unique(pairs, axis=0, return_inverse=True)
+    found = np.array([[gaussian(node, m, v, p) for p in (1, 2)] for m, v in distinct]).reshape(-1, 2)
+    both = found[place.reshape(-1)]
+    return Moments(both[:, 0].reshape(node.shape), both[:, 1].reshape(node.shape))
+
+
+@variances.rule("identity", "cast", "stop_gradient")
+def _same(node: Node, x: Moments) -> Moments:
+    return x
+
+
+@variances.rule("neg")
+def _neg(node: Node, x: Moments) -> Moments:
+    return Moments(-x.mean, x.second)
+
+
+@variances.rule("add")
+def _add(node: Node, a: Moments, b: Moments) -> Moments:
+    return _with(a.mean + b.mean, a.variance + b.variance)
+
+
+@variances.rule("sub")
+def _sub(node: Node, a: Moments, b: Moments) -> Moments:
+    return _with(a.mean - b.mean, a.variance + b.variance)
+
+
+@variances.rule("mul")
+def _mul(node: Node, a: Moments, b: Moments) -> Moments:
+    return Moments(a.mean * b.mean, a.second * b.second)
+
+
+# --- products and sums ------------------------------------------------------------------------------------------------
+def _product(a: Moments, b: Moments) -> Moments:
+    """A sum of independent products: the means multiply, the variances of the products add up."""
+    variance = a.second @ b.second - (a.mean**2) @ (b.mean**2)
+    return _with(a.mean @ b.mean, np.maximum(variance, 0.0))
+
+
+@variances.rule("matmul")
+def _matmul(node: Node, a: Moments, b: Moments) -> Moments:
+    return _product(a, b)
+
+
+@variances.rule("linear")
+def _linear(node: Node, x: Moments, weight: Moments, bias: Moments | None = None) -> Moments:
+    product = _product(x, weight.seen(np.transpose))
+    return product if bias is None else _add(node, product, bias)
+
+
+@variances.rule("outer")
+def _outer(node: Node, a: Moments, b: Moments) -> Moments:
+    return Moments(np.multiply.outer(a.mean, b.mean), np.multiply.outer(a.second, b.second))
+
+
+def _summed(x: Moments, axes: tuple[int, ...], scale: float = 1.0) -> Moments:
+    return _with(x.mean.sum(axis=axes) * scale, x.variance.sum(axis=axes) * scale**2)
+
+
+@variances.rule("sum", "mean")
+def _reduced(node: Node, x: Moments) -> Moments:
+    axes = axes_of(node.attrs["dim"], x.mean.ndim)
+    count = math.prod(x.mean.shape[i] for i in axes)
+    total = _summed(x, axes, 1 / max(count, 1) if node.op.name == "mean" else 1.0)
+    return total.seen(lambda v: np.reshape(v, node.shape))
+
+
+@variances.rule("sum_to")
+def _sum_to(node: Node, x: Moments) -> Moments:
+    pad = x.mean.ndim - len(node.shape)
+    axes = [*range(pad), *(i + pad for i, n in enumerate(node.shape) if n == 1 and x.mean.shape[i + pad] != 1)]
+    return _summed(x, tuple(axes)).seen(lambda v: np.reshape(v, node.shape))
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+@variances.rule("reshape")
+def _reshape(node: Node, x: Moments) -> Moments:
+    return x.seen(lambda v: v.reshape(node.shape))
+
+
+@variances.rule("permute")
+def _permute(node: Node, x: Moments) -> Moments:
+    return x.seen(lambda v: v.transpose(node.attrs["dims"]))
+
+
+@variances.rule("expand")
+def _expand(node: Node, x: Moments) -> Moments:
+    return x.seen(lambda v: np.broadcast_to(v, node.shape))
+
+
+@variances.rule("select")
+def _select(node: Node, x: Moments) -> Moments:
+    return x.seen(lambda v: v.take(node.attrs["index"], axis=node.attrs["dim"]))
+
+
+@variances.rule("unselect")
+def _unselect(node: Node, x: Moments) -> Moments:
+    return x.seen(lambda v: _placed(v, node))
+
+
+def _placed(entries: Array, node: Node) -> Array:
+    """Zeros with entries put where they were selected."""
+    out = np.zeros(node.shape)
+    np.moveaxis(out, node.attrs["dim"], 0)[node.attrs["index"]] = entries
+    return out
+
+
+def read_variances(graph: Graph, leaves: Mapping[Node, Moments]) -> dict[Node, Moments]:
+    """The moments of every node from those of the leaves; constants are known.
+
+    Raises:
+        MissingRule: the domain cannot read an operation; all of them are named.
+
+    Example:
+        >>> import torch, backproof as bp
+        >>> from backproof.domains.variances import Moments, read_variances
+        >>> graph = bp.capture(torch.nn.ReLU(), torch.zeros(1))
+        >>> moments = read_variances(graph, {graph.nodes[0]: Moments.random(1.0, (1,))})
+        >>> round(float(moments[graph.outputs[0]].second[0]), 9)
+        0.5
+    """
+    variances.require(graph)
+    found = dict(leaves)
+    for node in graph.of_role("constant"):
+        if node not in found:
+            value = node.value.tolist() if hasattr(node.value, "tolist") else float(node.value)
+            found[node] = Moments.known(np.broadcast_to(np.asarray(value, dtype=float), node.shape))
+    return variances.run(graph, found)

@@ -1,0 +1,115 @@
+"""Predicted and measured mean squares agree, and what is wrong with a network is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import backproof as bp
+from backproof.domains.variances import gaussian
+from backproof.ops import OPS, derivative
+
+
+def deep(layers: int, width: int, f: type[nn.Module], start: Any = None) -> nn.Sequential:
+    torch.manual_seed(1)
+    net = nn.Sequential(*(m for _ in range(layers) for m in (nn.Linear(width, width), f())))
+    for m in net:
+        if start is not None and isinstance(m, nn.Linear):
+            start(m)
+    return net
+
+
+def he(m: nn.Linear) -> None:
+    nn.init.normal_(m.weight, std=(2 / m.in_features) ** 0.5)
+    nn.init.zeros_(m.bias)
+
+
+def dead(m: nn.Linear) -> None:
+    nn.init.constant_(m.bias, -50.0)
+
+
+BATCH = torch.randn(32, 96, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("f", "start", "verdict"),
+    [(nn.ReLU, he, "healthy"), (nn.ReLU, None, "vanishing"), (nn.Sigmoid, None, "vanishing"), (nn.ReLU, dead, "dead"),
+     (nn.ReLU, lambda m: nn.init.normal_(m.weight, std=0.5), "exploding")],
+)  # fmt: skip
+def test_the_verdict(f: type[nn.Module], start: Any, verdict: str) -> None:
+    found = bp.propagate(deep(10, 96, f, start), BATCH)
+    assert found.verdict == verdict and found.finding == (verdict != "healthy")
+    assert bool(found.cause) == bool(found.remedy) == (verdict != "healthy")
+    assert [layer.activation for layer in found.layers] == [f.__name__.lower()] * 10
+    assert verdict in found.text()
+
+
+@pytest.mark.parametrize("f", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Softplus])
+def test_predictions_lie_within_their_band(f: type[nn.Module]) -> None:
+    found = bp.propagate(deep(6, 96, f, he), BATCH)
+    for layer in found.layers:
+        for predicted, measured in (layer.forward, layer.backward):
+            assert predicted / layer.band <= measured <= predicted * layer.band
+        assert layer.band < 6
+
+
+def test_the_remedy_does_what_it_is_predicted_to_do() -> None:
+    net = deep(10, 96, nn.ReLU)
+    found = bp.propagate(net, BATCH)
+    assert "1.414/sqrt(fan_in)" in found.remedy
+    for m in net:
+        if isinstance(m, nn.Linear):
+            nn.init.normal_(m.weight, std=1.414 / m.in_features**0.5)
+    assert bp.propagate(net, BATCH).verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("name", "second", "slope"),
+    [("relu", 0.5, 0.5), ("tanh", 0.394294, 0.464403), ("sigmoid", 0.293379, 0.044836), ("gelu", 0.425221, 0.455851),
+     ("silu", 0.355776, 0.379482), ("elu", 0.644945, 0.668102), ("softplus", 0.921246, 0.293379)],
+)  # fmt: skip
+def test_gaussian_moments_against_a_sum_over_draws(name: str, second: float, slope: float) -> None:
+    from backproof.graph import Builder
+
+    builder = Builder()
+    node = builder.emit(name, builder.leaf("x", "input", (1,), "float64"))
+    steep = builder.emit(derivative(OPS[name], 0), node.inputs[0])
+    assert gaussian(node, 0.0, 1.0, 2) == pytest.approx(second, abs=1e-6)
+    assert gaussian(steep, 0.0, 1.0, 2) == pytest.approx(slope, abs=1e-6)
+    draws = torch.randn(400_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.7 + 0.3
+    values = getattr(torch, name, getattr(nn.functional, name, None))(draws)
+    assert gaussian(node, 0.3, 0.49) == pytest.approx(float(values.mean()), abs=4e-3)
+
+
+def test_a_residual_network_and_a_loss() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Linear(64, 64) for _ in range(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks:
+                x = x + torch.tanh(block(x))
+            return x
+
+    torch.manual_seed(0)
+    net = Residual()
+    found = bp.propagate(net, BATCH[:, :64])
+    assert found.verdict == "healthy"
+    ratios = [layer.backward[1] / layer.backward[0] for layer in found.layers]
+    assert np.allclose(ratios, 1, atol=0.5)
+    with_loss = bp.propagate(net, BATCH[:, :64], loss="sum")
+    assert with_loss.layers[-1].backward[1] > 0
+
+
+def test_what_cannot_be_read_is_named() -> None:
+    with pytest.raises(bp.MissingRule, match="softmax"):
+        bp.propagate(nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)), torch.ones(2, 4))
+    with pytest.raises(bp.InputError, match="not finite"):
+        bp.propagate(nn.Linear(2, 2), torch.tensor([[float("nan"), 1.0]]))
+    with pytest.raises(bp.InputError, match="no linear map"):
+        bp.propagate(nn.Tanh(), torch.ones(2))
