@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from .studies.marking import Marked, mark
     from .studies.receptive import ReceptiveField, receptive_field
     from .studies.sizes import minimum_input, output_size
+    from .studies.memory import Memory, memory
+    from .studies.memory_exercise import memory_exercise
+    from .studies.memory_measure import Measurement
+    from .studies.memory_plan import Plan
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 
@@ -42,7 +46,10 @@ __all__ = [
     "FormulaError",
     "InputError",
     "Marked",
+    "Measurement",
+    "Memory",
     "MissingRule",
+    "Plan",
     "Problem",
     "ReceptiveField",
     "Solution",
@@ -51,6 +58,8 @@ __all__ = [
     "capture",
     "catalogue",
     "mark",
+    "memory",
+    "memory_exercise",
     "minimum_input",
     "ops_table",
     "output_size",
@@ -69,7 +78,10 @@ _HOME = {
     "FormulaError": "errors",
     "InputError": "errors",
     "Marked": "studies.marking",
+    "Measurement": "studies.memory_measure",
+    "Memory": "studies.memory",
     "MissingRule": "errors",
+    "Plan": "studies.memory_plan",
     "Problem": "problems.problem",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
@@ -78,6 +90,8 @@ _HOME = {
     "mark": "studies.marking",
     "ReceptiveField": "studies.receptive",
     "minimum_input": "studies.sizes",
+    "memory": "studies.memory",
+    "memory_exercise": "studies.memory_exercise",
     "ops_table": "coverage",
     "output_size": "studies.sizes",
     "receptive_field": "studies.receptive",

@@ -19,6 +19,7 @@ COMMANDS = {
     "trace": "record every value, gradient and update of a network's training steps",
     "capture": "show the graph of textbook operations behind a network",
     "receptive-field": "show which inputs each layer of a network sees",
+    "memory": "predict the memory of a training step, and plan one within a budget",
     "ops": "show which operations each reading knows",
     "doctor": "show versions, and which optional parts are here",
 }
