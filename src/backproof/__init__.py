@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from .studies.answer import Answer
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
-    from .studies.receptive import ReceptiveField, receptive_field
-    from .studies.sizes import minimum_input, output_size
     from .studies.memory import Memory, memory
     from .studies.memory_exercise import memory_exercise
     from .studies.memory_measure import Measurement
     from .studies.memory_plan import Plan
+    from .studies.receptive import ReceptiveField, receptive_field
+    from .studies.sizes import minimum_input, output_size
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
 

@@ -278,9 +278,10 @@ def _with_stand_in(case: Case) -> Case:
 
 
 def _summed(output: Any) -> Tensor:
-    tensors = [t for t in tree_leaves(output) if isinstance(t, Tensor) and t.requires_grad]
+    found = [t for t in tree_leaves(output) if isinstance(t, Tensor) and t.is_floating_point()]
+    tensors = [t for t in found if t.requires_grad] or found
     if not tensors:
-        raise InputError("no output of the model depends on its parameters, so there is nothing to train")
+        raise InputError("the model returns no tensor of floating-point numbers, so there is nothing to train")
     total = tensors[0].sum()
     for t in tensors[1:]:
         total = total + t.sum()

@@ -19,7 +19,7 @@ from ..progress import track
 from .answer import Answer
 from .billions import Remedy, Shape, billions, counted_parameters
 from .memory import Memory, memory
-from .memory_measure import WITHIN, Measurement, Run, run_of
+from .memory_measure import PROFILER, WITHIN, Measurement, Run, run_of
 from .memory_page import curve_section, pages
 from .memory_plan import Plan, Search
 from .segments import blocks_of, uniform
@@ -244,7 +244,7 @@ def _confirmed(plan: Plan, measured: Measurement | None, points: Sequence[Point]
         found.append(
             Evidence(
                 "the peaks with k segments",
-                "torch.profiler's memory events",
+                PROFILER,
                 worst <= WITHIN,
                 worst,
                 len(pairs),
@@ -253,22 +253,11 @@ def _confirmed(plan: Plan, measured: Measurement | None, points: Sequence[Point]
         )
     if measured is None:
         return found
-    found.append(
-        Evidence("the peak of the plan", "torch.profiler's memory events", measured.agrees, abs(measured.error), 1, 1)
-    )
-    equal = measured.gradients_equal if not plan.changes_result else None
-    note = "parts with batch norm or random numbers make another update" if plan.changes_result else ""
-    found.append(
-        Evidence(
-            "the gradients of the plan", "autograd on the plain step", equal, measured.largest_difference, 1, 1, note
-        )
-    )
+    found += measured.evidence(plan.changes_result)
     if plan.meets:
         fits = measured.measured_peak <= plan.budget * (1 + WITHIN)
         excess = max(0.0, measured.measured_peak / plan.budget - 1)
-        found.append(
-            Evidence("the measured peak is within the budget", "torch.profiler's memory events", fits, excess, 1, 1)
-        )
+        found.append(Evidence("the measured peak is within the budget", PROFILER, fits, excess, 1, 1))
     return found
 
 

@@ -19,12 +19,14 @@ from ..errors import InputError
 from .fresh import counted, in_fresh_process
 from .memory_record import Case, make_optimizer
 from .stepping import Way, train_step
+from .verdicts import Evidence
 
 if TYPE_CHECKING:
     from .memory import Memory
 
-__all__ = ["Measurement", "Run", "measured", "run_of"]
+__all__ = ["PROFILER", "Measurement", "Run", "measured", "run_of"]
 
+PROFILER, PLAIN = "torch.profiler's memory events", "autograd on the plain step"
 WITHIN = 0.02
 """A prediction is confirmed if the measured peak differs by no more than this share of it."""
 
@@ -71,6 +73,15 @@ class Measurement:
     def agrees(self) -> bool:
         """Whether the measured peak is the predicted one within 2 %."""
         return abs(self.error) <= WITHIN
+
+    def evidence(self, changes_result: bool = False) -> tuple[Evidence, ...]:
+        """The comparisons: the peak with the profiler's, the gradients with those of the plain step."""
+        equal = None if changes_result else self.gradients_equal
+        note = "parts with batch norm or random numbers make another update" if changes_result else ""
+        return (
+            Evidence("the peak of the plan", PROFILER, self.agrees, abs(self.error), 1, 1),
+            Evidence("the gradients of the plan", PLAIN, equal, self.largest_difference, 1, 1, note),
+        )
 
 
 def measured(source: Memory, way: Way, predicted_peak: int, predicted_overhead: float) -> Measurement:
