@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from .studies.derive import Derived, DerivedEquation, derive
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
+    from .studies.memory import Memory, memory
+    from .studies.memory_exercise import memory_exercise
+    from .studies.memory_measure import Measurement
+    from .studies.memory_plan import Plan
     from .studies.optimizer import OptimizerStudy, optimizer
     from .studies.propagate import Propagation, propagate
     from .studies.receptive import ReceptiveField, receptive_field
@@ -56,8 +60,11 @@ __all__ = [
     "History",
     "InputError",
     "Marked",
+    "Measurement",
+    "Memory",
     "MissingRule",
     "OptimizerStudy",
+    "Plan",
     "Problem",
     "Propagation",
     "ReceptiveField",
@@ -73,6 +80,8 @@ __all__ = [
     "derive",
     "kept_by_all",
     "mark",
+    "memory",
+    "memory_exercise",
     "minimum_input",
     "ops_table",
     "optimizer",
@@ -101,8 +110,11 @@ _HOME = {
     "History": "studies.training",
     "InputError": "errors",
     "Marked": "studies.marking",
+    "Measurement": "studies.memory_measure",
+    "Memory": "studies.memory",
     "MissingRule": "errors",
     "OptimizerStudy": "studies.optimizer",
+    "Plan": "studies.memory_plan",
     "Problem": "problems.problem",
     "Propagation": "studies.propagate",
     "ReceptiveField": "studies.receptive",
@@ -117,6 +129,8 @@ _HOME = {
     "derive": "studies.derive",
     "kept_by_all": "studies.same_gradient",
     "mark": "studies.marking",
+    "memory": "studies.memory",
+    "memory_exercise": "studies.memory_exercise",
     "minimum_input": "studies.sizes",
     "ops_table": "coverage",
     "optimizer": "studies.optimizer",

@@ -25,6 +25,7 @@ COMMANDS = {
     "optimizer": "show what an optimizer does, what it keeps per parameter, and when it is stable",
     "certify": "bound a derivative for every weight in a box, with a proof and a witness",
     "propagate": "predict and measure how signal and gradient go through a network",
+    "memory": "predict the memory of a training step, and plan one within a budget",
     "ops": "show which operations each reading knows",
     "doctor": "show versions, and which optional parts are here",
 }
