@@ -234,3 +234,20 @@ def test_hostile_answers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["mark", NET, str(path), "--set", "steps=1"]) == 2
     said = capsys.readouterr().err
     assert "Traceback" not in said and len(said) < 800
+
+
+CHAIN = {
+    "dL/dWout": ("(y - t) * f3'(s_out) * z2", "correct"),
+    "dL/dW2": ("delta_2 * z1", "correct"),
+    "dL/dW1": ("delta_out * Wout * f2'(s2) * W2 * f1'(s1) * x", "correct"),
+    "delta_2": ("delta_out * Wout * f2'(z2)", "wrong"),
+    "delta_1": ("delta_2 * W2 * f1'(s1)", "correct"),
+    "z1": ("f1(W1 * x)", "correct"),
+    "dL/dt": ("y - t", "wrong"),
+    "delta_7": ("1", "undecided"),
+}
+
+
+def test_formulas_with_arbitrary_functions_are_marked() -> None:
+    marked = bp.mark("uva-dl-1/chain-rule", {"formula": {name: text for name, (text, _) in CHAIN.items()}})
+    assert {n: marked.items[f"formula.{n}"].verdict for n in CHAIN} == {n: v for n, (_, v) in CHAIN.items()}

@@ -388,10 +388,16 @@ class FormulaOrigin:
 
 
 def add_formula(
-    builder: Builder, names: dict[str, Node], name: str, text: str, place: str, role: Role = "value"
+    builder: Builder,
+    names: dict[str, Node],
+    name: str,
+    text: str,
+    place: str,
+    role: Role = "value",
+    functions: Iterable[str] = (),
 ) -> Node:
     """Append ``name = text`` to a graph under construction; ``names`` gives the quantities it may use."""
-    return _Reader(builder, names).assign(name, text, place, None, role)
+    return _Reader(builder, names, functions=functions).assign(name, text, place, None, role)
 
 
 def read_model(

@@ -31,7 +31,7 @@ from .functions import X, as_torch, concrete, put_in
 from .program import run_eagerly, run_original
 from .verdicts import ALLOWED, GRADIENT_FLOOR, TOLERANCE, Evidence
 
-__all__ = ["Draws", "confirm"]
+__all__ = ["Draws", "confirm", "gradients_at", "random_place", "values_at"]
 
 DRAWS = 3
 MOST_DIFFERENCES = 12
@@ -116,6 +116,20 @@ def confirm(
     return (*rows.evidence(), *notes, *_by_sympy(work))
 
 
+def random_place(
+    work: Backward, start: Mapping[str, Tensor], functions: Sequence[str], draws: Draws
+) -> tuple[dict[str, Tensor], dict[str, Elementwise]]:
+    """Random numbers for all leaves without one, and random functions, at which every value is finite."""
+    free = [n for n in work.graph.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
+    return _finite_draw(work, start, free, functions, draws)
+
+
+def values_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
+    """Every named value with these numbers and functions."""
+    values = _read(put_in(work.graph, chosen), leaves)
+    return {n.name: v for n, v in values.items() if n.role == "value"}
+
+
 def _finite_draw(
     work: Backward, start: Mapping[str, Tensor], free: Sequence[Node], functions: Sequence[str], draws: Draws
 ) -> tuple[dict[str, Tensor], dict[str, Elementwise]]:
@@ -137,7 +151,7 @@ def _read(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[Node, Tensor]:
 def _compare(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise], rows: _Rows) -> None:
     ours = work.evaluate(leaves, chosen)
     written_out = work.evaluate(leaves, chosen, expanded=True)
-    theirs = _autograd(work, leaves, chosen)
+    theirs = gradients_at(work, leaves, chosen)
     scale = max((float(t.abs().max()) for t in theirs.values() if t.numel()), default=1.0)
     top = work.of.name
     for name, gradient in theirs.items():
@@ -149,7 +163,7 @@ def _compare(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, 
             rows.add(f"d{top}/d{name} written out", AUTOGRAD, written_out[name], gradient, scale)
 
 
-def _autograd(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
+def gradients_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
     """torch's own gradients of the original program by every wanted quantity and every named error signal's value."""
     wanted = [n.name for n in [*work.wrt, *work.signals]]
     held = {n.name for n in work.graph.of_role("buffer")}

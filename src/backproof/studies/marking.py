@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..problems.problem import Exercise, FormulaProblem, Problem
 from ..result import Result
 from .carried import WORLDS, Item, Judged, Scene, Worlds, follow, known_names
+from .derive import Derived
 from .exercise import Answered
 from .formulas_marked import mark_formulas
 from .handed import Handed, Sheet, close, read_answers, read_number
@@ -121,7 +122,7 @@ def _shown(value: Any) -> Part | None:
 
 # --- marking --------------------------------------------------------------------------------------------------------------
 def mark(
-    problem: str | os.PathLike[str] | Problem | FormulaProblem | Exercise | Solution | Answered,
+    problem: str | os.PathLike[str] | Problem | FormulaProblem | Exercise | Solution | Answered | Derived,
     answers: Mapping[Any, Any] | str | os.PathLike[str],
     **settings: Any,
 ) -> Marked:
@@ -149,15 +150,19 @@ def mark(
         ('step.1.grad.w', ((1,),))
     """
     sheet = read_answers(answers)
-    solved = problem if isinstance(problem, (Solution, Answered)) else solve(problem, **{**sheet.settings, **settings})
-    if not isinstance(solved, (Solution, Answered)):
+    solved = (
+        problem
+        if isinstance(problem, (Solution, Answered, Derived))
+        else solve(problem, **{**sheet.settings, **settings})
+    )
+    if not isinstance(solved, (Solution, Answered, Derived)):
         raise InputError(f"'{solved.id}' is a sheet; mark one of its exercises")
     marker = _Marker(solved, sheet)
     marker.work()
     return Marked(solved.id, marker.items, tuple(marker.counted), marker.cause, _title(solved))
 
 
-def _title(solved: Solution | Answered) -> str:
+def _title(solved: Solution | Answered | Derived) -> str:
     return solved.prepared.title if isinstance(solved, Solution) else solved.title
 
 
@@ -165,7 +170,7 @@ def _title(solved: Solution | Answered) -> str:
 class _Marker:
     """Marks a sheet while the record is walked through."""
 
-    solved: Solution | Answered
+    solved: Solution | Answered | Derived
     sheet: Sheet
     items: dict[str, Mark] = field(default_factory=dict)
     counted: list[str] = field(default_factory=list)
