@@ -75,13 +75,15 @@ def test_functions(text: str) -> None:
 
 
 def test_no_function_is_forgotten() -> None:
-    assert set(WHOLE) == set(FUNCTIONS)
+    assert {*WHOLE, "index"} == set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("text", ["X.T", "x.T", "k.T", "X[0]", "X[:, 1]", "X[0, 1]", "X[-1]", "X[:, 0:2]", "x[::2]", "x > 0.5",
                                   "(x > 0.5) * 2", "-(x > 0.5)", "mean(x > 0.5)", "softmax(x > 0.5)", "sum(X == X)", "where(x, w, 2)",
                                   "where(0, x, w)", "logical_and(x, 0)", "2**k", "k**x", "5 > 3", "X @ w", "w @ w", "relu(-1)", "3",
-                                  "X != Y", "X >= 0.4", "(X < Y) @ x", "abs(x < 0.5)", "X.T @ (Y > 0.5)", "(x > 0.5)[1]"])  # fmt: skip
+                                  "X != Y", "X >= 0.4", "(X < Y) @ x", "abs(x < 0.5)", "X.T @ (Y > 0.5)", "(x > 0.5)[1]",
+                                  "index(x)", "index(X)", "index(X, dim=0) * X", "(index(x) == 1) * x", "tanh'(x)", "exp''(X)",
+                                  "gelu'(x)", "clamp'(x, min=0)"])  # fmt: skip
 def test_syntax(text: str) -> None:
     agree(text)
 

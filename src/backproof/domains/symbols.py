@@ -432,11 +432,14 @@ def _big_sum(node: Node, x: Term) -> Term:
 def _ranks(source: Node) -> dict[str, int]:
     """How many axes each named quantity has that a formula is made of."""
     found: dict[str, int] = {}
-    stack = [source]
+    stack, seen = [source], set[Node]()
     while stack:
         node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
         found.setdefault((node.of or node).name, len(node.shape))
-        if node is source or node.role == "helper" or (node.of is not None and node.of.role == "helper"):
+        if node is source or node.role == "helper" or node.of is not None:  # an error signal may be written out
             stack.extend(node.inputs)
     return found
 

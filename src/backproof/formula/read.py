@@ -100,15 +100,15 @@ def _extreme(name: str, pair: str, fold: str) -> _Builtin:
     return _Builtin(build, f"{name}(a, b) or {name}(x, dim=, keepdim=)", (1, 2), _AXES)
 
 
-def _along(op: str) -> _Builtin:
+def _along(op: str, name: str = "") -> _Builtin:
     def build(reader: _Reader, args: list[Node], keywords: dict[str, Any]) -> Node:
         dim = _axes(keywords, -1)
         if not isinstance(dim, int):
-            raise InputError(f"{op} runs along one axis, not {dim}")
+            raise InputError(f"{name or op} runs along one axis, not {dim}")
         axes_of(dim, len(args[0].shape))
         return reader.emit(op, args[0], dim=dim)
 
-    return _Builtin(build, f"{op}(x, dim=)", (1,), frozenset({"dim", "axis"}))
+    return _Builtin(build, f"{name or op}(x, dim=)", (1,), frozenset({"dim", "axis"}))
 
 
 def _transposed(reader: _Reader, args: list[Node], keywords: dict[str, Any]) -> Node:
@@ -134,7 +134,7 @@ FUNCTIONS: dict[str, _Builtin] = {
     "logsumexp": _reduction("logsumexp"),
     "max": _extreme("max", "maximum", "amax"),
     "min": _extreme("min", "minimum", "amin"),
-    "index": _along("positions"),
+    "index": _along("positions", "index"),
     "softmax": _along("softmax"),
     "log_softmax": _along("log_softmax"),
     "transpose": _Builtin(_transposed, "transpose(x)"),

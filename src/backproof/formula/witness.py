@@ -123,11 +123,16 @@ def _from_formula(op: Op) -> Callable[..., Any]:
     def run(*args: Tensor, **attrs: Any) -> Tensor:
         assert isinstance(op, Elementwise)
         xs = sympy.symbols(f"x0:{len(args)}", real=True)
-        function = sympy.lambdify(xs, sympy.sympify(op.formula(*xs, **attrs)).evalf(17), "torch")
+        function = sympy.lambdify(xs, sympy.sympify(op.formula(*xs, **attrs)).evalf(17), [{"sqrt": _root}, "torch"])
         value: Tensor = function(*args)
         return value
 
     return run
+
+
+def _root(x: Any) -> Any:
+    """The square root also of a number in a formula, which torch's own refuses."""
+    return torch.sqrt(x) if isinstance(x, Tensor) else math.sqrt(x)
 
 
 class _Witness:

@@ -25,6 +25,10 @@ def _sign(sign: str) -> str:
     return f'<mo form="infix">{xml(sign)}</mo>'
 
 
+_LOWERED = "₀₁₂₃₄₅₆₇₈₉"
+_DIGITS = str.maketrans(_LOWERED, "0123456789")
+
+
 class MathMLPrinter(Printer):
     """Prints formulas as presentation MathML, limited to MathML Core."""
 
@@ -66,8 +70,15 @@ class MathMLPrinter(Printer):
         return body[:place] + added + body[place:]
 
     def function(self, name: str, call: Call) -> str:
-        shown = f"<mi>{xml(call.function.text or character(name))}</mi>"
-        return f"<msup>{shown}<mo>{'′' * call.function.primes}</mo></msup>" if call.function.primes else shown
+        text = call.function.text or character(name)
+        letter = text.rstrip(_LOWERED)
+        shown, primes = f"<mi>{xml(letter)}</mi>", f"<mo>{'′' * call.function.primes}</mo>"
+        if not letter or letter == text:
+            return f"<msup><mi>{xml(text)}</mi>{primes}</msup>" if call.function.primes else f"<mi>{xml(text)}</mi>"
+        below = f"<mn>{xml(text[len(letter) :].translate(_DIGITS))}</mn>"
+        if call.function.primes:
+            return f"<msubsup>{shown}{below}{primes}</msubsup>"
+        return f"<msub>{shown}{below}</msub>"
 
     def applied(self, function: str, arguments: str) -> str:
         return f"<mrow>{function}{_APPLY}{arguments}</mrow>"

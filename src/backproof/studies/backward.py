@@ -32,7 +32,7 @@ from .why import why_gradient, why_value
 __all__ = ["Backward", "Line", "Phase"]
 
 Phase = Literal["forward", "backward", "gradient", "expanded"]
-_NO_ACTIVATIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "abs", "cast"})
+_NO_ACTIVATIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "abs", "cast", "log", "exp"})
 MOST_ENTRIES = 256
 
 
@@ -112,7 +112,8 @@ class Backward:
         letters = Counter(s.name for v, s in symbols.items() if self._is_before_activation(v)) or Counter(
             s.name for s in symbols.values()
         )
-        main = letters.most_common(1)[0][0] if letters else ""
+        ranked = [*letters.most_common(2), ("", 0), ("", 0)]
+        main = ranked[0][0] if ranked[0][1] > ranked[1][1] else ""
         found = {}
         for value, own in symbols.items():
             ref = Ref(value.name, (), "gradient")

@@ -85,7 +85,7 @@ def put_in(graph: Graph, functions: Mapping[str, Elementwise]) -> Graph:
 def as_torch(op: Elementwise) -> Callable[[Tensor], Tensor]:
     """A concrete function for torch.autograd to follow: from its SymPy expression, not from our slopes."""
     expr = sympy.sympify(op.formula(X, **op.attrs)).evalf(17)
-    run = sympy.lambdify(X, expr, "torch")
+    run = sympy.lambdify(X, expr, [{"sqrt": lambda v: torch.as_tensor(v, dtype=torch.float64).sqrt()}, "torch"])
 
     def call(x: Tensor) -> Tensor:
         return torch.as_tensor(run(x), dtype=x.dtype) + 0 * x
