@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
-from . import adam, adaptive, sgd
+from . import adam, adaptive, sgd, variants
 from .base import RULES, Optimizer, Rule, checked, register
 
 __all__ = ["RULES", "Optimizer", "Rule", "optimizer", "register"]
 
-_ = (adam, adaptive, sgd)  # imported for the rules that they register
-_SWITCHES = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"}
+_ = (adam, adaptive, sgd, variants)  # imported for the rules that they register
+_SWITCHES = {"foreach", "fused", "capturable", "differentiable"}
 
 
 def optimizer(spec: Any, **settings: Any) -> Optimizer:
@@ -30,7 +30,8 @@ def optimizer(spec: Any, **settings: Any) -> Optimizer:
     name, own = _name_and_settings(spec)
     if name.lower() not in RULES:
         raise InputError(f"there is no update rule for the optimizer '{name}'; known: {', '.join(sorted(RULES))}")
-    return checked(RULES[name.lower()], _flat({**own, **settings}))
+    rule = RULES[name.lower()]
+    return checked(rule, _flat({**own, **settings}, rule))
 
 
 def _name_and_settings(spec: Any) -> tuple[str, dict[str, Any]]:
@@ -51,9 +52,14 @@ def _name_and_settings(spec: Any) -> tuple[str, dict[str, Any]]:
     raise InputError(f"{spec!r} is not an optimizer; give a name, a torch.optim class, or (class, settings)")
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(settings: Mapping[str, Any], rule: Rule) -> dict[str, Any]:
     """Settings under our names: betas become beta1 and beta2; how torch loops over tensors is no setting."""
-    flat = {k: v for k, v in settings.items() if k not in _SWITCHES and k != "betas"}
-    if "betas" in settings:
-        flat = {"beta1": settings["betas"][0], "beta2": settings["betas"][1]} | flat
-    return flat
+    flat = {k: v for k, v in settings.items() if k not in _SWITCHES}
+    if "decoupled_weight_decay" not in rule.hyper:
+        flat.pop("decoupled_weight_decay", None)  # it is what tells torch's AdamW from its Adam
+    for ours, theirs in rule.arguments.items():
+        name, _, place = theirs.partition(".")
+        if place and isinstance(flat.get(name), (tuple, list)) and len(flat[name]) > int(place):
+            flat.setdefault(ours, flat[name][int(place)])
+    pairs = {theirs.partition(".")[0] for theirs in rule.arguments.values()}
+    return {k: v for k, v in flat.items() if k not in pairs or k in rule.hyper}

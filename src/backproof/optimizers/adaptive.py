@@ -22,8 +22,8 @@ def _decayed(h: Hyper) -> tuple[Equations, str]:
 def _adagrad(h: Hyper, t: int) -> Equations:
     steps, g = _decayed(h)
     old = "initial_accumulator_value" if t == 1 else "S"
-    rate: Equations = (("eta", "lr / (1 + (t - 1) * lr_decay)"),) if h["lr_decay"] else ()
-    size = "eta" if h["lr_decay"] else "lr"
+    rate: Equations = (("eta_t", "lr / (1 + (t - 1) * lr_decay)"),) if h["lr_decay"] else ()
+    size = "eta_t" if h["lr_decay"] else "lr"
     return (*steps, ("S", f"{old} + {g}**2"), *rate, ("w", f"w - {size} * {g} / (sqrt(S) + eps)"))
 
 

@@ -40,6 +40,7 @@ class Rule:
         second: the states that hold squares or sizes of gradients, through which a step is divided.
         arguments: settings whose names differ in torch.optim, "betas.0" for the first of a pair.
         changes: whether the equations change with t after the second update.
+        shared: the states that are one number for the whole tensor in torch.optim.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Rule:
     second: tuple[str, ...] = ()
     arguments: Mapping[str, str] = field(default_factory=dict)
     changes: bool = False
+    shared: tuple[str, ...] = ()
 
 
 RULES: dict[str, Rule] = {}
@@ -84,6 +86,11 @@ class Optimizer:
     def state(self) -> tuple[str, ...]:
         """The names of the values kept per parameter."""
         return self.rule.state(self.hyper)
+
+    @property
+    def per_parameter(self) -> tuple[str, ...]:
+        """The state without what is one number for the whole tensor."""
+        return tuple(s for s in self.state if s not in self.rule.shared)
 
     def equations(self, t: int) -> Equations:
         """The assignments of update t."""
@@ -152,6 +159,6 @@ def _check_number(rule: Rule, key: str, value: Any) -> None:
     number = isinstance(value, (int, float, sympy.Basic))
     if not number or not abs(float(value)) < 1e100:
         raise InputError(f"{key} must be a finite number, not {value!r}")
-    below_one = key.startswith("beta") or key in ("alpha", "rho")
+    below_one = key.startswith("beta") or key == "rho" or (rule.name, key) == ("rmsprop", "alpha")
     if float(value) < 0 or (below_one and float(value) >= 1):
         raise InputError(f"{key} = {value} is outside its range ({'[0, 1)' if below_one else '>= 0'})")

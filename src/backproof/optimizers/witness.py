@@ -7,13 +7,14 @@ which takes as long as the rest of a small problem. It is the same code that the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Trainer", "torch_class", "torch_settings"]
+__all__ = ["Trainer", "scalars_like", "torch_class", "torch_settings"]
 
 
 class Trainer:
@@ -40,7 +41,8 @@ class Trainer:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         if self._apply is None:
-            self._class.step()
+            with scalars_like(self.parameters[0]):
+                self._class.step()
             return
         with torch.no_grad():
             for i, parameter in enumerate(self.parameters):
@@ -64,6 +66,17 @@ def _class(name: str, parameters: list[Tensor], hyper: Mapping[str, Any]) -> Any
     from .base import RULES
 
     return torch_class(name)(parameters, **torch_settings(RULES[name], hyper))
+
+
+@contextmanager
+def scalars_like(parameter: Tensor) -> Iterator[None]:
+    """Let torch.optim keep its numbers per tensor (a product, a step size) in float64 too: it takes the default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if parameter.dtype == torch.float64 else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def torch_class(name: str) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,14 +90,15 @@ def _descend(program: Program, start: Tensor) -> Tensor:
         return value if value == value else float("inf")
 
     try:
-        result = minimize(
-            loss,
-            start.numpy(),
-            method="trust-exact",
-            jac=lambda v: gradient(program, _unflat(program, torch.tensor(v))).numpy(),
-            hess=lambda v: _symmetric(program, torch.tensor(v)).numpy(),
-            options={"maxiter": MOST_ITERATIONS, "gtol": 1e-10},
-        )
+        with np.errstate(all="ignore"):
+            result = minimize(
+                loss,
+                start.numpy(),
+                method="trust-exact",
+                jac=lambda v: gradient(program, _unflat(program, torch.tensor(v))).numpy(),
+                hess=lambda v: _symmetric(program, torch.tensor(v)).numpy(),
+                options={"maxiter": MOST_ITERATIONS, "gtol": 1e-10},
+            )
     except (ValueError, ArithmeticError, RuntimeError):
         return start * float("nan")
     return _polished(program, torch.tensor(result.x))

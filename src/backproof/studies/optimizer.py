@@ -140,7 +140,7 @@ class OptimizerStudy(Result):
         if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
             raise InputError(f"{dtype!r} is not a floating-point dtype; give one as torch.bfloat16 or 'bfloat16'")
         if self.rule is not None:
-            return dict.fromkeys(self.rule.state, kind.itemsize)
+            return dict.fromkeys(self.rule.per_parameter, kind.itemsize)
         found = self._measured(kind)
         assert found is not None
         return found.bytes
@@ -149,7 +149,7 @@ class OptimizerStudy(Result):
     def values(self) -> float:
         """The numbers kept per parameter."""
         if self.rule is not None:
-            return len(self.rule.state)
+            return len(self.rule.per_parameter)
         assert self.kept is not None
         return self.kept.total
 
@@ -161,7 +161,7 @@ class OptimizerStudy(Result):
     # --- what it does ---------------------------------------------------------------------------------------------------------
     @property
     def equations(self) -> tuple[Equation, ...]:
-        """The update's equations (those of the second update and later); empty without formulas."""
+        """The update's equations (those of a late update); empty without formulas."""
         return () if self.rule is None else equations_of(self.rule)
 
     @cached_property
@@ -220,7 +220,7 @@ class OptimizerStudy(Result):
         found = list(confirmed(self.rule, self.closed, self.name)) if self.kind is not None else []
         if self.kept is not None:
             ours, theirs = sum(self.state.values()), sum(self.kept.bytes.values())
-            names = {self.rule.rule.kept.get(s, s) for s in self.rule.state}
+            names = {self.rule.rule.kept.get(s, s) for s in self.rule.per_parameter}
             same = ours == theirs and names == set(self.kept.bytes)
             what = f"bytes that {self.name} keeps per parameter"
             found.append(Evidence(what, "measured: one step of torch.optim's class", same, abs(ours - theirs), 1, 1))
@@ -313,7 +313,7 @@ class OptimizerStudy(Result):
 
 def equations_of(rule: Optimizer, symbols: Mapping[str, Expr] | None = None) -> tuple[Equation, ...]:
     """The equations of an update, with the settings and the gradient written as asked."""
-    graph = rule.graph((), 2)
+    graph = rule.graph((), 1000)
     scribe = Writer(graph, known={**known_symbols(graph), "g": Sym("g"), **(symbols or {})})
     return tuple(Equation(scribe.symbol(n), (scribe.matrix(n),)) for n in graph.nodes if n.role == "value")
 
@@ -364,7 +364,7 @@ def chain(closed: Closed, name: str) -> tuple[Any, ...]:
 
 def _at_time(name: str) -> Expr:
     own = named(name)
-    return Sym(own.name, (*own.sub, "t"), own.sup, own.accent)
+    return Sym(own.name, own.sub if "t" in own.sub else (*own.sub, "t"), own.sup, own.accent)
 
 
 def _path_plot(study: OptimizerStudy) -> Plot:

@@ -187,6 +187,8 @@ def _solve(formula: Any, x: Any, first: Any, zero: Any) -> tuple[Any, str, Any] 
     if slope.free_symbols & {x, T}:
         return None
     rest = _tidy(formula - slope * x)
+    if x in rest.free_symbols:
+        return None
     from_zero = sympy.simplify(formula.subs({x: zero, T: 1}) - first) == 0
     begin, value = (0, zero) if from_zero else (1, first)
     head = value * slope ** (T - begin)

@@ -353,7 +353,7 @@ def kept_by_all() -> Answer:
         what = ", ".join(found.values) or "nothing"
         rows.append((label, Num(values[label]), Num(sum(found.bytes.values())), what, ", ".join(found.scalars)))
         if name in RULES:
-            ours = len(find_optimizer(name, **settings).state)
+            ours = len(find_optimizer(name, **settings).per_parameter)
             agrees = abs(ours - found.total) <= TOLERANCE
             error = float(abs(ours - found.total))
             evidence.append(

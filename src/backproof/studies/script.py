@@ -12,6 +12,7 @@ from torch import Tensor
 from ..domains.numbers import HELPERS, code, helper_source
 from ..errors import InputError
 from ..graph import Graph, Node
+from ..optimizers.base import Equations
 from .trace import Trace
 
 __all__ = ["script_of"]
@@ -166,16 +167,30 @@ class _Script:
         ]
         hyper = {k: v for k, v in rule.hyper.items() if not isinstance(v, bool)}
         lines += [
-            f"    {k} = {float(v)!r}" for k, v in hyper.items() if _used(k, (*rule.equations(1), *rule.equations(2)))
+            f"    {k} = {float(v)!r}"
+            for k, v in hyper.items()
+            if _used(k, tuple(e for _, found in self._spans() for e in found))
         ]
         lines += [f"    {s} = state[{s!r}]" for s in rule.state]
-        first, later = rule.equations(1), rule.equations(2)
-        if first == later:
-            lines += [f"    {name} = {_in_torch(text)}" for name, text in first]
-        else:
-            lines += ["    if t == 1:", *(f"        {name} = {_in_torch(text)}" for name, text in first)]
-            lines += ["    else:", *(f"        {name} = {_in_torch(text)}" for name, text in later)]
+        spans = self._spans()
+        if len(spans) == 1:
+            lines += [f"    {name} = {_in_torch(text)}" for name, text in spans[0][1]]
+        for k, (last, equations) in enumerate(spans if len(spans) > 1 else []):
+            head = "else" if k == len(spans) - 1 else f"{'el' if k else ''}if t <= {last}"
+            lines += [f"    {head}:", *(f"        {name} = {_in_torch(text)}" for name, text in equations)]
         return ["\n".join([*lines, f"    return w, {_mapping({s: s for s in rule.state})}"])]
+
+    def _spans(self) -> list[tuple[int, Equations]]:
+        """The different sets of equations in order, each with the last update that it holds for."""
+        rule = self.program.optimizer
+        assert rule is not None
+        spans: list[tuple[int, Equations]] = []
+        for t in range(1, max(len(self.trace.steps), 2) + 1):
+            found = rule.equations(t)
+            if spans and spans[-1][1] == found:
+                spans.pop()
+            spans.append((t, found))
+        return spans
 
     def _loop(self, graph: Graph, has_loss: bool) -> str:
         program = self.program
@@ -253,12 +268,18 @@ def _used(name: str, equations: Iterable[tuple[str, str]]) -> bool:
     return any(re.search(rf"\b{name}\b", text) for _, text in equations)
 
 
-_TORCH = {"sqrt": "torch.sqrt", "max": "torch.maximum", "abs": "torch.abs"}
+_TORCH = {
+    "sqrt": "torch.sqrt",
+    "max": "torch.maximum",
+    "abs": "torch.abs",
+    "sign": "torch.sign",
+    "where": "torch.where",
+}
 
 
 def _in_torch(text: str) -> str:
     """An update formula as torch code: its functions are torch's, everything else is Python already."""
-    return re.sub(r"\b(sqrt|max|abs)\(", lambda m: _TORCH[m[1]] + "(", text)
+    return re.sub(r"\b(sqrt|max|abs|sign|where)\(", lambda m: _TORCH[m[1]] + "(", text)
 
 
 def _mapping(names: Mapping[str, str]) -> str:

@@ -33,6 +33,13 @@ HYPER: dict[str, Sym] = {
     "alpha": Sym("alpha"),
     "rho": Sym("rho"),
     "lr_decay": Sym("gamma"),
+    "lambd": Sym("lambda"),
+    "momentum_decay": Sym("psi"),
+    "t0": Sym("t", ("0",)),
+    "etaminus": Sym("eta", ("minus",)),
+    "etaplus": Sym("eta", ("plus",)),
+    "step_min": Sym("s", ("min",)),
+    "step_max": Sym("s", ("max",)),
     "initial_accumulator_value": Sym("S", ("0",)),
     "t": Sym("t"),
 }
