@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from backproof.errors import InputError
 
@@ -12,12 +13,18 @@ from .output import Shown, present
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
-EXAMPLE = "backproof lr-range net.py:Net --input 64x2 --targets 64x1 --loss mse --optimizer sgd --set momentum=0.9"
+EXAMPLE = "backproof lr-range net.py:Net --data digits --loss cross_entropy --optimizer sgd --set momentum=0.9"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add MODEL, its data and how it is trained."""
     add_model(parser)
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="in place of --input: a folder in MNIST's format, an .npz file with x and y, an .npy file (with --targets), "
+        "FILE.py:name for a Dataset or a pair, or digits",
+    )
     parser.add_argument("--optimizer", metavar="NAME", default="sgd", help="sgd, adam, ... (sgd)")
     add_settings(parser, "a hyper-parameter of the optimizer")
     parser.add_argument("--steps", type=_count, metavar="N", help="updates of a short run (six passes, 50 to 400)")
@@ -27,29 +34,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Find the interval and show it."""
+    if arguments.loss is None or (arguments.data is None and arguments.targets is None):
+        raise InputError("lr-range trains the model: it needs --loss, and --data or --input with --targets.")
+    if arguments.data is not None and arguments.input:
+        raise InputError("--data and --input both name the inputs: give one of them.")
+    return present(arguments, lambda: _found(arguments))
 
-    def found() -> Shown:
-        import backproof as bp
 
-        from .training import optimizer_named
+def _found(arguments: argparse.Namespace) -> Shown:
+    import backproof as bp
 
-        request = requested(arguments)
-        if request.loss is None or request.targets is None:
-            raise InputError("lr-range needs --loss and --targets: it trains the model on (--input, --targets).")
-        if not isinstance(request.inputs, tuple) or len(request.inputs) != 1:
-            raise InputError("lr-range trains models with one input tensor; its first axis counts the samples.")
-        result: Shown = bp.lr_range(
-            request.model,
-            (request.inputs[0], request.targets),
-            loss=request.loss,
-            optimizer=optimizer_named(arguments.optimizer, request.model, settings_of(arguments)),
-            steps=arguments.steps,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed or 0,
-        )
-        return result
+    from .training import optimizer_named
 
-    return present(arguments, found)
+    model, data, loss = _named(arguments)
+    found: Shown = bp.lr_range(
+        model,
+        data,
+        loss=loss,
+        optimizer=optimizer_named(arguments.optimizer, model, settings_of(arguments)),
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed or 0,
+    )
+    return found
+
+
+def _named(arguments: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """The model, the data and the loss."""
+    if arguments.data is not None:
+        import torch
+
+        from .models import model_at
+        from .train import data_named
+        from .training import loss_named
+
+        torch.manual_seed(arguments.seed or 0)
+        model = model_at(arguments.model)
+        return model, data_named(arguments), loss_named(arguments.loss, has_targets=True)
+    request = requested(arguments)
+    if not isinstance(request.inputs, tuple) or len(request.inputs) != 1:
+        raise InputError("lr-range trains models with one input tensor; its first axis counts the samples.")
+    return request.model, (request.inputs[0], request.targets), request.loss
 
 
 def _count(text: str) -> int:

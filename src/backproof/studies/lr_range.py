@@ -156,7 +156,7 @@ def lr_range(
 
     Args:
         model: an nn.Module (or a plain class with ``parameters()`` and ``__call__``); it is not changed.
-        data: (inputs, targets), or a Dataset of such pairs; the first axis counts samples.
+        data: (inputs, targets), a Dataset (of which up to 2,048 samples are used), or a path, as in :func:`backproof.train`.
         loss: a function of (output, targets) or its name.
         optimizer: a name, a torch.optim class with its arguments, or an instance; its own rate is not used.
         steps: updates of a short run; six passes over the data by default, from 50 to 400. Other lengths have
@@ -179,7 +179,7 @@ def lr_range(
 
     Source: the growing rate is Smith 2017; the stability limit of gradient descent 2/lambda is textbook.
     """
-    made = _task(model, data, loss, optimizer, batch_size)
+    made = _task(model, data_of(data, seed), loss, optimizer, batch_size)
     updates = _whole("steps", steps, min(400, max(50, 6 * math.ceil(made.rows / made.batch))), 100_000)
     start = _start(made)
     with progress("learning rates") as advance:
@@ -200,8 +200,8 @@ def lr_range(
     )
 
 
-def _task(model: Any, data: Any, loss: Any, optimizer: Any, batch_size: int | None) -> Task:
-    inputs, targets = data_of(data)
+def _task(model: Any, data: tuple[Tensor, Tensor], loss: Any, optimizer: Any, batch_size: int | None) -> Task:
+    inputs, targets = data
     module = as_module(model)
     if not isinstance(module, nn.Module) or not any(p.requires_grad for p in module.parameters()):
         raise InputError("the model has no parameters to train: give an nn.Module, or a class with parameters()")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.samples import samples_of
 from ..errors import InputError
 from ..optimizers import RULES
 from ..optimizers import optimizer as find_optimizer
@@ -158,34 +159,15 @@ def _class_of(spec: Any) -> tuple[Any, dict[str, Any]]:
     return (kind, keywords) if real else (None, {})
 
 
-def data_of(data: Any) -> tuple[Tensor, Tensor]:
-    """Inputs and targets from a pair of arrays or tensors, or from a Dataset whose samples are such pairs.
+def data_of(data: Any, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Inputs and targets to learn from, in any form that :func:`backproof.train` takes.
 
     Raises:
-        InputError: it is neither, the lengths differ, there is nothing, or an entry is no finite number.
+        InputError: it is none of these forms, the lengths differ, there is nothing, or an entry is no finite number.
     """
-    if isinstance(data, (tuple, list)) and len(data) == 2:
-        inputs, targets = (_tensor(part) for part in data)
-    elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (str, bytes, dict, Tensor)):
-        samples = [data[i] for i in range(len(data))]
-        if not samples or not all(isinstance(s, (tuple, list)) and len(s) == 2 for s in samples):
-            raise InputError("a Dataset's samples must be pairs (input, target)")
-        inputs, targets = (torch.stack([_tensor(s[k]) for s in samples]) for k in (0, 1))
-    else:
-        raise InputError(f"data is a pair (inputs, targets) or a Dataset of such pairs, not a {type(data).__name__}")
-    if not inputs.ndim or not targets.ndim or len(inputs) != len(targets) or not len(inputs):
-        raise InputError(
-            f"inputs of shape {list(inputs.shape)} and targets of shape {list(targets.shape)}: the first axis counts the "
-            "samples, and there must be as many of each, at least one"
-        )
-    for name, part in (("inputs", inputs), ("targets", targets)):
-        if part.is_floating_point() and not bool(torch.isfinite(part).all()):
-            raise InputError(f"the {name} contain numbers that are not finite; remove those samples")
-    return inputs, targets
-
-
-def _tensor(part: Any) -> Tensor:
-    try:
-        return torch.as_tensor(part)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"data must be numbers: {str(error)[:150]}") from None
+    samples, _ = samples_of(data, seed)
+    if samples.pair is not None:
+        return samples.pair
+    count = min(samples.count, MEASURED)
+    inputs, targets = samples.batch(torch.linspace(0, samples.count - 1, count).long())
+    return samples_of((inputs, targets))[0].pair or (inputs, targets)
