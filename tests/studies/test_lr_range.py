@@ -72,7 +72,7 @@ def test_a_wrong_curvature_and_a_wrong_suggestion_are_found(monkeypatch: pytest.
     monkeypatch.setattr(module, "largest_curvature", lambda *a, **k: 2.1)
     assert bp.lr_range(nn.Linear(1, 1), LINE, loss="mse", optimizer="sgd", steps=10).finding
     monkeypatch.undo()
-    monkeypatch.setattr(module._Runs, "interval", lambda self: (1e-6, 1e-6, 1e-6))
+    monkeypatch.setattr(module._Runs, "interval", lambda self: (min(self.known),) * 3)
     assert bp.lr_range(nn.Linear(1, 1), LINE, loss="mse", optimizer="sgd", steps=10, batch_size=6).finding
 
 
