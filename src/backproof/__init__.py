@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .studies.depth import depth_study
     from .studies.derive import Derived, DerivedEquation, derive
     from .studies.exercise import Answered
+    from .studies.lr_range import LearningRates, lr_range
     from .studies.marking import Marked, mark
     from .studies.memory import Memory, memory
     from .studies.memory_exercise import memory_exercise
@@ -59,6 +60,7 @@ __all__ = [
     "FormulaError",
     "History",
     "InputError",
+    "LearningRates",
     "Marked",
     "Measurement",
     "Memory",
@@ -79,6 +81,7 @@ __all__ = [
     "depth_study",
     "derive",
     "kept_by_all",
+    "lr_range",
     "mark",
     "memory",
     "memory_exercise",
@@ -118,6 +121,7 @@ _HOME = {
     "Problem": "problems.problem",
     "Propagation": "studies.propagate",
     "ReceptiveField": "studies.receptive",
+    "LearningRates": "studies.lr_range",
     "Search": "studies.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
@@ -137,6 +141,7 @@ _HOME = {
     "output_size": "studies.sizes",
     "propagate": "studies.propagate",
     "receptive_field": "studies.receptive",
+    "lr_range": "studies.lr_range",
     "search": "studies.search",
     "shift_study": "studies.shift",
     "solve": "studies.solve",

@@ -17,6 +17,7 @@ COMMANDS = {
     "mark": "mark hand-worked numbers and formulas against a problem's record",
     "problems": "list the built-in problems",
     "derive": "derive a network's gradients as formulas, with the rule behind each",
+    "lr-range": "find the learning rates with which a network trains, with reasons",
     "search": "search a problem's settings for those that predict best what they were not trained on",
     "trace": "record every value, gradient and update of a network's training steps",
     "train": "train a network, with curves and a checkpoint that resumes",

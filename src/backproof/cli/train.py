@@ -10,7 +10,7 @@ from backproof.errors import InputError
 from .options import add_common, add_settings, settings_of
 from .output import Shown, present
 
-__all__ = ["EXAMPLE", "add_arguments", "run"]
+__all__ = ["EXAMPLE", "add_arguments", "data_named", "run"]
 
 EXAMPLE = (
     "backproof train net.py:Net --data digits --loss cross_entropy --optimizer adamw --set lr=0.001 --epochs 5 "
@@ -60,7 +60,7 @@ def _trained(arguments: argparse.Namespace) -> Shown:
     torch.manual_seed(arguments.seed or 0)  # a model that draws its weights draws the same ones again
     history: Shown = bp.train(
         model_at(arguments.model),  # type: ignore[arg-type]  # train says what a model is
-        _data(arguments),
+        data_named(arguments),
         loss=loss_named(arguments.loss, has_targets=True),
         optimizer=(optimizer_class(arguments.optimizer), settings_of(arguments)),
         epochs=arguments.epochs,
@@ -73,7 +73,7 @@ def _trained(arguments: argparse.Namespace) -> Shown:
     return history
 
 
-def _data(arguments: argparse.Namespace) -> object:
+def data_named(arguments: argparse.Namespace) -> object:
     """What ``--data`` and ``--targets`` mean."""
     from .loading import is_address, load_object
 

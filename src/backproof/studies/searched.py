@@ -85,12 +85,12 @@ def _by_setting(found: Search) -> tuple[Block, ...]:
     shares = {n: _share(n, part, done) for n, part in found.space.items()}
     order = sorted(shares, key=lambda n: -shares[n])
     rows = tuple((n, f"{100 * shares[n]:.0f} %") for n in order)
-    caption = (
+    said = (
         "How much each setting explains: the share of the variance of the trials' ranks that lies between groups of "
         "its values (choices, or thirds of a range). Trials are not drawn evenly, so this is a hint."
     )
     plots = tuple(_scatter(n, part, done) for n in order if isinstance(part := found.space[n], Range))
-    return (Table((("setting",), ("explains",)), rows, caption), *plots[:2])
+    return (Paragraph((said,)), Table((("setting",), ("explains",)), rows), *plots[:2])
 
 
 def _share(name: str, part: Range | Choices, done: list[Tried]) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..differentiate import differentiate
-from ..document.blocks import Block, Callout, Code, Details, Paragraph, Plot, Section, Series, Table
+from ..document.blocks import Block, Callout, Code, Details, Items, Paragraph, Plot, Section, Series, Table
 from ..document.math import Num
 from ..domains.numbers import evaluate
 from ..errors import BackproofError, InputError
@@ -107,7 +107,7 @@ def same(
     found = [_compared([ran[n] for n in g], final, tolerance, lambda n: _run(n, ways[n], moved)) for g in groups]
     evidence = tuple(e for c in found for e in c.evidence)
     answers = {"ways": ends, "max_difference": max((c.spread for c in found), default=0.0)}
-    blocks = (*_jobs(does or {}), *_outcome(ran, groups, evidence, ends, final), _curves(ran, final), *_programs(ran))
+    blocks = (*_jobs(does or {}), *_outcome(ran, groups, evidence, ends, final), *_programs(ran))
     remarks = tuple(
         f"The run '{n}' is not finite at its end: it diverged, and nothing about it is compared."
         for n, r in ran.items()
@@ -290,13 +290,17 @@ def _jobs(does: Mapping[str, Mapping[str, str]]) -> tuple[Block, ...]:
     if not does:
         return ()
     jobs = list(dict.fromkeys(job for row in does.values() for job in row))
-    rows, before = [], dict[str, str]()
-    for name, row in does.items():
-        new = [job for job in jobs if before and row.get(job) != before.get(job)]
-        rows.append((name, *(row.get(job) for job in jobs), ", ".join(new) or ("nothing" if before else "")))
-        before = dict(row)
-    columns = (("way",), *((job,) for job in jobs), ("changed against the way before",))
-    return (Section("Who does what", (Table(columns, tuple(rows)),), "given", "jobs"),)
+    rows = tuple((name, *(row.get(job) for job in jobs)) for name, row in does.items())
+    table = Table((("way",), *((job,) for job in jobs)), rows, "Who does what in each program")
+    taken = Items(tuple((_taken(a, b, does[a], does[b]),) for a, b in itertools.pairwise(does)))
+    said = Paragraph(("What each takes over from the one before:",))
+    return (Section("Who does what", (table, said, taken), "given", "jobs"),)
+
+
+def _taken(before: str, name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """What changes from one way to the next, in a sentence."""
+    changed = [f"{job}: {new[job]} (in {before}: {old[job]})" for job in new if new[job] != old.get(job, new[job])]
+    return f"{name}: {'; '.join(changed) or 'nothing changes'}."
 
 
 def _outcome(
@@ -318,7 +322,7 @@ def _outcome(
     for e in wrong:
         text = f"{e.what.split(':')[0]} does not compute what it claims: it differs from {e.oracle} by {e.error:.3g}"
         blocks.append(Callout("finding", (f"{text} ({e.note}).",)))
-    return (Section("Do they agree?", tuple(blocks), "result", "agreement"),)
+    return (Section("Do they agree?", (*blocks, _curves(ran, final)), "result", "agreement"),)
 
 
 def _said(verdict: Evidence | None) -> Any:

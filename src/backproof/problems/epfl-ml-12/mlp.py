@@ -125,7 +125,7 @@ def verdict(found, line, again):
     return (
         Paragraph(("A network that may bend can follow the noise of a few points; so two figures are compared.",)),
         table,
-        Callout("note", (f"The network {trained} the line. {left}.",), "Is it better?"),
+        Callout("note", (f"The network {trained} the line. {left}.",), "The verdict"),
     )
 
 
