@@ -29,9 +29,14 @@ def work(budget, batch):
     plan = found.plan(budget)
     measured = plan.measure()
     answers = {"plain": found.peak_bytes, "plan": plan.predicted_peak, "measured": measured.measured_peak}
-    return bp.Answer(
-        {**answers, "same_gradients": measured.gradients_equal},
-        plan.blocks(),
-        measured.evidence(plan.changes_result),
-        finding=plan.finding,
-    )
+    answers["same_gradients"] = measured.gradients_equal
+    evidence = measured.evidence(plan.changes_result)
+    return bp.Answer(answers, plan.blocks(), evidence, finding=plan.finding)
+
+
+problem = bp.Exercise(
+    work,
+    settings={"budget": "0.9MB", "batch": 16},
+    title="A convolutional network in half of its memory",
+    about="Which activations should be computed again so that a step fits?",
+)
