@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .studies.sizes import minimum_input, output_size
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
+    from .studies.training import History, train
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "EvidenceError",
     "Exercise",
     "FormulaError",
+    "History",
     "InputError",
     "Marked",
     "MissingRule",
@@ -57,6 +59,7 @@ __all__ = [
     "receptive_field",
     "solve",
     "trace",
+    "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -67,22 +70,24 @@ _HOME = {
     "EvidenceError": "errors",
     "Exercise": "problems.problem",
     "FormulaError": "errors",
+    "History": "studies.training",
     "InputError": "errors",
     "Marked": "studies.marking",
     "MissingRule": "errors",
     "Problem": "problems.problem",
+    "ReceptiveField": "studies.receptive",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "mark": "studies.marking",
-    "ReceptiveField": "studies.receptive",
     "minimum_input": "studies.sizes",
     "ops_table": "coverage",
     "output_size": "studies.sizes",
     "receptive_field": "studies.receptive",
     "solve": "studies.solve",
     "trace": "studies.trace",
+    "train": "studies.training",
 }
 
 

@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "joint": CORE,
     "document": {"errors"},
     "progress": set(),  # how far long work is
+    "data": {"errors"},  # pictures and samples, and the files that they come from
     "notation": {"document", "graph"},  # how names are written
     "domains": CORE | {"document", "notation"},
     "pictures": CORE | {"document", "differentiate"},
@@ -36,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies": CORE
     | {
         "capturing",
+        "data",
         "differentiate",
         "document",
         "domains",

@@ -16,7 +16,7 @@ from .tensors import SPELLING, tensor_from
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Inputs", "Model", "Request", "add_model", "requested"]
+__all__ = ["Inputs", "Model", "Request", "add_model", "model_at", "requested"]
 
 Model = Callable[..., Any]
 Inputs = tuple[Any, ...] | dict[str, Any]
@@ -61,6 +61,11 @@ def requested(arguments: argparse.Namespace) -> Request:
         raise InputError(f"{arguments.model} needs inputs: add --input, once for each: {SPELLING}.")
     targets = tensor_from(arguments.targets, generator) if arguments.targets is not None else None
     return Request(model, inputs, loss, targets)
+
+
+def model_at(address: str) -> Model:
+    """Load a model alone, for a command that brings its own inputs."""
+    return _model(address)[0]
 
 
 def _model(address: str) -> tuple[Model, Inputs | None]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "mark": "mark hand-worked numbers and formulas against a problem's record",
     "problems": "list the built-in problems",
     "trace": "record every value, gradient and update of a network's training steps",
+    "train": "train a network, with curves and a checkpoint that resumes",
     "capture": "show the graph of textbook operations behind a network",
     "receptive-field": "show which inputs each layer of a network sees",
     "ops": "show which operations each reading knows",

@@ -16,7 +16,7 @@ from .settings import Value
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LOSSES", "loss_named", "optimizer_named"]
+__all__ = ["LOSSES", "loss_named", "optimizer_class", "optimizer_named"]
 
 LOSSES = {
     "mse": "mse_loss",
@@ -63,7 +63,7 @@ def _own_loss(found: object, text: str) -> Callable[..., Any]:
 
 def optimizer_named(text: str, model: object, settings: Mapping[str, Value]) -> torch.optim.Optimizer:
     """Make an optimizer of torch.optim for a model's parameters, with what ``--set`` gave."""
-    maker = _optimizer_class(text)
+    maker = optimizer_class(text)
     parameters = _parameters(model)
     known = [name for name in inspect.signature(maker).parameters if name != "params"]
     for key, value in settings.items():
@@ -78,7 +78,8 @@ def optimizer_named(text: str, model: object, settings: Mapping[str, Value]) -> 
         raise InputError(f"--optimizer {text} ({given or 'by default'}): {error}.") from None
 
 
-def _optimizer_class(text: str) -> Callable[..., torch.optim.Optimizer]:
+def optimizer_class(text: str) -> Callable[..., torch.optim.Optimizer]:
+    """Return the class of torch.optim of that name, in any case."""
     import torch
 
     classes = [thing for thing in vars(torch.optim).values() if isinstance(thing, type)]
