@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
     from .studies.receptive import ReceptiveField, receptive_field
+    from .studies.shift import Contender, shift_study
     from .studies.sizes import minimum_input, output_size
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
@@ -38,6 +39,7 @@ __all__ = [
     "Answered",
     "BackproofError",
     "CaptureError",
+    "Contender",
     "EvidenceError",
     "Exercise",
     "FormulaError",
@@ -57,6 +59,7 @@ __all__ = [
     "ops_table",
     "output_size",
     "receptive_field",
+    "shift_study",
     "solve",
     "trace",
     "train",
@@ -67,6 +70,7 @@ _HOME = {
     "Answered": "studies.exercise",
     "BackproofError": "errors",
     "CaptureError": "errors",
+    "Contender": "studies.shift",
     "EvidenceError": "errors",
     "Exercise": "problems.problem",
     "FormulaError": "errors",
@@ -85,6 +89,7 @@ _HOME = {
     "ops_table": "coverage",
     "output_size": "studies.sizes",
     "receptive_field": "studies.receptive",
+    "shift_study": "studies.shift",
     "solve": "studies.solve",
     "trace": "studies.trace",
     "train": "studies.training",

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a Dataset or a pair, or digits (scikit-learn's, 8 x 8)",
     )
     parser.add_argument("--targets", metavar="FILE.npy", help="the targets, where --data is an .npy file")
-    parser.add_argument("--loss", default="cross_entropy", metavar="LOSS", help="cross_entropy, mse, ... or FILE.py:name")
+    parser.add_argument(
+        "--loss", default="cross_entropy", metavar="LOSS", help="cross_entropy, mse, ... or FILE.py:name"
+    )
     parser.add_argument("--optimizer", default="adamw", metavar="NAME", help="adamw, sgd, ... of torch.optim")
     add_settings(parser, "a hyper-parameter of the optimizer")
     parser.add_argument("--epochs", type=_whole, default=1, metavar="N", help="passes over the data (1)")
@@ -57,7 +59,7 @@ def _trained(arguments: argparse.Namespace) -> Shown:
 
     torch.manual_seed(arguments.seed or 0)  # a model that draws its weights draws the same ones again
     history: Shown = bp.train(
-        model_at(arguments.model),
+        model_at(arguments.model),  # type: ignore[arg-type]  # train says what a model is
         _data(arguments),
         loss=loss_named(arguments.loss, has_targets=True),
         optimizer=(optimizer_class(arguments.optimizer), settings_of(arguments)),

@@ -19,15 +19,15 @@ LARGEST = 512
 class Canvas:
     """How a picture becomes the input of a network; called as an augmentation, on a batch and a generator.
 
-    The picture [h, w] is put on a canvas [size, size] of zeros, normalised with the mean and the deviation of such
-    canvases, and given Gaussian noise, in this order.
+    The picture [h, w] is put on a canvas [size, size] of zeros, normalised with the mean and the deviation of the
+    pictures' own pixels, and given Gaussian noise, in this order.
 
     Args:
         size: of the canvas, in pixels.
         variant: "centred"; "shifted": a place drawn evenly among all that there are; "scrambled": centred, and the
             pixels of the canvas permuted, noise included, always by the same permutation.
-        noise: the standard deviation of the noise, in units of the normalised canvas.
-        mean, deviation: of the canvas before it is normalised.
+        noise: the standard deviation of the noise, in units of the pictures' deviation.
+        mean, deviation: of the pixels of the pictures.
         permutation: of the pixels, [size * size], for "scrambled".
     """
 
@@ -68,7 +68,7 @@ def placed(images: Tensor, size: int, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def canvas_for(images: Tensor, size: int, variant: str, noise: float, seed: int) -> Canvas:
-    """The canvas for pictures [N, h, w]: its mean and deviation are theirs on it, its permutation is the seed's.
+    """The canvas for pictures [N, h, w]: its mean and deviation are theirs, its permutation is the seed's.
 
     Raises:
         InputError: the canvas is too small for the pictures or larger than 512.
@@ -81,9 +81,6 @@ def canvas_for(images: Tensor, size: int, variant: str, noise: float, seed: int)
         )
     if variant not in VARIANTS:
         raise InputError(f"pictures can be {', '.join(VARIANTS)}, not '{variant}'")
-    area, total = size * size, images.double().sum(dim=(1, 2)).mean().item()
-    mean = total / area
-    square = images.double().square().sum(dim=(1, 2)).mean().item() / area
-    deviation = max(square - mean * mean, 0.0) ** 0.5 or 1.0
-    order = torch.randperm(area, generator=torch.Generator().manual_seed(seed))
+    mean, deviation = images.double().mean().item(), images.double().std(correction=0).item() or 1.0
+    order = torch.randperm(size * size, generator=torch.Generator().manual_seed(seed))
     return Canvas(size, variant, noise, mean, deviation, order)

@@ -81,7 +81,9 @@ def _from_dataset(data: Any) -> Samples:
     try:
         count = len(data)
     except TypeError:
-        raise InputError("the Dataset has no length (an IterableDataset?); give one that can be asked by number") from None
+        raise InputError(
+            "the Dataset has no length (an IterableDataset?); give one that can be asked by number"
+        ) from None
     if count < 1:
         raise InputError("the Dataset is empty")
     tensors = getattr(data, "tensors", None)
@@ -125,5 +127,7 @@ def _paired(inputs: Tensor, targets: Tensor) -> Samples:
     for what, tensor in (("inputs", inputs), ("targets", targets)):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             place = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-            raise InputError(f"the {what} contain {tensor[tuple(place)].item()} at {place}; they must be finite numbers")
+            raise InputError(
+                f"the {what} contain {tensor[tuple(place)].item()} at {place}; they must be finite numbers"
+            )
     return Samples(len(inputs), (inputs, targets))

@@ -136,7 +136,13 @@ class _Run:
         """With what it is trained, for the record."""
         loss, optimizer, schedule = self.names
         named = {"optimizer": optimizer, "loss": loss, "schedule": schedule}
-        return {**named, "epochs": self.epochs, "batch": self.batch_size, "samples": self.samples.count, "seed": self.seed}
+        return {
+            **named,
+            "epochs": self.epochs,
+            "batch": self.batch_size,
+            "samples": self.samples.count,
+            "seed": self.seed,
+        }
 
     def about(self) -> dict[str, str]:
         """What a checkpoint must have in common with the run."""
@@ -288,13 +294,17 @@ def _diverged(epoch: int, number: int, loss: float) -> str:
 def _failed(error: Exception, inputs: Any, targets: Any) -> str:
     shapes = " and ".join(str(list(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in (inputs, targets))
     reason = (str(error).strip().splitlines() or [""])[0][:300]
-    return f"the model could not be trained on a batch of {shapes} (inputs and targets): {type(error).__name__}: {reason}"
+    return (
+        f"the model could not be trained on a batch of {shapes} (inputs and targets): {type(error).__name__}: {reason}"
+    )
 
 
 def _name(thing: Any) -> str:
     if isinstance(thing, (tuple, list)):
         return " ".join(_name(part) for part in thing)
-    return str(getattr(thing, "__qualname__", "") or (thing if isinstance(thing, (str, dict)) else type(thing).__name__))
+    return str(
+        getattr(thing, "__qualname__", "") or (thing if isinstance(thing, (str, dict)) else type(thing).__name__)
+    )
 
 
 def _described(optimizer: torch.optim.Optimizer) -> str:

@@ -79,6 +79,8 @@ def _check(settings: Mapping[str, Any]) -> None:
 
 
 def _spoken(spec: Any) -> str:
+    if isinstance(spec, (tuple, list)) and len(spec) == 2:
+        return f"{_spoken(spec[0])} with {spec[1]}"[:120]
     return str(getattr(spec, "__name__", spec))[:80]
 
 
@@ -127,7 +129,9 @@ def schedule_for(spec: Any, optimizer: torch.optim.Optimizer, total: int) -> Sch
     """
     if spec is None or isinstance(spec, str):
         if spec is not None and spec not in _NAMED:
-            raise InputError(f"there is no schedule '{spec[:40]}'; give {', '.join(_NAMED)}, a function, or a torch one")
+            raise InputError(
+                f"there is no schedule '{spec[:40]}'; give {', '.join(_NAMED)}, a function, or a torch one"
+            )
         return Schedule(optimizer, _NAMED[spec] if spec else None, None, total)
     made, settings = _scheduler(spec)
     if made is None:
@@ -152,5 +156,7 @@ def _scheduler(spec: Any) -> tuple[Any, dict[str, Any]]:
             raise InputError("ReduceLROnPlateau needs a figure at every step; give a schedule that depends on the step")
         return spec, {}
     if not callable(spec):
-        raise InputError(f"{_spoken(spec)} is no schedule; give 'cosine', a function of (update, total), or a torch class")
+        raise InputError(
+            f"{_spoken(spec)} is no schedule; give 'cosine', a function of (update, total), or a torch class"
+        )
     return None, {}
