@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .problems.catalogue import catalogue
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
+    from .studies.depth import depth_study
     from .studies.exercise import Answered
     from .studies.marking import Marked, mark
     from .studies.receptive import ReceptiveField, receptive_field
@@ -54,6 +55,7 @@ __all__ = [
     "__version__",
     "capture",
     "catalogue",
+    "depth_study",
     "mark",
     "minimum_input",
     "ops_table",
@@ -84,6 +86,7 @@ _HOME = {
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
+    "depth_study": "studies.depth",
     "mark": "studies.marking",
     "minimum_input": "studies.sizes",
     "ops_table": "coverage",

@@ -18,6 +18,7 @@ from ..progress import task
 from .answer import Answer
 from .equivariance import Field, Moved, convolutional_part, field_of, moved, moved_evidence, permuted_evidence
 from .loop_evidence import confirmed_loop
+from .numbers_in import number_in
 from .parameters import Count, counted, counting_evidence
 from .training import History, train
 from .training.chance import drawn_from, generator_for, number_for
@@ -133,11 +134,11 @@ def shift_study(
 # --- the setup ----------------------------------------------------------------------------------------------------------
 def _setup(data: str, canvas: Any, size: Any, noise: float, epochs: Any, batch: Any, seed: int, limit: int) -> Setup:
     own = not data
-    epochs = _number("epochs", epochs, 1, MOST_EPOCHS, 16 if own else 5)
-    batch = _number("batch", batch, 1, 4096, 16 if own else 128)
-    limit = _number("limit", limit, 0, 10**7, 0)
-    wide = None if canvas == "auto" else _number("canvas", canvas, 8, 256, 8)
-    large = None if size == "auto" else _number("size", size, 4, 256, 4)
+    epochs = _or_auto("epochs", epochs, 1, MOST_EPOCHS, 16 if own else 5)
+    batch = _or_auto("batch", batch, 1, 4096, 16 if own else 128)
+    limit = number_in("limit", limit, 0, 10**7)
+    wide = None if canvas == "auto" else number_in("canvas", canvas, 8, 256)
+    large = None if size == "auto" else number_in("size", size, 4, 256)
     if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise <= 100:
         raise InputError(f"noise must be a number from 0 to 100, not {noise!r}")
     found = (digits(seed) if own else pictures(data, seed)).limited(limit)
@@ -149,14 +150,8 @@ def _setup(data: str, canvas: Any, size: Any, noise: float, epochs: Any, batch: 
     return Setup(found, canvases, tests, epochs, batch, seed)
 
 
-def _number(name: str, value: Any, least: int, most: int, auto: int) -> int:
-    if value == "auto":
-        return auto
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{name} must be a whole number from {least} to {most:,}, not {value!r}")
-    return value
+def _or_auto(name: str, value: Any, least: int, most: int, auto: int) -> int:
+    return auto if value == "auto" else number_in(name, value, least, most)
 
 
 def _tested(canvas: Canvas, found: Pictures, seed: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..data.canvas import VARIANTS
-from ..document.blocks import Block, Derivation, Equation, Glance, Items, Paragraph, Parts, Plot, Section, Series, Table
+from ..document.blocks import (
+    Block,
+    Derivation,
+    Equation,
+    Glance,
+    Items,
+    Paragraph,
+    Part,
+    Parts,
+    Plot,
+    Section,
+    Series,
+    Table,
+)
 from ..document.math import Call, Function, Mul, Num, Sym, Transpose
 from .parameters import count_table
 from .training.history import curves
@@ -114,9 +127,10 @@ def _result(found: Sequence[Measured], setup: Setup) -> tuple[Block, ...]:
         *((f"{v}, %",) for v in VARIANTS),
         *((f"{v} costs",) for v in VARIANTS[1:]),
     )
-    rows = tuple(
-        (m.name, *(Num(m.accuracy[v]) for v in VARIANTS), *(Num(m.cost(v)) for v in VARIANTS[1:])) for m in found
-    )
+    rows: list[tuple[Part, ...]] = []
+    for m in found:
+        shares = (Num(m.accuracy[v]) for v in VARIANTS)
+        rows.append((m.name, *shares, *(Num(m.cost(v)) for v in VARIANTS[1:])))
     caption = (
         "Accuracy on test pictures of the kind that was learned, and what a kind costs against centred ones, in points"
     )
@@ -125,7 +139,7 @@ def _result(found: Sequence[Measured], setup: Setup) -> tuple[Block, ...]:
         order = sorted(found, key=lambda m: m.cost(variant), reverse=True)
         costs = ", ".join(f"{m.name} {m.cost(variant):.1f} points" for m in order)
         sentences.append((f"{variant.capitalize()} instead of centred costs {costs}.",))
-    return (Table(columns, rows, caption, tuple(range(1, 6))), Items(tuple(sentences)), *_by_shift(found))
+    return (Table(columns, tuple(rows), caption, tuple(range(1, 6))), Items(tuple(sentences)), *_by_shift(found))
 
 
 def _by_shift(found: Sequence[Measured]) -> tuple[Block, ...]:
