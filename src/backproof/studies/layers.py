@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def slopes_confirmed(name: str, model: nn.Module, inputs: Tensor, targets: Tenso
         weight = wide.get_submodule(found.names[place]).weight
         assert isinstance(weight, Tensor)
         slopes = _slopes(wide, weight, inputs, targets)
-        spread, slope = min((abs(a - b), (a + b) / 2) for a, b in zip(slopes, slopes[1:], strict=False))
+        spread, slope = min((abs(a - b), (a + b) / 2) for a, b in pairwise(slopes))
         scale = max(abs(found.gradients[place]), 1e-300)
         if spread <= _TOLERANCE * scale or abs(slope - found.gradients[place]) > 10 * spread:
             error, compared = max(error, abs(slope - found.gradients[place]) / scale), compared + 1
