@@ -173,7 +173,9 @@ class Graph:
 
     def _skip(self, node: Node) -> dict[str, str] | None:
         """For a sum of two branches of one value: where it is, where the branches part, and what the shorter one does."""
-        if node.op.name != "add" or any(x.shape != node.shape or x.is_leaf for x in node.inputs[1:]):
+        if node.op.name != "add" or any(
+            x.shape != node.shape or (x.is_leaf and x.role != "input") for x in node.inputs[1:]
+        ):
             return None
         a, b = node.inputs
         of_a, of_b = self._ancestors[a], self._ancestors[b]
