@@ -189,7 +189,7 @@ def _explained(study: Study) -> str:
     )
     if larger and plain.ratio > residual.ratio and any(isinstance(m, nn.BatchNorm2d) for m in study.model.modules()):
         text += (
-            "It does not vanish on the way back, as without batch norm, but grows: each norm divides by the spread that "
+            "It does not vanish on the way back but grows: each norm divides by the spread that "
             "the ReLU before it has left (G. Yang and others, A Mean Field Theory of Batch Normalization, 2019). AdamW "
             "divides by the size of a gradient, so its size alone need not stop the training. What a large slope also "
             "means is that the output changes much with a small step. "
