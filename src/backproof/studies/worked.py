@@ -261,9 +261,9 @@ def _role(node: Node, program: Program) -> str:
     return {"input": "", "target": "target", "buffer": "buffer"}.get(node.role, "")
 
 
-def evidence_section(evidence: Sequence[Evidence]) -> Section:
+def evidence_section(evidence: Sequence[Evidence], every: bool = False) -> Section:
     """All comparisons as a table behind one sentence."""
-    text = summary(evidence)
+    text = summary(evidence, every)
     wrong = any(e.agrees is False for e in evidence)
     rows = tuple(
         (
@@ -304,7 +304,7 @@ def document_of_trace(trace: Trace) -> Document:
     blocks += [Callout("note", (r,)) for r in trace.remarks]
     evidence = (*trace.evidence, *(page.printed_evidence() if trace.evidence else ()))
     if evidence:
-        blocks.append(evidence_section(evidence))
+        blocks.append(evidence_section(evidence, True))
     rule = trace.program.optimizer
     subtitle = " · ".join(
         [rule.described() if rule else "no update", f"{len(trace.steps)} updates" if rule else "one pass"]
@@ -314,7 +314,7 @@ def document_of_trace(trace: Trace) -> Document:
         f"Trace of {trace.title}",
         tuple(blocks),
         subtitle,
-        summary(evidence) if evidence else "",
+        summary(evidence, True) if evidence else "",
         "finding" if wrong else "agrees" if evidence else "",
         trace.to_dict(),
         play_of(page),
