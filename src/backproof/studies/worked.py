@@ -16,6 +16,7 @@ from ..document.blocks import (
     Figure,
     Instant,
     Paragraph,
+    Part,
     Parts,
     Section,
     Table,
@@ -265,30 +266,22 @@ def evidence_section(evidence: Sequence[Evidence], every: bool = False) -> Secti
     """All comparisons as a table behind one sentence."""
     text = summary(evidence, every)
     wrong = any(e.agrees is False for e in evidence)
-    rows = tuple(
-        (
-            e.what,
-            e.oracle,
-            {True: "agrees", False: "DISAGREES", None: "does not apply"}[e.agrees],
-            None if e.error is None else Num(e.error),
-            f"{e.looked_at:,} of {e.of:,}",
-            e.note,
-        )
-        for e in (evidence if len(evidence) <= MOST_COMPARISONS else gathered(evidence))
-    )
-    columns: tuple[Parts, ...] = (
-        ("what",),
-        ("independent way",),
-        ("outcome",),
-        ("largest error",),
-        ("looked at",),
-        ("note",),
-    )
+    shown = evidence if len(evidence) <= MOST_COMPARISONS else gathered(evidence)
+    columns: tuple[Parts, ...] = (("what",), ("independent way",), ("outcome",), ("largest error",), ("looked at",))
+    if any(e.note for e in shown):
+        columns += (("note",),)
+    rows = tuple(_comparison(e)[: len(columns)] for e in shown)
     table = Table(
         columns, rows, "Every comparison that was made; errors are relative to the size of the quantity", (3,)
     )
     callout = Callout("finding" if wrong else "agrees", (text,), "Evidence")
     return Section("Evidence", (callout, Details("Every comparison", (table,))), "result", "evidence")
+
+
+def _comparison(e: Evidence) -> tuple[Part | None, ...]:
+    outcome = {True: "agrees", False: "DISAGREES", None: "does not apply"}[e.agrees]
+    error = None if e.error is None else Num(e.error)
+    return e.what, e.oracle, outcome, error, f"{e.looked_at:,} of {e.of:,}", e.note
 
 
 def document_of_trace(trace: Trace) -> Document:
