@@ -122,6 +122,18 @@ def test_size_is_linear_in_depth() -> None:
     assert long < 2.4 * short
 
 
+def test_many_branches_are_not_written_out() -> None:
+    """Each skip doubles what lies behind it; the derivation stays linear and the exponential form is left out."""
+    given, model, before = {"x": "symbol", "f": "function"}, {}, "x"
+    for k in range(1, 25):
+        given[f"w{k}"] = "symbol"
+        model |= {f"s{k}": f"w{k} * {before}", f"z{k}": f"tanh(f(s{k})) + {before}"}
+        before = f"z{k}"
+    derived = bp.solve(FormulaProblem("deep", given, {**model, "L": f"{before}**2"}))
+    assert not derived.finding and not [e for e in derived.equations if e.phase == "expanded"]
+    assert len(derived.answers["dL/dw1"]) < 40 and len(derived.text()) < 60_000
+
+
 def test_mixed_and_shaped_problems() -> None:
     mixed = bp.solve(FormulaProblem("m", {"x": 2, "t": 1, "w": "symbol", "f": "function"},
                                     {"s": "w * x", "y": "tanh(s) + f(s)", "L": "(y - t)**2"}))  # fmt: skip

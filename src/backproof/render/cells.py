@@ -19,6 +19,7 @@ __all__ = [
     "joined",
     "longest_after",
     "number_of",
+    "prose_widths",
     "table_number",
 ]
 
@@ -86,6 +87,29 @@ def column_groups(widths: Sequence[float], total: float, gap: float) -> list[lis
         groups[-1].append(column)
         used += width + gap
     return groups
+
+
+def prose_widths(naturals: Sequence[float], prose: Sequence[int], total: float, gap: float) -> dict[int, float]:
+    """Widths for the columns of words, so that all columns fit side by side; empty where they cannot.
+
+    Args:
+        naturals: how wide each column would be on one line.
+        prose: the columns whose words may be broken over lines.
+        total: the width of the page.
+        gap: the space between two columns.
+    """
+    room = total - sum(w + gap for i, w in enumerate(naturals) if i not in prose) - gap * len(prose)
+    if not prose or room < NARROWEST * len(prose):
+        return {}
+    found: dict[int, float] = {}
+    for done, column in enumerate(sorted(prose, key=lambda i: naturals[i])):
+        found[column] = min(naturals[column], room / (len(prose) - done))
+        room -= found[column]
+    return found
+
+
+NARROWEST = 11.0
+"""What a column of words needs at least, in letters."""
 
 
 def joined(cell: Cell, formula: Callable[..., str], prose: Callable[[str], str]) -> str:

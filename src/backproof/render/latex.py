@@ -26,7 +26,7 @@ from backproof.document.blocks import (
     Table,
 )
 
-from .cells import as_parts, column_groups, columns_of, cut, joined, longest_after, table_number
+from .cells import as_parts, column_groups, columns_of, cut, joined, longest_after, prose_widths, table_number
 from .chain import Piece, estimate, lines
 from .escape import latex as escape
 from .math_latex import LatexPrinter, latex_of
@@ -192,22 +192,35 @@ def _with_reason(rows: list[str], why: str, room: float, apart: bool) -> list[st
 
 # --- tables ----------------------------------------------------------------------------------------------
 
-_PAGE = 84.0
+_PAGE, _LINE = 84.0, 96.0  # letters of a line of small type, with and without the gaps of a table
 
 
 def _table(table: Table, writer: Writer) -> str:
-    groups = column_groups([_width(table, column) for column in range(columns_of(table))], _PAGE, 2.5)
+    columns = range(columns_of(table))
+    naturals = [_width(table, column) for column in columns]
+    prose = prose_widths(naturals, [c for c in columns if _is_prose(table, c)], _PAGE, 2.5)
+    if prose:
+        return _part(table, list(columns), table.caption, prose)
+    groups = column_groups([min(40.0, n) for n in naturals], _PAGE, 2.5)
     titles = [table.caption, *["(continued)" for _ in groups[1:]]]
-    return "\n\n".join(_part(table, group, title) for group, title in zip(groups, titles, strict=True))
+    wide = {c: 0.38 * _LINE for c in columns if naturals[c] >= 40 and c not in table.numeric}
+    return "\n\n".join(_part(table, group, title, wide) for group, title in zip(groups, titles, strict=True))
 
 
 def _width(table: Table, column: int) -> float:
     cells = [row[column] for row in table.rows if column < len(row)] + list(table.columns[column : column + 1])
-    return min(40.0, max((len(joined(cell, text_of, str)) for cell in cells), default=1))
+    return max((len(joined(cell, text_of, str)) for cell in cells), default=1)
 
 
-def _part(table: Table, group: list[int], title: str) -> str:
-    kinds = "".join(_kind(table, column) for column in group)
+def _is_prose(table: Table, column: int) -> bool:
+    """Whether a column holds words that may be broken over lines."""
+    cells = [row[column] for row in table.rows if column < len(row)]
+    words = all(isinstance(part, str) for cell in cells for part in as_parts(cell))
+    return words and column not in table.numeric and any(" " in str(c) for c in cells)
+
+
+def _part(table: Table, group: list[int], title: str, wide: dict[int, float]) -> str:
+    kinds = "".join(_kind(table, column, wide) for column in group)
     head = " & ".join(_header(table, column) for column in group)
     widest = {column: longest_after(table, column) for column in group}
     rows = "".join(
@@ -221,10 +234,10 @@ def _part(table: Table, group: list[int], title: str) -> str:
     )
 
 
-def _kind(table: Table, column: int) -> str:
+def _kind(table: Table, column: int, wide: dict[int, float]) -> str:
     if column in table.numeric:
         return "r"
-    return r"p{0.38\linewidth}" if _width(table, column) >= 40 else "l"
+    return rf"p{{{wide[column] / _LINE:.3f}\linewidth}}" if column in wide else "l"
 
 
 def _header(table: Table, column: int) -> str:

@@ -34,6 +34,8 @@ __all__ = ["Backward", "Line", "Phase"]
 Phase = Literal["forward", "backward", "gradient", "expanded"]
 _NO_ACTIVATIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "abs", "cast", "log", "exp"})
 MOST_ENTRIES = 256
+MOST_WRITTEN_OUT = 6_000
+MOST_SCALARS = 30_000
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Backward:
         self.wrt = [graph.by_name[name] for name in wrt]
         self.joint: Joint = differentiate(graph, of=of, wrt=self.wrt)
         self._layout, self._integers = Layout.of(graph, layout), dict(integers or {})
+        self._measured: dict[int, dict[Node, int]] = {}
         self._values = [n for n in graph.nodes if n.role == "value"]
 
     # --- which error signals have a name, and which ---------------------------------------------------------------------
@@ -189,7 +192,27 @@ class Backward:
     @cached_property
     def expanded(self) -> list[Line]:
         """The same with every error signal put in."""
+        if not self.is_expandable:
+            return []
         return [self._line(n, self.expander, "expanded") for n in self.reached]
+
+    @cached_property
+    def is_expandable(self) -> bool:
+        """Whether the gradients with everything put in stay readable: every branch doubles what lies behind it."""
+        sizes = self._sizes(self.expander, entries=False)
+        return sum(sizes[g] for n in self.reached if (g := self.joint.gradients[n]) is not None) <= MOST_WRITTEN_OUT
+
+    def _sizes(self, writer: Writer, *, entries: bool) -> dict[Node, int]:
+        """How many symbols the formula of each node has, of a whole tensor or about how many of one entry."""
+        used: dict[Node, int] = {}
+        found: dict[Node, int] = {}
+        for node in self.joint.graph.nodes:
+            inner = max((x.size for x in node.inputs), default=1) // max(min(node.size, 10**9), 1) if entries else 1
+            if entries and node.op.name in ("matmul", "linear"):
+                inner = node.inputs[0].shape[-1] if node.inputs[0].shape else 1
+            found[node] = 1 + max(inner, 1) * sum(used[x] for x in node.inputs)
+            used[node] = 1 if node.is_leaf or writer.is_named(node) else found[node]
+        return found
 
     @property
     def reached(self) -> list[Node]:
@@ -284,6 +307,11 @@ class Backward:
                 found[node.name] = torch.zeros(node.shape, dtype=torch.float64)
         return found
 
+    def _entry_sizes(self, writer: Writer) -> dict[Node, int]:
+        if id(writer) not in self._measured:
+            self._measured[id(writer)] = self._sizes(writer, entries=True)
+        return self._measured[id(writer)]
+
     def _leaves(self, leaves: Mapping[str, Tensor]) -> list[tuple[Node, Tensor]]:
         from ..domains.numbers import tensor_of
 
@@ -305,7 +333,7 @@ class Backward:
                 return value.reshape(node.shape)
             raise Unreadable(f"a formula of shape {list(value.shape)} for {list(node.shape)}")
         except Unreadable as reason:
-            if node.size > MOST_ENTRIES:
+            if node.size > MOST_ENTRIES or node.size * self._entry_sizes(writer)[node] > MOST_SCALARS:
                 raise MissingRule(f"the printed formula of {node.name} cannot be read back: {reason}") from None
         flat = [
             whole_value(entry, meaning, functions)

@@ -82,9 +82,8 @@ class Derived(Result):
         """The gradients written out, the error signals, and the gradients in terms of them, as typed formulas."""
         top, work = self.work.of.name, self.work
         found: dict[str, Any] = {f"d{top}/d{n.name}": "0" for n in work.wrt if n not in work.reached}
-        found |= {
-            f"d{top}/d{e.of}": e.typed or e.text.partition(" = ")[2] for e in self.equations if e.phase == "expanded"
-        }
+        shown = "expanded" if work.is_expandable else "gradient"
+        found |= {f"d{top}/d{e.of}": _formula(e) for e in self.equations if e.phase == shown}
         found["delta"] = {work.delta_names[e.of]: _formula(e) for e in self.equations if e.phase == "backward"}
         found["in_deltas"] = {f"d{top}/d{e.of}": _formula(e) for e in self.equations if e.phase == "gradient"}
         if recursion := recursion_of(work):

@@ -150,7 +150,7 @@ def _read(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[Node, Tensor]:
 
 def _compare(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise], rows: _Rows) -> None:
     ours = work.evaluate(leaves, chosen)
-    written_out = work.evaluate(leaves, chosen, expanded=True)
+    written_out = work.evaluate(leaves, chosen, expanded=True) if work.is_expandable else {}
     theirs = gradients_at(work, leaves, chosen)
     scale = max((float(t.abs().max()) for t in theirs.values() if t.numel()), default=1.0)
     top = work.of.name

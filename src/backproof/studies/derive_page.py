@@ -26,7 +26,8 @@ def blocks_of(derived: Derived) -> list[Block]:
     blocks += [_given(derived), _network(work), _section("Forward", work.forward, "forward")]
     blocks.append(_backward(work))
     blocks.append(_gradients(work))
-    blocks.append(_expanded(work))
+    if work.is_expandable:
+        blocks.append(_expanded(work))
     if derived.remarks:
         blocks.append(Section("Remarks", tuple(Callout("note", (r,)) for r in derived.remarks), "result", "remarks"))
     return [*blocks, evidence_section(derived.evidence)]

@@ -68,7 +68,7 @@ def difference_is_zero(work: Backward, wrt: Node) -> tuple[bool, int]:
     Raises:
         TooMuch: it is too long, or has cases.
     """
-    if sum(n.size for n in work.graph.nodes if not n.is_leaf) > MOST_SCALARS:
+    if not work.is_expandable or sum(n.size for n in work.graph.nodes if not n.is_leaf) > MOST_SCALARS:
         raise TooMuch("the composed formula is too long for SymPy")
     values = _composed(work)
     top = values[work.of.name].reshape(-1)[0]

@@ -105,13 +105,13 @@ class Solution(Result):
     def document(self) -> Document:
         """The worked solution."""
         evidence = self.evidence
-        blocks = (*self._page_blocks[0], evidence_section(evidence))
+        blocks = (*self._page_blocks[0], evidence_section(evidence, True))
         wrong = any(e.agrees is False for e in evidence)
         return Document(
             self.prepared.title,
             blocks,
             self._subtitle(),
-            summary(evidence),
+            summary(evidence, True),
             "finding" if wrong else "agrees",
             self.to_dict(),
             play_of(self._page),

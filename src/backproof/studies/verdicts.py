@@ -89,8 +89,13 @@ def gathered(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
     return (*apart, *rows)
 
 
-def summary(evidence: Sequence[Evidence]) -> str:
-    """The evidence in one sentence."""
+def summary(evidence: Sequence[Evidence], every: bool = False) -> str:
+    """The evidence in one sentence.
+
+    Args:
+        evidence: the comparisons.
+        every: whether every number of the record was compared, as the solution of a network's training does.
+    """
     if not evidence:
         return "not confirmed: no independent way was asked for"
     wrong = [e for e in evidence if e.agrees is False]
@@ -98,7 +103,8 @@ def summary(evidence: Sequence[Evidence]) -> str:
         worst = max(wrong, key=lambda e: e.error or 0)
         first = f"first {wrong[0].what} with {wrong[0].oracle}"
         return f"{len(wrong)} comparisons disagree, {first}; the largest by {worst.error:.2g} ({worst.what})"
-    return _agreement([e for e in evidence if e.agrees], sum(e.looked_at for e in evidence if e.agrees is None))
+    kinks = sum(e.looked_at for e in evidence if e.agrees is None)
+    return _agreement([e for e in evidence if e.agrees], kinks, every)
 
 
 def _way(oracle: str) -> str:
@@ -106,19 +112,32 @@ def _way(oracle: str) -> str:
     for way in ("autograd", "torch.optim", "central differences", "50 digits", "SymPy"):
         if way in oracle:
             return way
-    return "central differences" if "differences" in oracle else ""
+    if "printed" in oracle or oracle in (ROUNDING, OWN_DTYPE):
+        return ""
+    return "central differences" if "differences" in oracle else oracle
 
 
-def _agreement(agreeing: Sequence[Evidence], kinks: int) -> str:
+MOST_WORDS = 110
+"""As long as the names of the ways may be together; beyond that they are counted."""
+
+
+def _named(ways: Sequence[str]) -> str:
+    names = ", ".join(ways)
+    count = f"{len(ways)} independent way{'s' if len(ways) != 1 else ''}"
+    return f"{count} ({names})" if names and len(names) <= MOST_WORDS else count
+
+
+def _agreement(agreeing: Sequence[Evidence], kinks: int, every: bool) -> str:
     """What was confirmed, in how many ways, how closely; rounding of a shorter dtype is said apart."""
     rounding = [e for e in agreeing if e.oracle in (ROUNDING, OWN_DTYPE)]
     strict = [e for e in agreeing if e not in rounding and not (rounding and "printed" in e.what)]
     ways = sorted({way for e in strict if (way := _way(e.oracle))})
     looked, there = sum(e.looked_at for e in agreeing), sum(e.of for e in agreeing)
-    by = f"{len(ways)} independent ways ({', '.join(ways)})"
-    scope = f"every number confirmed in {by}" if ways else f"all {len(agreeing)} comparisons agree"
-    if looked != there and ways:
-        scope = f"{looked:,} of {there:,} possible comparisons made, in {by}; all agree"
+    scope = f"every number confirmed in {_named(ways)}"
+    if not every:
+        scope = f"all {len(agreeing)} comparisons agree, made in {_named(ways)}"
+    elif looked != there:
+        scope = f"{looked:,} of {there:,} possible comparisons made, in {_named(ways)}; all agree"
     text = f"{scope}, largest disagreement {max((e.error or 0.0 for e in strict), default=0.0):.1e}"
     if rounding:
         text += f"; the model's own dtype rounds by up to {max(e.error or 0.0 for e in rounding):.1e}"

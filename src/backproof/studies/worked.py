@@ -16,6 +16,7 @@ from ..document.blocks import (
     Figure,
     Instant,
     Paragraph,
+    Part,
     Parts,
     Section,
     Table,
@@ -261,34 +262,26 @@ def _role(node: Node, program: Program) -> str:
     return {"input": "", "target": "target", "buffer": "buffer"}.get(node.role, "")
 
 
-def evidence_section(evidence: Sequence[Evidence]) -> Section:
+def evidence_section(evidence: Sequence[Evidence], every: bool = False) -> Section:
     """All comparisons as a table behind one sentence."""
-    text = summary(evidence)
+    text = summary(evidence, every)
     wrong = any(e.agrees is False for e in evidence)
-    rows = tuple(
-        (
-            e.what,
-            e.oracle,
-            {True: "agrees", False: "DISAGREES", None: "does not apply"}[e.agrees],
-            None if e.error is None else Num(e.error),
-            f"{e.looked_at:,} of {e.of:,}",
-            e.note,
-        )
-        for e in (evidence if len(evidence) <= MOST_COMPARISONS else gathered(evidence))
-    )
-    columns: tuple[Parts, ...] = (
-        ("what",),
-        ("independent way",),
-        ("outcome",),
-        ("largest error",),
-        ("looked at",),
-        ("note",),
-    )
+    shown = evidence if len(evidence) <= MOST_COMPARISONS else gathered(evidence)
+    columns: tuple[Parts, ...] = (("what",), ("independent way",), ("outcome",), ("largest error",), ("looked at",))
+    if any(e.note for e in shown):
+        columns += (("note",),)
+    rows = tuple(_comparison(e)[: len(columns)] for e in shown)
     table = Table(
         columns, rows, "Every comparison that was made; errors are relative to the size of the quantity", (3,)
     )
     callout = Callout("finding" if wrong else "agrees", (text,), "Evidence")
     return Section("Evidence", (callout, Details("Every comparison", (table,))), "result", "evidence")
+
+
+def _comparison(e: Evidence) -> tuple[Part | None, ...]:
+    outcome = {True: "agrees", False: "DISAGREES", None: "does not apply"}[e.agrees]
+    error = None if e.error is None else Num(e.error)
+    return e.what, e.oracle, outcome, error, f"{e.looked_at:,} of {e.of:,}", e.note
 
 
 def document_of_trace(trace: Trace) -> Document:
@@ -304,7 +297,7 @@ def document_of_trace(trace: Trace) -> Document:
     blocks += [Callout("note", (r,)) for r in trace.remarks]
     evidence = (*trace.evidence, *(page.printed_evidence() if trace.evidence else ()))
     if evidence:
-        blocks.append(evidence_section(evidence))
+        blocks.append(evidence_section(evidence, True))
     rule = trace.program.optimizer
     subtitle = " · ".join(
         [rule.described() if rule else "no update", f"{len(trace.steps)} updates" if rule else "one pass"]
@@ -314,7 +307,7 @@ def document_of_trace(trace: Trace) -> Document:
         f"Trace of {trace.title}",
         tuple(blocks),
         subtitle,
-        summary(evidence) if evidence else "",
+        summary(evidence, True) if evidence else "",
         "finding" if wrong else "agrees" if evidence else "",
         trace.to_dict(),
         play_of(page),
