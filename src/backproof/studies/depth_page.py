@@ -56,7 +56,11 @@ def _network(study: Study) -> tuple[Block, ...]:
     text = (
         f"Of {len(kinds)} skips {same} carry their input on unchanged"
         + ("; the others pass through a convolution, because the shape changes." if 0 < same < len(kinds) else ".")
-        + (" There is an identity path through them." if same else " There is no identity path.")
+        + (
+            " An identity path leads through these, with a ReLU after each sum."
+            if same
+            else " There is no identity path."
+        )
     )
     rows = tuple((name, kind or "no identity") for name, kind in study.skips.to_dict().items())
     table = Table((("block",), ("its skip",)), rows, "The skips, read off the captured graph")
@@ -121,9 +125,9 @@ def _ratios(study: Study) -> Table:
     head: tuple[Parts, ...] = (
         ("depth",),
         ("kind",),
-        ("first / last stage, before",),
+        ("ratio before",),
         ("after",),
-        ("persistence in the first stage, before",),
+        ("cosine before",),
         ("after",),
     )
     rows = tuple(
@@ -131,9 +135,7 @@ def _ratios(study: Study) -> Table:
         for r in study.runs
         for a, b in ((r.layers[0], r.layers[-1]),)
     )
-    caption = (
-        "Geometric means of the gradient's norms, first stage over last, and mean cosines; before and after training"
-    )
+    caption = "Ratio of the gradient's norms, first stage over last (geometric means), and mean cosine in the first stage; before and after training"
     return Table(head, rows, caption, (0, 2, 3, 4, 5))
 
 
