@@ -220,7 +220,7 @@ def _billions(remedies: Sequence[Remedy], shape: Shape) -> Section:
     )
     head = (("remedy",), ("parameters",), ("gradients",), ("state",), ("activations",), ("total",))
     sums = tuple(
-        (r.name, r.arithmetic, f"{r.total:,}", "another update" if r.changes_result else "the same") for r in remedies
+        (r.name, r.arithmetic, f"{r.total:,}", "changed" if r.changes_result else "the same") for r in remedies
     )
     return Section(
         "Billions of parameters",

@@ -29,7 +29,7 @@ __all__ = ["Plan", "Search", "largest_batch", "plan_for"]
 
 REMEDIES = ("optimizer", "checkpoints", "parts")
 LARGEST_BATCH = 2**40
-MOST_PARTS = 64
+MOST_PARTS = 256
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _ways(search: Search, budget: int, allow: Sequence[str], base: Way, parts: S
     if found and (way := None if hopeless else search.cheapest(found, start, budget)) is not None:
         yield way
     yield from frugal
-    counts = parts[-1:] if hopeless else parts
+    counts = [n for n in parts if n <= 64][-1:] if hopeless else parts
     yield from _falling(search, (replace(start, parts=n) for n in counts))
     for way in _falling(search, (replace(w, parts=n) for w in frugal for n in counts)):
         yield (search.cheapest(found, replace(way, segments=()), budget) or way) if search.peak(way) <= budget else way
