@@ -48,6 +48,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """From [N, C, h, w] to the same shape."""
         return torch.relu(x + self.body(x))
 
 
@@ -59,6 +60,7 @@ class Classifier(nn.Module):
         self.first, self.reader, self.head = first, reader, nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """From [N, T] to [N, 10]."""
         found = self.reader(self.first(x))
         return self.head((found[0] if isinstance(found, tuple) else found).mean(1))
 

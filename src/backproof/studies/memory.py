@@ -20,6 +20,7 @@ from .memory_record import Case, Record, recorded
 from .stepping import Way, batch_of
 
 if TYPE_CHECKING:
+    from .memory_measure import Measurement
     from .memory_plan import Plan
 
 __all__ = ["Memory", "case_of", "course", "living_table", "memory", "when"]
@@ -95,6 +96,12 @@ class Memory(Result):
         from .memory_plan import plan_for
 
         return plan_for(self, read_bytes(budget), allow)
+
+    def measure(self) -> Measurement:
+        """Run two plain steps in a process of their own and compare: see :meth:`backproof.Plan.measure`."""
+        from .memory_measure import measured
+
+        return measured(self, Way(), max(self.peak_bytes, self.first_step_peak_bytes), 0.0)
 
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The record as plain data."""
