@@ -120,7 +120,7 @@ LIMITS: list[tuple[str, dict[str, Any], Callable[[float], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "settings", "limit"), LIMITS, ids=str)
+@pytest.mark.parametrize(("name", "settings", "limit"), LIMITS, ids=[f"{n}-{s}" for n, s, _ in LIMITS])
 def test_stability_limits(name: str, settings: dict[str, Any], limit: Callable[[float], float]) -> None:
     assert bp.optimizer(name, lr=0.05, **settings).stability_limit() == pytest.approx(limit(0.05), rel=1e-9)
 
