@@ -179,9 +179,9 @@ def _on_the_paths(graph: Graph, wrt: Node) -> set[Node]:
     reached, found = {wrt}, set[Node]()
     for node in graph.nodes:
         if any(x in reached for x in node.inputs):
-            reached.add(node)
-            if node.op.name in ("linear", "matmul", "mul"):
+            if node.op.name in ("linear", "matmul", "mul") and any(x in reached for x in node.inputs[:2]):
                 found.update(x for x in node.inputs[:2] if x not in reached)
+            reached.add(node)
     return {_leaf(node) for node in found}
 
 
