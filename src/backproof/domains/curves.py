@@ -10,6 +10,7 @@ Ends are fractions. What is no fraction (an exponential) is rounded outwards by 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,7 +64,13 @@ def rational(value: Any) -> Any:
 
 
 def as_fraction(value: float) -> Any:
-    """A float as the binary fraction that it is."""
+    """A float as the binary fraction that it is.
+
+    Raises:
+        InputError: it is not finite.
+    """
+    if not math.isfinite(value):
+        raise InputError(f"a finite number was expected, not {value!r}")
     return flint.fmpq(*float(value).as_integer_ratio())
 
 

@@ -79,7 +79,8 @@ def search(
     best = _best(target, region, structured + drawn)
     if not free:
         return best
-    climbed = _climb(target, region, free, ends, structured + drawn, steps)
+    most = max(4, WORK // (steps * sum(n.size for n in free)))
+    climbed = _climb(target, region, free, ends, (drawn[::-1] + structured)[-most:], steps)
     polished = [_centred(forward, region, ends, w) for w in climbed[:6]]
     snapped = [_snapped(w, ends) for w in climbed[:6] + polished]
     found = _best(target, region, climbed + polished + snapped)
