@@ -20,6 +20,7 @@ COMMANDS = (
     ("trace_cost.py",),
     ("page.py",),
     ("memory.py",),
+    ("train.py", "--full"),
 )
 
 

@@ -37,7 +37,8 @@ def test_a_network_learns_a_folder_of_pictures(cli: Callable, net: str, in_tmp: 
 
 
 def test_divergence_is_a_finding(cli: Callable, net: str) -> None:
-    ran = cli("train", net, "--data", "pictures", "--optimizer", "sgd", "--set", "lr=1e38", "--epochs", "9", "--json")
+    steep = ("--set", "lr=1e30", "--set", "weight_decay=1e9")
+    ran = cli("train", net, "--data", "pictures", "--optimizer", "sgd", *steep, "--epochs", "9", "--json")
     assert ran.status == 1 and "stopped" in json.loads(ran.out)["rows"][-1]
 
 

@@ -241,6 +241,7 @@ def test_an_optimizer_of_ones_own_keeps_its_groups_and_its_model() -> None:
         ({"schedule": lambda step, total: float("nan")}, "finite"),
         ({"loss": "cross"}, "cross"),
         ({"loss": None}, "needs a loss"),
+        ({"loss": "mse"}, "entry by entry"),
         ({"validation": (X[:3], Y[:4])}, "same number"),
     ],
 )

@@ -33,6 +33,8 @@ Build = Callable[[int, int, int, bool], nn.Module]
 MOST_EPOCHS, DEEPEST = 1000, 1000
 _PROBE, _TRACED = 64, 4
 KINDS = ("residual", "plain")
+SMALL = 0.01
+"""The share of the step size after which a gradient is looked at again."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Run:
             "accuracy": self.accuracy,
             "gradient_ratio": self.layers[0].ratio,
             "gradient_ratios": [x.ratio for x in self.layers],
-            "agreement": self.layers[0].agreement_first,
+            "persistence": self.layers[0].persistence_first,
             "loss": last["loss"],
             "parameters": sum(p.numel() for p in self.history.model.parameters()),
         }
@@ -202,10 +204,11 @@ class _Runs:
     def one(self, depth: int, kind: str, model: nn.Module, plain: nn.Module, advance: Callable[..., None]) -> Run:
         """Train one network and measure its layers before, and after every epoch."""
         names = [n for n, m in plain.named_modules() if isinstance(m, nn.Conv2d)]
-        start = layers_of(deepcopy(model).double(), self.probe[0].double(), self.probe[1], names)
+        step = SMALL * float(self.optimizer[1]["lr"])
+        start = layers_of(deepcopy(model).double(), self.probe[0].double(), self.probe[1], names, step)
 
         def observe(epoch: int, net: nn.Module) -> Mapping[str, Any]:
-            return layers_of(deepcopy(net), *self.probe, names).to_dict()
+            return layers_of(deepcopy(net), *self.probe, names, step).to_dict()
 
         history = train(
             deepcopy(model).to(memory_format=torch.channels_last),  # type: ignore[call-overload]

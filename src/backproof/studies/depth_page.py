@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from ..document.blocks import Block, Derivation, Equation, Items, Paragraph, Parts, Plot, Section, Series, Table
 from ..document.math import Add, Call, Function, Mul, Num, Partial, Sym
 from .parameters import count_table, counted
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["depth_blocks", "depth_remarks"]
 
 _KINDS = ("residual", "plain")
+_CLEAR = 0.1  # a smaller difference of mean cosines is not called one
 
 
 def depth_blocks(study: Study) -> tuple[Block, ...]:
@@ -102,10 +105,11 @@ def _training(study: Study) -> tuple[Block, ...]:
 
 def _gradients(study: Study) -> tuple[Block, ...]:
     text = (
-        "For every convolution on the main way: the norm of the gradient of the loss with respect to its weights, on one "
-        "batch, and the cosine between the gradients of the two halves of that batch. A norm says how loudly the loss "
-        "speaks to a layer, and the cosine whether it says the same thing twice: where it is near 0, the next batch will "
-        "push the layer in another direction."
+        "For every convolution on the main way, on one batch: the norm of the gradient of the loss with respect to its "
+        "weights; and the cosine between this gradient and the one after a small step, in which every weight moves "
+        "against the sign of its gradient by a hundredth of the step size, as a hundredth of AdamW's first update. The "
+        "norm says how loudly the loss speaks to a layer, the cosine how far what it says holds: a gradient is a "
+        "promise about the loss nearby, and an update relies on it a hundred times as far."
     )
     blocks: list[Block] = [Paragraph((text,)), _ratios(study)]
     for depth in study.depths:
@@ -119,11 +123,11 @@ def _ratios(study: Study) -> Table:
         ("kind",),
         ("first / last stage, before",),
         ("after",),
-        ("agreement in the first stage, before",),
+        ("persistence in the first stage, before",),
         ("after",),
     )
     rows = tuple(
-        (Num(r.depth), r.kind, Num(a.ratio), Num(b.ratio), Num(a.agreement_first), Num(b.agreement_first))
+        (Num(r.depth), r.kind, Num(a.ratio), Num(b.ratio), Num(a.persistence_first), Num(b.persistence_first))
         for r in study.runs
         for a, b in ((r.layers[0], r.layers[-1]),)
     )
@@ -136,19 +140,21 @@ def _ratios(study: Study) -> Table:
 def _of_depth(study: Study, depth: int) -> list[Block]:
     runs = [study.run(depth, k) for k in _KINDS]
     norms = [_line(r, when, "gradients") for r in runs for when in (0, -1)]
-    cosines = [_line(r, 0, "agreements") for r in runs]
+    cosines = [_line(r, 0, "persistences") for r in runs]
     norm: Parts = (f"Depth {depth}: the norm of the gradient, from the first convolution to the last.",)
-    cosine: Parts = (f"Depth {depth}: the cosine between the gradients of two halves of a batch, before training.",)
+    cosine: Parts = (
+        f"Depth {depth}: the cosine between the gradients before and after a small step, at the start of the training.",
+    )
     alt = f"per layer, at depth {depth}, for residual and plain networks"
     return [
         Plot(tuple(norms), "convolution", "norm of the gradient", norm, f"Gradient norms {alt}", log_y=True),
-        Plot(tuple(cosines), "convolution", "cosine", cosine, f"Agreement of gradients {alt}"),
+        Plot(tuple(cosines), "convolution", "cosine", cosine, f"Persistence of gradients {alt}"),
     ]
 
 
 def _line(run: Run, when: int, what: str) -> Series:
     values: tuple[float, ...] = getattr(run.layers[when], what)
-    label = run.kind if what == "agreements" else f"{run.kind}, {'before' if when == 0 else 'after'} training"
+    label = run.kind if what == "persistences" else f"{run.kind}, {'before' if when == 0 else 'after'} training"
     return Series(label, tuple(float(i + 1) for i in range(len(values))), values)
 
 
@@ -163,8 +169,9 @@ def _verdict(study: Study) -> tuple[Block, ...]:
             (
                 f"Depth {depth}: after training the loss is {a:.3g} with skips and {b:.3g} without ({better}). Before "
                 f"training the first stage's gradients are {residual.layers[0].ratio:.3g} times the last stage's with "
-                f"skips and {plain.layers[0].ratio:.3g} times without; two halves of a batch agree on them to "
-                f"{residual.layers[0].agreement_first:.2f} and {plain.layers[0].agreement_first:.2f}.",
+                f"skips and {plain.layers[0].ratio:.3g} times without, and after a hundredth of an update their "
+                f"cosine with what they were is {residual.layers[0].persistence_first:.2f} and "
+                f"{plain.layers[0].persistence_first:.2f}.",
             )
         )
     return (Items(tuple(found)), Paragraph((_explained(study),)))
@@ -172,31 +179,30 @@ def _verdict(study: Study) -> tuple[Block, ...]:
 
 def _explained(study: Study) -> str:
     deepest, shallowest = max(study.depths), min(study.depths)
-    plain, residual = study.run(deepest, "plain"), study.run(deepest, "residual")
-    before = plain.layers[0]
-    grows = before.ratio > residual.layers[0].ratio
+    plain, residual = (study.run(deepest, k).layers[0] for k in ("plain", "residual"))
+    shallow = study.run(shallowest, "plain").layers[0]
+    larger = plain.ratio > 1
     text = (
-        f"In the plain network of depth {deepest} the gradient is {'larger' if before.ratio > 1 else 'smaller'} in the first "
-        f"stage than in the last, by a factor of {before.ratio if before.ratio > 1 else 1 / before.ratio:.3g}; with skips "
-        f"the factor is {residual.layers[0].ratio:.3g} (first over last). "
+        f"In the plain network of depth {deepest} the gradient is {'larger' if larger else 'smaller'} in the first stage than "
+        f"in the last, by a factor of {plain.ratio if larger else 1 / plain.ratio:.3g}; with skips the factor is "
+        f"{residual.ratio if larger else 1 / residual.ratio:.3g}. "
     )
-    if before.ratio > 1 and grows:
+    if larger and plain.ratio > residual.ratio and any(isinstance(m, nn.BatchNorm2d) for m in study.model.modules()):
         text += (
-            "With batch norm in every layer it does not vanish on the way back: each norm divides by the spread of its "
-            "input and each ReLU takes some of that spread away, so that the product of the slopes grows layer by layer, "
-            "and the first layers get the largest and the most erratic gradients. AdamW divides by the size of a "
-            "gradient, so its size alone need not stop the training; what it cannot repair is its direction. "
+            "It does not vanish on the way back but grows: each norm divides by the spread that "
+            "the ReLU before it has left (G. Yang and others, A Mean Field Theory of Batch Normalization, 2019). AdamW "
+            "divides by the size of a gradient, so its size alone need not stop the training. What a large slope also "
+            "means is that the output changes much with a small step. "
         )
-    drop = study.run(shallowest, "plain").layers[0].agreement_first - before.agreement_first
     text += (
-        f"From depth {shallowest} to {deepest} the agreement between two halves of a batch in the plain network's first "
-        f"stage {'falls by' if drop > 0 else 'rises by'} {abs(drop):.2f}; with skips it is "
-        f"{residual.layers[0].agreement_first:.2f} at depth {deepest}. "
+        f"After a hundredth of an update the first stage's gradients have the cosine {plain.persistence_first:.2f} with what "
+        f"they were, at depth {shallowest} {shallow.persistence_first:.2f}, and with skips at depth {deepest} "
+        f"{residual.persistence_first:.2f}. "
     )
-    worse = plain.history.rows[-1]["loss"] > residual.history.rows[-1]["loss"]
-    if worse and before.agreement_first < residual.layers[0].agreement_first:
+    losses = [study.run(deepest, k).history.rows[-1]["loss"] for k in ("plain", "residual")]
+    if losses[0] > losses[1] and plain.persistence_first < residual.persistence_first - _CLEAR:
         return text + (
-            "That is where the plain network falls behind: in its first stages, whose updates follow what is particular "
-            "to a batch more than what the pictures have in common; and every layer above learns from what these give."
+            "That is where and why the plain network falls behind: in its first stages, where a gradient has turned long "
+            "before the update that follows it ends; and every later layer learns from what these give."
         )
-    return text + "These numbers alone do not explain the difference in the losses; more epochs, depths or seeds may."
+    return text + "These numbers do not explain the difference in the losses; more epochs, depths or seeds may."

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from .verdicts import Evidence
 
-__all__ = ["Field", "Moved", "convolutional_part", "field_of", "moved", "moved_evidence", "permuted_evidence"]
+__all__ = [
+    "Field",
+    "Moved",
+    "convolutional_part",
+    "field_of",
+    "moved",
+    "moved_evidence",
+    "neighbours",
+    "permuted_evidence",
+]
 
 _LOCAL = (
     nn.Conv2d,
@@ -113,6 +122,17 @@ def _difference(part: nn.Sequential, images: Tensor, pixels: int, stride: int, b
     cut = slice(border, -border or None)
     expected, found = expected[:, :, cut, cut], found[:, :, cut, cut]
     return float((expected - found).norm() / expected.norm().clamp_min(1e-300))
+
+
+def neighbours(images: Tensor) -> float:
+    """How much pixels beside one another vary together over pictures [N, 1, H, W]: their correlation, on average.
+
+    The sum of the covariances of all horizontal pairs over the sum of their standard deviations' products.
+    """
+    apart = images.double() - images.double().mean(0)
+    a, b = apart[..., :-1], apart[..., 1:]
+    spread = a.square().mean(0).sqrt() * b.square().mean(0).sqrt()
+    return float((a * b).mean(0).sum() / spread.sum().clamp_min(1e-300))
 
 
 def moved_evidence(name: str, found: Moved, count: int) -> Evidence:

@@ -1,4 +1,4 @@
-"""The gradients of a network layer by layer: how large they are, and whether two batches agree on them."""
+"""The gradients of a network layer by layer: how large they are, and how far they hold."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .verdicts import Evidence
 __all__ = ["Layers", "layers_of", "slopes_confirmed"]
 
 _TOLERANCE = 1e-5
+_EPS = 1e-8
 _STEPS = (1e-7, 1e-8, 1e-9)
 
 
@@ -29,14 +30,14 @@ class Layers:
         names: of the layers.
         stages: of each layer, counted from 0; layers of a stage have equally many channels.
         gradients: the norm of the loss's gradient with respect to the layer's weights, over the whole batch.
-        agreements: the cosine between the gradients of the two halves of the batch: 1 where they point the same way,
-            0 where one half says nothing about the other.
+        persistences: the cosine between that gradient and the one after a small step of all weights: 1 where it still
+            points the same way, 0 where it says nothing any more.
     """
 
     names: tuple[str, ...]
     stages: tuple[int, ...]
     gradients: tuple[float, ...]
-    agreements: tuple[float, ...]
+    persistences: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
@@ -48,36 +49,46 @@ class Layers:
         return sum(found) / len(found)
 
     @property
-    def agreement_first(self) -> float:
-        """The mean agreement over the first stage."""
-        found = [a for a, s in zip(self.agreements, self.stages, strict=True) if s == min(self.stages)]
+    def persistence_first(self) -> float:
+        """The mean persistence over the first stage."""
+        found = [p for p, s in zip(self.persistences, self.stages, strict=True) if s == min(self.stages)]
         return sum(found) / len(found)
 
     def to_dict(self) -> dict[str, list[float]]:
         """What a row of a training's history keeps."""
-        return {"gradients": list(self.gradients), "agreements": list(self.agreements)}
+        return {"gradients": list(self.gradients), "persistences": list(self.persistences)}
 
     @staticmethod
     def of_dict(names: Sequence[str], stages: tuple[int, ...], row: Mapping[str, Any]) -> Layers:
         """The measurement that a row keeps."""
-        return Layers(tuple(names), stages, tuple(row["gradients"]), tuple(row["agreements"]))
+        return Layers(tuple(names), stages, tuple(row["gradients"]), tuple(row["persistences"]))
 
 
-def layers_of(model: nn.Module, inputs: Tensor, targets: Tensor, names: Sequence[str]) -> Layers:
-    """Measure the layers of these names on one batch, in training mode; ``model`` should be a copy."""
-    modules = [model.get_submodule(name) for name in names]
-    weights = [m.weight for m in modules if isinstance(m.weight, Tensor)]
-    half = len(inputs) // 2
-    whole = _gradients(model, inputs, targets, weights)
-    parts = [_gradients(model, inputs[a:b], targets[a:b], weights) for a, b in ((0, half), (half, 2 * half))]
-    agreements = tuple(_cosine(a, b) for a, b in zip(*parts, strict=True))
+def layers_of(model: nn.Module, inputs: Tensor, targets: Tensor, names: Sequence[str], step: float) -> Layers:
+    """Measure the layers of these names on one batch, in training mode; ``model`` is changed and should be a copy.
+
+    The small step moves every weight by ``step`` against the sign of its gradient (by step g / (|g| + 1e-8)), as the
+    first update of AdamW with that step size does.
+    """
+    everything = [p for p in model.parameters() if p.requires_grad]
+    weights = [w for w in (model.get_submodule(name).weight for name in names) if isinstance(w, Tensor)]
+    places = [next(i for i, p in enumerate(everything) if p is w) for w in weights]
+    before = _gradients(model, inputs, targets, everything)
+    with torch.no_grad():
+        for p, g in zip(everything, before, strict=True):
+            p.sub_(step * g / (g.abs() + _EPS))
+    after = _gradients(model, inputs, targets, everything)
     channels = [w.shape[0] for w in weights]
     order = list(dict.fromkeys(channels))
-    stages = tuple(order.index(c) for c in channels)
-    return Layers(tuple(names), stages, tuple(float(g.norm()) for g in whole), agreements)
+    return Layers(
+        tuple(names),
+        tuple(order.index(c) for c in channels),
+        tuple(float(before[i].norm()) for i in places),
+        tuple(_cosine(before[i], after[i]) for i in places),
+    )
 
 
-def _gradients(model: nn.Module, inputs: Tensor, targets: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
+def _gradients(model: nn.Module, inputs: Tensor, targets: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
     loss = F.cross_entropy(model.train()(inputs), targets)
     return torch.autograd.grad(loss, weights)
 

@@ -24,6 +24,7 @@ from ..document.blocks import (
     Table,
 )
 from ..document.math import Call, Function, Mul, Num, Sym, Transpose
+from .equivariance import neighbours
 from .parameters import count_table
 from .training.history import curves
 
@@ -81,7 +82,7 @@ def _setup(found: Sequence[Measured], setup: Setup) -> tuple[Block, ...]:
     )
     how = (
         f"Each network learns each kind from the same start: AdamW ({nets}), a cosine schedule stepped after every batch, "
-        f"{setup.epochs} epochs, batches of {setup.batch}."
+        f"epochs: {setup.epochs}, batches of {setup.batch}."
     )
     pictures = tuple(_picture(v, setup.tests[v][0][0, 0]) for v in VARIANTS)
     return (Paragraph((text,)), Items(kinds), Paragraph((how,)), *pictures)
@@ -156,7 +157,7 @@ def _why(found: Sequence[Measured], setup: Setup) -> list[Block]:
     blocks: list[Block] = []
     for m in found:
         if m.field is not None:
-            blocks += _shared(m)
+            blocks += _shared(m, setup)
         elif any("columns scrambled" in e.what for e in m.evidence):
             blocks += _free(m)
     text = (
@@ -167,7 +168,7 @@ def _why(found: Sequence[Measured], setup: Setup) -> list[Block]:
     return [*blocks, Paragraph((text,))]
 
 
-def _shared(m: Measured) -> list[Block]:
+def _shared(m: Measured, setup: Setup) -> list[Block]:
     """Why shared weights make shifts cheap and permutations dear."""
     assert m.field is not None
     size, stride = m.field.size, m.field.stride
@@ -190,14 +191,27 @@ def _shared(m: Measured) -> list[Block]:
         f"Feature maps of {m.name} for moved pictures against its moved feature maps, relative to their size; by fewer "
         "pixels than the stride they cannot follow exactly"
     )
-    last = (
-        f"{m.name}: one entry of the last feature maps sees a square of {size} x {size} pixels, the first layer a much "
-        "smaller one. A stroke fills such a square when the picture is whole. After the permutation its pixels lie all "
-        "over the canvas, no kernel sees two that belong together, and a common kernel for all places has nothing in "
-        "common to find: what it learns, it learns from counting bright and dark pixels and from what falls together "
-        "by chance."
+    return [Paragraph((first,)), Derivation((equation,)), Table(columns, rows, caption, (0, 1, 2)), _torn(m, setup)]
+
+
+def _torn(m: Measured, setup: Setup) -> Paragraph:
+    """What the permutation does to neighbours, and what a field still sees of the canvas."""
+    assert m.field is not None
+    size, canvas = m.field.size, setup.canvas
+    plain, torn = (neighbours(setup.tests[v][0]) for v in (VARIANTS[0], VARIANTS[2]))
+    share = min(1.0, (size / canvas) ** 2)
+    return Paragraph(
+        (
+            "A small kernel learns from pixels that belong together. The correlation of pixels beside one another is ",
+            Num(plain),
+            " in centred pictures and ",
+            Num(torn),
+            f" in scrambled ones (over the test pictures, noise included): the permutation puts strangers side by side, and "
+            f"other ones at every place, where {m.name} uses the same kernel. What is left is the field of its last "
+            f"layers: {size} x {size} pixels, {100 * share:.0f} % of this canvas at most. The larger the canvas, the less of "
+            f"the scattered picture one such field holds. Here scrambling costs {m.name} {m.cost('scrambled'):.1f} points.",
+        )
     )
-    return [Paragraph((first,)), Derivation((equation,)), Table(columns, rows, caption, (0, 1, 2)), Paragraph((last,))]
 
 
 def _free(m: Measured) -> list[Block]:

@@ -232,6 +232,7 @@ class _Run:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             output = self.model(inputs)
+            _refuse_shapes(self.loss, output, targets)
             loss: Tensor = self.loss(output, targets)
             loss.backward()
             found.append((float(loss.detach()), _hits(output, targets)))
@@ -261,6 +262,7 @@ def evaluated(model: nn.Module, samples: Samples, loss: Callable[..., Any]) -> d
             for part in torch.arange(samples.count).split(_TEST_BATCH):
                 inputs, targets = (_to(x, device) for x in samples.batch(part))
                 output = model(inputs)
+                _refuse_shapes(loss, output, targets)
                 total += float(loss(output, targets)) * len(part)
                 hits = _hits(output, targets)
                 right, classes = right + (hits or 0), classes or hits is not None
@@ -278,6 +280,21 @@ def _hits(output: Any, targets: Any) -> int | None:
     if output.ndim != 2 or targets.ndim != 1 or targets.is_floating_point() or len(output) != len(targets):
         return None
     return int((output.detach().argmax(1) == targets).sum())
+
+
+_ENTRYWISE = {"mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "MSELoss", "L1Loss", "HuberLoss", "SmoothL1Loss"}
+
+
+def _refuse_shapes(loss: Any, output: Any, targets: Any) -> None:
+    """Refuse what torch would broadcast with no more than a warning: [N, 1] against [N] compares all with all."""
+    if getattr(loss, "__name__", type(loss).__name__) not in _ENTRYWISE:
+        return
+    shapes = [list(x.shape) for x in (output, targets) if isinstance(x, Tensor)]
+    if len(shapes) == 2 and shapes[0] != shapes[1]:
+        raise InputError(
+            f"the model gives {shapes[0]} and the targets are {shapes[1]}; this loss compares entry by entry, so give both "
+            "the same shape (targets[:, None], or squeeze the output)"
+        )
 
 
 def _to(value: Any, device: torch.device) -> Any:
