@@ -136,7 +136,7 @@ def opened(page: str) -> dict[str, Any]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         ready = [_ready(browser, path.as_uri()) for _ in range(5)]
         step = _visit(browser, path.as_uri(), lambda tab: statistics.median(tab.evaluate(STEPS))) / 1000
-            violations = sum(_violations(browser, path.as_uri(), *kind) for kind in ((390, "dark"), (1600, "light")))
+        violations = sum(_violations(browser, path.as_uri(), *kind) for kind in ((390, "dark"), (1600, "light")))
         browser.close()
     return {"ready": statistics.median(ready), "step": step, "violations": violations}
 
