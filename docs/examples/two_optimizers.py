@@ -9,6 +9,7 @@ RULES = {
 
 
 def work(g, t, lr, mu, beta1):
+    """Solve both rules under the gradient g."""
     values = {"g": g, "t": t, "lr": lr, "mu": mu, "beta1": beta1}
     return bp.constant_gradient(RULES, values, gradient="g")
 

@@ -51,3 +51,9 @@ def test_an_activation_is_one_line_and_its_witness_another() -> None:
     assert not solution.finding
     assert {e.oracle for e in solution.evidence} >= {"autograd", "50 digits", "differences"}
     assert solution.answers["dy/dx"] == pytest.approx(-0.778800783071404868, rel=1e-14)
+
+
+def test_the_session_about_memory(in_tmp: Path) -> None:
+    for block in blocks_of(ROOT / "docs" / "memory.md"):
+        if block.language == "python":
+            execute(block, in_tmp, {})

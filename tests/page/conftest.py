@@ -45,6 +45,15 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
     return made
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait until something holds in the page; asked from outside, since the page's policy lets nothing evaluate inside."""
+    for _ in range(400):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(f"still not so: {expression}")
+
+
 @pytest.fixture
 def open_page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Open a page; whatever it says on the console, or throws, fails the test at its end."""

@@ -11,7 +11,7 @@ import pytest
 import backproof as bp
 from backproof.studies import worked
 
-from .conftest import UVA
+from .conftest import UVA, until
 
 Open = Callable[..., Any]
 PARTS = 14
@@ -42,11 +42,11 @@ def shown(page: Any) -> list[str]:
 def test_the_axis_is_the_same_and_so_are_the_formulas(open_page: Open, pages: dict[str, Any]) -> None:
     whole, part = open_page(pages["whole"]), open_page(pages["part"])
     assert part.locator("main h2[id^=update-]").count() == 4
-    for place in ("update-5/forward/s", "update-9/forward/L", "update-4/backward/z", "update-11/backward/W"):
+    for place in ("update-5/forward/s", "update-9/loss/L", "update-4/backward/z", "update-11/backward/W"):
         for page in (whole, part):
             page.evaluate(f"location.hash = '#{place}'")
-            page.wait_for_function("document.querySelector('.track input').value !== '0'")
-            page.wait_for_timeout(50)
+            number = place.removeprefix("update-").partition("/")[0]
+            until(page, f"document.querySelector('.now-title').textContent.startsWith('Update {number} ')")
         for ours, theirs in zip(shown(part), shown(whole), strict=True):
             assert ours.split() == theirs.split()
 

@@ -13,7 +13,7 @@ import backproof as bp
 from backproof.document.blocks import Document, Paragraph, Section
 from backproof.render.html import render_html
 
-from .conftest import UVA
+from .conftest import UVA, until
 from .test_reading import axe
 
 Open = Callable[..., Any]
@@ -54,7 +54,7 @@ def test_each_has_its_own_time(open_page: Open, uri: str) -> None:
     page.click(".chapters a >> nth=0")
     assert title(page).startswith("Update 1 · u")
     page.go_back()
-    page.wait_for_function("document.querySelector('.part:not([hidden])').id === 'net'")
+    until(page, "document.querySelector('.part:not([hidden])').id === 'net'")
 
 
 def test_a_chapter_without_time(open_page: Open, uri: str) -> None:
@@ -71,12 +71,12 @@ def test_links_mean_their_chapter(open_page: Open, uri: str) -> None:
     assert title(page) == "Update 2 · error signal of s"
     assert page.locator(".record td").count() > 10
     page.evaluate("location.hash = '#sine/update-1/backward/u'")
-    page.wait_for_function("document.querySelector('.part:not([hidden])').id === 'sine'")
+    until(page, "document.querySelector('.part:not([hidden])').id === 'sine'")
     assert title(page) == "Update 1 · error signal of u"
     page.evaluate("location.hash = '#net/update-3'")  # a heading of the solution
-    page.wait_for_function("document.querySelector('.part:not([hidden])').id === 'net'")
+    until(page, "document.querySelector('.part:not([hidden])').id === 'net'")
     page.evaluate("location.hash = '#net/t=2'")
-    page.wait_for_function("document.querySelector('#net .track input').value === '2'")
+    until(page, "document.querySelector('#net .track input').value === '2'")
 
 
 def test_ids_are_unique_and_axe_is_content(open_page: Open, uri: str) -> None:

@@ -102,3 +102,30 @@ def test_without_javascript_modules_unfold_by_themselves(open_page: Open, uri: s
 def test_small_networks_have_no_modules(open_page: Open, make: Callable[..., Any]) -> None:
     page = open_page(make().uri)
     assert not page.locator(".modules").is_visible()
+
+
+def test_the_drawing_opens_with_its_module(open_page: Open, uri: str) -> None:
+    """Inside an open module its own operations are drawn; a module that repeats another has that one's drawing."""
+    page = open_page(f"{uri}#update-1/forward/4")
+    whole = page.locator(".view svg").get_attribute("aria-label")
+    assert not page.locator("[id$=tab-module]").count()
+    page.click(".modules [data-module='4']")
+    assert page.locator("[id$=tab-module][aria-selected=true]").inner_text() == "Inside 4"
+    assert page.locator(".view svg").get_attribute("aria-label") == "The 4 operations of 4"
+    refs = page.evaluate("[...document.querySelectorAll('.view .shape[data-ref]')].map(e => e.dataset.ref)")
+    assert {ref.split(":")[1].split(".")[0] for ref in refs if "weight" in ref} == {"4"}
+    lit = []
+    for _ in range(4):
+        lit.append(page.evaluate("[...document.querySelectorAll('.view .shape.is-lit')].map(e => e.dataset.ref)"))
+        page.click("[data-go=next]")
+    assert all(len(refs) == 1 and refs[0].startswith("value:4.") for refs in lit)
+    assert len({refs[0] for refs in lit}) == 4
+    assert page.locator(".view svg").get_attribute("aria-label") == whole
+
+
+def test_the_whole_network_stays_when_it_is_chosen(open_page: Open, uri: str) -> None:
+    page = open_page(f"{uri}#update-1/forward/4.up")
+    page.click("#tab-operations")
+    page.click("[data-go=next]")
+    assert page.get_attribute("#tab-operations", "aria-selected") == "true"
+    assert page.locator("[id$=tab-module]").count() == 1

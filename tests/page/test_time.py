@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Made
+from .conftest import Made, until
 
 Open = Callable[..., Any]
 Make = Callable[..., Made]
@@ -94,7 +94,7 @@ def test_a_place_in_time_can_be_linked(open_page: Open, make: Make) -> None:
     page = open_page(f"{make().uri}#update-2/backward/s")
     assert title(page) == "Update 2 · error signal of s"
     page.evaluate("location.hash = '#t=3'")
-    page.wait_for_function("document.querySelector('.track input').value === '3'")
+    until(page, "document.querySelector('.track input').value === '3'")
     page.evaluate("location.hash = '#no-such-place'")
     assert place(page) == 3
 
@@ -106,9 +106,9 @@ def test_back_returns(open_page: Open, make: Make) -> None:
     page.click("[data-go=last]")
     assert page.evaluate("location.hash") == "#result/loss"
     page.go_back()
-    page.wait_for_function("document.querySelector('.track input').value === '1'")
+    until(page, "document.querySelector('.track input').value === '1'")
     page.go_forward()
-    page.wait_for_function(f"document.querySelector('.track input').value === '{COUNT - 1}'")
+    until(page, f"document.querySelector('.track input').value === '{COUNT - 1}'")
 
 
 def test_samples(open_page: Open, make: Make) -> None:
@@ -143,17 +143,25 @@ def test_pointing_lights_the_same_quantity_everywhere(open_page: Open, make: Mak
     assert page.locator(".pointed").count() == 0
 
 
+ON_THE_EDGE = """async (selector) => {
+    const edge = document.querySelector(selector);
+    for (let before = "";;) {  // a drawing that is still settling moves away from under the pointer
+        await new Promise(requestAnimationFrame);
+        for (let share = 0.1; share < 1; share += 0.02) {
+            const point = edge.getPointAtLength(share * edge.getTotalLength()).matrixTransform(edge.getScreenCTM());
+            if (document.elementFromPoint(point.x, point.y) !== edge) continue;
+            if (before === `${point.x} ${point.y}`) return [point.x, point.y];
+            before = `${point.x} ${point.y}`;
+            break;
+        }
+    }
+}"""
+
+
 def test_pointing_at_an_edge(open_page: Open, make: Make) -> None:
     page = open_page(f"{make().uri}#update-2/forward/s")
-    grip = ".view .grip[data-ref='before:W:0.0:0']"
-    page.wait_for_function("document.fonts.status === 'loaded'")
-    for _ in range(10):  # a drawing that is still settling moves away from under the pointer
-        page.mouse.move(0, 0)
-        page.hover(grip, force=True)
-        page.wait_for_timeout(100)
-        if page.locator(".readout").inner_text():
-            break
-    assert page.locator(".readout").inner_text().startswith("W 1, 1 = 0.60133263")
+    page.mouse.move(*page.evaluate(ON_THE_EDGE, ".view .grip[data-ref='before:W:0.0:0']"))
+    until(page, "document.querySelector('.readout').textContent.startsWith('W 1, 1 = 0.60133263')")
 
 
 def test_what_is_computed_is_lit_and_what_comes_later_waits(open_page: Open, make: Make) -> None:

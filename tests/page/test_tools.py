@@ -87,3 +87,20 @@ def test_the_source_says_whose_numbers_it_has(open_page: Open, make: Make) -> No
     page.get_by_label("w 1", exact=True).fill("0.7")
     said = page.evaluate("getComputedStyle(document.querySelector('[data-tool=latex]'), '::after').content")
     assert "original numbers" in said
+
+
+def test_a_notebook_holds_the_page_and_the_solution(open_page: Open, tmp_path: Path) -> None:
+    """The frame in the notebook's output steps through time; the cells hold the whole solution without it."""
+    solution = bp.solve("ctu-vir-3/sine-neuron")
+    cells = json.loads(str(solution.save(tmp_path / "x.ipynb").read_text(encoding="utf-8")))["cells"]
+    (shown,) = (cell for cell in cells if cell["cell_type"] == "code")
+    path = tmp_path / "output.html"
+    path.write_text(
+        "<!doctype html><title>cell</title>" + "".join(shown["outputs"][0]["data"]["text/html"]), encoding="utf-8"
+    )
+    page = open_page(path.as_uri())
+    inside = page.frame_locator("iframe")
+    inside.locator("[data-go=next]").click()
+    assert inside.locator(".now-title").inner_text().startswith("Update 1")
+    still = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert "## " in still and "cos" in still and "iframe" not in still

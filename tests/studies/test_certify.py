@@ -112,6 +112,26 @@ def test_what_cannot_be_certified_is_said(change: dict[str, Any], says: str) -> 
         bp.certify(graph, **{"wrt": FIRST, **change})
 
 
+def test_other_ways_to_ask() -> None:
+    """A batch with a loss; one point; parameters without a module; tensors as ends."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+    x = torch.randn(3, 2)
+    batch = bp.certify(net, x, wrt="0.weight", weights=(-0.5, 0.5), loss="mse", targets=torch.zeros(3, 1))
+    assert not batch.finding and 0 < float(batch.lower) <= float(batch.upper) and batch.predicted is not None
+    point = bp.certify(net, x[0], wrt="0.weight", weights=None)
+    assert float(point.upper) == pytest.approx(float(point.lower), rel=1e-12) and not point.finding
+    ends = {"0.weight": (torch.full((2, 2), -0.25), torch.full((2, 2), 0.5))}
+    tensors = bp.certify(net, x[0], wrt="2.bias", weights=ends)
+    assert tensors.upper == 1
+
+    def own(x: torch.Tensor, w: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(x @ w) @ c
+
+    graph = bp.capture(own, torch.ones(2), torch.ones(2, 4), torch.ones(4), parameters=("w", "c"))
+    assert bp.certify(graph, wrt="w").upper == Fraction(1, 4)
+
+
 def test_gaps_and_poles_are_named() -> None:
     with pytest.raises(bp.MissingRule, match="softmax"):
         bp.certify(nn.Sequential(nn.Linear(2, 2), nn.Softmax(0), nn.Linear(2, 1)), torch.ones(2), wrt="0.weight")

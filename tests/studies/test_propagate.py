@@ -106,6 +106,24 @@ def test_a_residual_network_and_a_loss() -> None:
     assert with_loss.layers[-1].backward[1] > 0
 
 
+def test_weights_written_as_matrices() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.ParameterList(torch.randn(64, 64) * (2 / 64) ** 0.5 for _ in range(6))
+            self.b = nn.Parameter(torch.zeros(64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for w in self.w:
+                x = torch.relu(x @ w + self.b)
+            return x
+
+    torch.manual_seed(0)
+    found = bp.propagate(Own(), BATCH[:, :64])
+    assert found.verdict == "healthy" and [x.activation for x in found.layers] == ["relu"] * 6
+    assert all(x.chi is None or abs(x.chi - 1) < 0.1 for x in found.layers)
+
+
 def test_what_cannot_be_read_is_named() -> None:
     with pytest.raises(bp.MissingRule, match="softmax"):
         bp.propagate(nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)), torch.ones(2, 4))

@@ -56,5 +56,5 @@ def _pair(ends: list[str] | None, option: str) -> tuple[str, str] | None:
         return None
     for end in ends:
         if len(end) > 40:
-            raise InputError(f"{option} takes two numbers such as -1 and 1 or -1/3 and 1/3.")
+            raise InputError(f"{option} takes two numbers, such as -1 and 1, and this one is too long.")
     return ends[0], ends[1]

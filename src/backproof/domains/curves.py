@@ -10,6 +10,8 @@ Ends are fractions. What is no fraction (an exponential) is rounded outwards by 
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -62,7 +64,13 @@ def rational(value: Any) -> Any:
 
 
 def as_fraction(value: float) -> Any:
-    """A float as the binary fraction that it is."""
+    """A float as the binary fraction that it is.
+
+    Raises:
+        InputError: it is not finite.
+    """
+    if not math.isfinite(value):
+        raise InputError(f"a finite number was expected, not {value!r}")
     return flint.fmpq(*float(value).as_integer_ratio())
 
 
@@ -86,7 +94,7 @@ def rounded(lo: Any, hi: Any, most: int = 8192) -> Ends:
     """The interval with ends that have outgrown ``most`` bits rounded outwards."""
     if max(lo.height_bits(), hi.height_bits()) <= most:
         return lo, hi
-    with flint.ctx.workprec(4 * PRECISION):
+    with flint.ctx.workprec(4 * _bits.get()):
         return outwards(Span.of(lo, hi))
 
 
@@ -155,7 +163,7 @@ class _Piece:
     def __post_init__(self) -> None:
         self.slope = _neat(sympy.diff(self.expr, X))
         self.over = _enclosing(self.expr)
-        self.exactly = _evaluator(self.expr, rational) if self.expr.is_rational_function(X) else None
+        self.exactly = _evaluator(self.expr, rational) if _is_rational(self.expr) else None
         self._turns: dict[int, list[Turn]] = {}
 
     def at(self, point: Any) -> Ends:
@@ -207,9 +215,9 @@ def _zeros(slope: Any, lo: Any, hi: Any) -> Iterator[tuple[Span, bool]]:
     if slope == 0:
         return
     g, dg = _enclosing(slope), _enclosing(_neat(sympy.diff(slope, X)))
-    stack, tries = [(lo, hi)], 0
-    while stack:
-        a, b = stack.pop()
+    waiting, tries = deque([(lo, hi)]), 0  # the widest first
+    while waiting:
+        a, b = waiting.popleft()
         tries += 1
         place = Span.of(a, b)
         if _avoids_zero(g, place):
@@ -222,7 +230,7 @@ def _zeros(slope: Any, lo: Any, hi: Any) -> Iterator[tuple[Span, bool]]:
             yield place, False  # undecided: the function is enclosed on all of it
         else:
             middle = (a + b) / 2
-            stack += [(middle, b), (a, middle)]
+            waiting += [(a, middle), (middle, b)]
 
 
 def _avoids_zero(f: Evaluate, place: Span) -> bool:
@@ -260,6 +268,12 @@ def _exact_zero(slope: Any, place: Span) -> Any:
     return None
 
 
+def _is_rational(expr: Any) -> bool:
+    """Whether the formula gives fractions for fractions."""
+    plain = all(a == X or a.is_Rational for a in expr.atoms()) and not expr.atoms(sympy.Function)
+    return plain and all(p.exp.is_Integer for p in expr.atoms(sympy.Pow))
+
+
 def _conditions(expr: Any) -> set[Any]:
     return {
         r for p in expr.atoms(sympy.Piecewise) for _, c in p.args for r in c.atoms(sympy.core.relational.Relational)
@@ -275,7 +289,21 @@ def _breaks(expr: Any) -> list[Any]:
             found.add(sympy.Rational(-gap.coeff(X, 0) / gap.coeff(X, 1)))
         elif gap.has(X):
             raise InputError(f"the balls domain cannot enclose a case distinction by {relation}")
-    return sorted(found)
+    return sorted(found | _edges(expr))
+
+
+_LIMITED = {sympy.asin: (1, -1), sympy.acos: (1, -1), sympy.atanh: (1, -1), sympy.acosh: (1, -1), sympy.log: (0,)}
+
+
+def _edges(expr: Any) -> set[Any]:
+    """The fractions where a part of the formula begins, ends or has a pole: zeros of a root, a logarithm, a denominator."""
+    gaps = [p.base for p in expr.atoms(sympy.Pow) if not (p.exp.is_Integer and p.exp > 0)]
+    gaps += [f.args[0] - end for f in expr.atoms(*_LIMITED) for end in _LIMITED[type(f)]]
+    found = set[Any]()
+    for gap in gaps:
+        if gap.has(X) and _is_rational(gap) and gap.is_polynomial(X):
+            found.update(root for root in sympy.Poly(gap, X).ground_roots() if root.is_Rational)
+    return found
 
 
 def _branch(expr: Any, point: Any) -> Any:
@@ -287,6 +315,16 @@ def _branch(expr: Any, point: Any) -> Any:
     return expr.replace(sympy.Piecewise, chosen)
 
 
+def _value(expr: Any, point: Any) -> Ends | None:
+    """The value at one point; None where there is none."""
+    value = sympy.simplify(expr.subs(X, point))
+    if value.is_Rational:
+        return rational(value), rational(value)
+    if not value.is_real:
+        return None
+    return outwards(_enclosing(value)(Span.of(0, 0)))
+
+
 class Curve:
     """A function of one variable, given by a SymPy formula in ``curves.X``."""
 
@@ -295,18 +333,12 @@ class Curve:
         plain = plain.replace(lambda e: isinstance(e, (sympy.Abs, sympy.sign)), lambda e: e.rewrite(sympy.Piecewise))
         breaks = _breaks(plain)
         self.pieces: list[_Piece] = []
-        self.values = {rational(b): self._value(plain, b) for b in breaks}
+        self.values = {rational(b): _value(plain, b) for b in breaks}
         ends = [None, *breaks, None]
         for a, b in pairwise(ends):
             inside = (b - 1 if b is not None else 0) if a is None else a + 1 if b is None else (a + b) / 2
             lo, hi = (None if end is None else rational(end) for end in (a, b))
             self.pieces.append(_Piece(lo, hi, sympy.sympify(_branch(plain, inside))))
-
-    def _value(self, expr: Any, point: Any) -> Ends:
-        value = sympy.simplify(expr.subs(X, point))
-        if value.is_Rational:
-            return rational(value), rational(value)
-        return outwards(_enclosing(value)(Span.of(0, 0)))
 
     def range(self, a: Any, b: Any) -> Ends:
         """The smallest and the largest value over [a, b], as fractions that certainly enclose them.
@@ -315,7 +347,10 @@ class Curve:
             Unbounded: there is no bound.
         """
         with flint.ctx.workprec(_bits.get()):
-            spans = [self.values[k] for k in self.values if a <= k <= b]
+            known = [self.values[k] for k in self.values if a <= k <= b]
+            spans = [span for span in known if span is not None]
+            if len(spans) < len(known):
+                raise Unbounded("a function has no value there")
             if not (spans and a == b):
                 spans += [span for piece in self.pieces for span in _over(piece, a, b)]
             return min(s[0] for s in spans), max(s[1] for s in spans)

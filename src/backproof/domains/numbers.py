@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -131,7 +132,8 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
     def run(*args: torch.Tensor, **attrs: Any) -> torch.Tensor:
         function = made(len(args), tuple(sorted(attrs.items())))
         wide = torch.broadcast_tensors(*args)
-        value = torch.as_tensor(function(*(a.detach().cpu().double().numpy() for a in wide)))
+        with np.errstate(all="ignore"):  # torch is silent about an overflow too
+            value = torch.as_tensor(function(*(a.detach().cpu().double().numpy() for a in wide)))
         return value.to(args[0].dtype).expand(wide[0].shape).to(args[0].device)
 
     return run

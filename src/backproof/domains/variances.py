@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import MissingRule
 from ..graph import Builder, Graph, Node
 from ..ops import Elementwise
 from ..ops.shapes import axes_of
@@ -114,14 +115,41 @@ def kurtosis(node: Node, mean: float, variance: float) -> float:
 
 
 @variances.rule("elementwise")
-def _function(node: Node, x: Moments) -> Moments:
-    assert isinstance(node.op, Elementwise)
+def _function(node: Node, *operands: Moments) -> Moments:
+    if len(operands) != 1:
+        raise MissingRule(
+            f"the variances domain has no rule for '{node.op.name}' of {len(operands)} operands, in {node.name}"
+        )
+    x = operands[0]
     pairs = np.stack([x.mean.reshape(-1), x.variance.reshape(-1)], axis=1).astype(np.float32).astype(np.float64)
     # single precision is plenty for a theory, and what differs only by rounding is integrated once
     distinct, place = np.unique(pairs, axis=0, return_inverse=True)
     found = np.array([[gaussian(node, m, v, p) for p in (1, 2)] for m, v in distinct]).reshape(-1, 2)
     both = found[place.reshape(-1)]
     return Moments(both[:, 0].reshape(node.shape), both[:, 1].reshape(node.shape))
+
+
+@variances.rule("squared_error")
+def _squared_error(node: Node, y: Moments, t: Moments) -> Moments:
+    """(y - t)² of a Gaussian difference: m² + v, and its square 3 v² + 6 v m² + m⁴."""
+    d = _sub(node, y, t)
+    m, v = d.mean, d.variance
+    return Moments(m**2 + v, 3 * v**2 + 6 * v * m**2 + m**4)
+
+
+@variances.rule("squared_error'0", "squared_error'1")
+def _squared_error_slope(node: Node, y: Moments, t: Moments) -> Moments:
+    d = _sub(node, y, t)
+    return Moments((2 if node.op.name.endswith("0") else -2) * d.mean, 4 * d.second)
+
+
+@variances.rule("div")
+def _div(node: Node, a: Moments, b: Moments) -> Moments:
+    if float(b.variance.max(initial=0.0)) > 1e-12 * float(b.second.max(initial=0.0)):
+        raise MissingRule(
+            f"the variances domain divides by known numbers only, and {node.name} divides by a random one"
+        )
+    return Moments(a.mean / b.mean, a.second / b.mean**2)
 
 
 @variances.rule("identity", "cast", "stop_gradient")

@@ -21,7 +21,7 @@ from .page import asset, program
 from .palette import CALLOUTS, DARK, LIGHT, PHASES, css_variables
 from .svg import drawing_css
 
-__all__ = ["render_fragment", "render_html", "style_sheet"]
+__all__ = ["render_fragment", "render_frame", "render_html", "style_sheet"]
 
 
 def render_html(document: Document) -> str:
@@ -120,12 +120,18 @@ def render_fragment(document: Document) -> str:
 
     A document without a time axis is its blocks and style alone.
     """
-    still = _still(document)
-    if not document.play:
-        return still
+    still, framed = _still(document), render_frame(document)
+    return (
+        f"{framed}<details><summary>The whole solution, without scripts</summary>{still}</details>" if framed else still
+    )
+
+
+def render_frame(document: Document) -> str:
+    """Return the page in a frame of its own, which holds all of it; nothing for a document without a time axis."""
+    if not _moves(document):
+        return ""
     name, page = xml(document.title), xml(render_html(document))
-    frame = f'<iframe sandbox="allow-scripts" title="{name}" width="100%" height="860" srcdoc="{page}"></iframe>'
-    return f"{frame}<details><summary>The whole solution, without scripts</summary>{still}</details>"
+    return f'<iframe sandbox="allow-scripts" title="{name}" width="100%" height="860" srcdoc="{page}"></iframe>'
 
 
 def _still(document: Document) -> str:

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from backproof.document.blocks import Block, Document
 from backproof.document.drawing import Drawing
 
+from .html import render_frame
 from .markdown import Writer, render_blocks, render_heading
 from .svg import render_svg
 
 __all__ = ["render_notebook"]
+
+_MOST_OF_PAGE = 3_000_000
 
 
 def render_notebook(document: Document, code: str = "") -> str:
@@ -24,7 +27,8 @@ def render_notebook(document: Document, code: str = "") -> str:
         code: Python that makes the result again; it becomes the first cell.
     """
     cells = [_code_cell(code)] if code else []
-    cells += _chapter(document, 1)
+    heading, *rest = _chapter(document, 1)
+    cells += [heading, *_page_cell(document), *rest]
     numbered = [{"id": f"cell-{number}", **cell} for number, cell in enumerate(cells, 1)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}, "title": document.title}
@@ -46,6 +50,17 @@ class _Attachments:
         data = base64.b64encode(render_svg(drawing).encode()).decode()
         self.found[name] = {"image/svg+xml": data}
         return name
+
+
+def _page_cell(document: Document) -> list[dict[str, object]]:
+    """The page to step through, as the output of a cell; a very large one is left to its own file."""
+    framed = render_frame(document)
+    if not framed or len(framed) > _MOST_OF_PAGE:
+        return []
+    words = "The page to step through, which a trusted notebook shows here. The whole solution follows below."
+    data = {"text/html": framed.splitlines(keepends=True), "text/plain": [words]}
+    output = {"output_type": "display_data", "data": data, "metadata": {}}
+    return [_code_cell("# The page to step through; running this cell takes it away.") | {"outputs": [output]}]
 
 
 def _chapter(document: Document, depth: int) -> Iterator[dict[str, object]]:

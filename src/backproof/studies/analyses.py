@@ -98,13 +98,21 @@ def _small(program: Program) -> bool:
 
 
 def _is_quadratic(program: Program) -> tuple[bool, Tensor]:
-    """Whether the loss is a quadratic function of the parameters: its Hessian is the same at three places."""
+    """Whether the loss is a quadratic function of the parameters: its Hessian is the same at three places, and the gradient
+    changes between them as it says (that of a sum of absolute values jumps instead).
+    """
     start = _flat(program, program.start)
-    here = hessian(program, program.start)
+    here, slope = hessian(program, program.start), gradient(program, program.start)
     generator = torch.Generator().manual_seed(1)
     for _ in range(2):
-        there = _unflat(program, start + torch.randn(start.shape, generator=generator, dtype=start.dtype))
+        step = torch.randn(start.shape, generator=generator, dtype=start.dtype)
+        there = _unflat(program, start + step)
         if (hessian(program, there) - here).abs().max() > 1e-9 * max(float(here.abs().max()), 1e-300):
+            return False, here
+        found = gradient(program, there)
+        if (found - slope - here @ step).abs().max() > 1e-8 * max(
+            float(found.abs().max()), float(slope.abs().max()), 1e-300
+        ):
             return False, here
     return True, here
 

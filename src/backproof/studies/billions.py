@@ -164,8 +164,9 @@ def billions(shape: Shape, devices: int) -> tuple[Remedy, ...]:
     one, share = replace(shape, batch=1), replace(shape, batch=-(-b // devices))
     full, half = torch.float32, torch.bfloat16
     plain = kept_activations(shape, full, False)
+    by_hand = f"4·(L·bs(16d + 4 + h) + bs(2d + 2 + 2V)) = {shape.activations(4):,}"
     return (
-        Remedy("plain, float32 AdamW", 4 * n, 4 * n, 8 * n, plain, f"4N, 4N, 2·4N with N = {n:,}"),
+        Remedy("plain, float32 AdamW", 4 * n, 4 * n, 8 * n, plain, f"4N, 4N, 2·4N with N = {n:,}; activations {by_hand}"),
         Remedy(
             "checkpoint every layer", 4 * n, 4 * n, 8 * n, kept_activations(shape, full, True),
             f"{shape.layers} layer inputs of b·s·d·4 = {4 * b * shape.sequence * shape.width:,} B, and the head's",
@@ -177,7 +178,7 @@ def billions(shape: Shape, devices: int) -> tuple[Remedy, ...]:
         ),
         Remedy(
             f"accumulate over {b} micro-batches", 4 * n, 4 * n, 8 * n, kept_activations(one, full, False),
-            "activations of one sample; the gradients live all along",
+            "4N, 4N, 8N; activations of one sample; the gradients live all along",
         ),
         Remedy(
             f"shard over {devices} devices", -(-4 * n // devices), -(-4 * n // devices), -(-8 * n // devices),
@@ -203,7 +204,7 @@ def _layer(shape: Shape) -> int:
 def _lora(shape: Shape, activations: int) -> Remedy:
     """Only two thin matrices beside q, k, v and o of each layer are trained."""
     trained = shape.layers * 4 * 2 * shape.width * RANK
-    text = f"only {trained:,} parameters are trained (4 matrices a layer, rank {RANK}: L·4·2·d·{RANK})"
+    text = f"only {trained:,} parameters are trained (4 matrices a layer, rank {RANK}: L·4·2·d·{RANK}); at most the plain activations"
     n = shape.parameters
     return Remedy(
         f"train rank-{RANK} additions only", 4 * (n + trained), 4 * trained, 8 * trained, activations, text, True

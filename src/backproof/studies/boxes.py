@@ -18,7 +18,7 @@ from ..graph import Builder, Graph, Node
 __all__ = ["Region", "Target", "is_bias", "pruned", "region_of", "targets_of"]
 
 Limits = tuple[Any, Any]
-MOST_OUTPUTS = 64
+MOST_OUTPUTS, LARGEST = 64, 10**100
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,22 @@ def _box(limits: Any, shape: tuple[int, ...], what: str) -> Box:
     lo, hi = _limits(limits, what)
     made = [_ends(end, shape, what) for end in (lo, hi)]
     box = Box(made[0].lo, made[1].hi)
-    if any(a > b for a, b in zip(box.lo.reshape(-1)[:1], box.hi.reshape(-1)[:1], strict=True)):
+    if any(a > b for a, b in zip(box.lo.reshape(-1), box.hi.reshape(-1), strict=True)):
         raise InputError(f"{what}: the lower end {lo} is above the upper end {hi}")
     return box
 
 
 def _ends(end: Any, shape: tuple[int, ...], what: str) -> Box:
     """One end for all entries, or one per entry (numbers as a person means them, tensors as they are)."""
-    if isinstance(end, Tensor):
+    if isinstance(end, Tensor) and end.ndim:
+        if end.shape != torch.Size(shape):
+            raise InputError(f"{what}: an end of shape {list(end.shape)} for a tensor of shape {list(shape)}")
         return Box.exactly(end.double().tolist(), tuple(end.shape))
     if not isinstance(end, (list, tuple)):
-        return Box.filled(rational(end), rational(end), shape)
+        number = as_fraction(float(end)) if isinstance(end, Tensor) else rational(end)
+        if abs(number) > LARGEST:
+            raise InputError(f"{what}: {end} is beyond 1e100, and nothing could be said about it")
+        return Box.filled(number, number, shape)
     flat = [rational(v) for v in _flat(end)]
     if len(flat) != torch.Size(shape).numel():
         raise InputError(f"{what}: {len(flat)} numbers for a tensor of shape {list(shape)}")

@@ -21,7 +21,7 @@ from ..document.blocks import Block, Callout, Derivation, Document, Equation, Pa
 from ..document.math import Num
 from ..domains.balls import Box, read_balls
 from ..domains.variances import Moments, read_variances
-from ..errors import InputError
+from ..errors import InputError, MissingRule
 from ..graph import Graph, Node
 from ..progress import task
 from ..result import Result, plain, written
@@ -345,12 +345,11 @@ def sampled_rms(target: Target, region: Region, seed: int = 0, samples: int = SA
 
 def predicted_rms(target: Target, region: Region) -> float | None:
     """The root mean square by mean-field theory: the joint graph over variances; None where it cannot be read."""
-    from ..domains.variances import variances
-
-    if variances.missing(target.graph.nodes):
-        return None
     leaves = {n: _uniform_moments(region, n) for n in target.graph.nodes if n in region.boxes}
-    second = read_variances(target.graph, leaves)[target.node].second
+    try:
+        second = read_variances(target.graph, leaves)[target.node].second
+    except MissingRule:
+        return None
     return math.sqrt(float(second.mean() if target.index is None else second[target.index]))
 
 

@@ -41,7 +41,8 @@ def autograd_at(target: Target, region: Region, weights: Mapping[Node, Tensor]) 
         slope: Tensor = torch.func.grad(lambda w: origin.loss({**leaves, target.wrt.name: w}))(about)
         return slope
 
-    found: Tensor = torch.func.vmap(one)({n.name: t for n, t in weights.items()})
+    batch = {n.name: t for n, t in weights.items()}
+    found: Tensor = torch.func.vmap(one)(batch) if batch else one({}).unsqueeze(0)
     return found if target.index is None else found.flatten(1)[:, _flat(target.index, target.wrt.shape)]
 
 
@@ -55,7 +56,7 @@ def confirm(certificate: Certificate, seed: int = 0, draws: int = 10_000) -> tup
         return ()
     witness = {n: certificate.witness[n.name] for n in region.free}
     return (
-        _never_more(certificate, target, region, seed, draws),
+        *([_never_more(certificate, target, region, seed, draws)] if region.free else []),
         _at_the_witness(certificate, target, region, witness),
         *_by_differences(certificate, target, region, witness),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import mpmath
@@ -60,6 +61,11 @@ def density(text: str, y: str, fixed: Sequence[str], names: Sequence[str], place
     Raises:
         FormulaError: it cannot be read.
     """
+    return _density(text, y, tuple(fixed), tuple(names), place)
+
+
+@lru_cache(maxsize=64)
+def _density(text: str, y: str, fixed: tuple[str, ...], names: tuple[str, ...], place: str) -> Density:
     formula, _, rest = text.partition(", ")
     kernel = _formula(formula, names, y, place)
     symbols = {s.name: s for s in kernel.free_symbols}
@@ -113,35 +119,33 @@ def _total(kernel: Any, y: Any, others: tuple[Any, ...], support: tuple[Any, ...
         total = sympy.simplify(sum(kernel.subs(y, v) for v in support))
         mean = sum(v * kernel.subs(y, v) for v in support) / total
         return total, sympy.factor(sympy.simplify(sum((v - mean) ** 2 * kernel.subs(y, v) for v in support) / total))
-    u = sympy.Symbol("u", real=True)
+    u, v = sympy.Symbol("u", real=True), sympy.Symbol("v", positive=True)
     for place in (sympy.Integer(0), *others):
-        moved = sympy.simplify(kernel.subs(y, place + u))
-        if place in moved.free_symbols or not _tame(moved, u):
+        moved = kernel.subs(y, place + u)
+        halves = [sympy.expand_log(sympy.log(moved.subs(u, sign * v)), force=True) for sign in (1, -1)]
+        found = [[_moment(sympy.expand(half), v, n) for half in halves] for n in (0, 1, 2)]
+        if any(m is None for pair in found for m in pair):
             continue
-        half = [
-            sympy.integrate(
-                moved.subs(u, s * sympy.Symbol("v", positive=True)), (sympy.Symbol("v", positive=True), 0, sympy.oo)
-            )
-            for s in (1, -1)
-        ]
-        total = sympy.simplify(sum(half))
-        if total.has(sympy.Integral, sympy.Piecewise, sympy.oo, sympy.nan):
-            return None, None
-        v = sympy.Symbol("v", positive=True)
-        square = sum(sympy.integrate(v**2 * moved.subs(u, s * v), (v, 0, sympy.oo)) for s in (1, -1))
-        first = sum(s * sympy.integrate(v * moved.subs(u, s * v), (v, 0, sympy.oo)) for s in (1, -1))
-        return total, sympy.simplify(square / total - (first / total) ** 2)
+        total = sympy.simplify(found[0][0] + found[0][1])
+        mean, square = (found[1][0] - found[1][1]) / total, (found[2][0] + found[2][1]) / total
+        return total, sympy.simplify(square - mean**2)
     return None, None
 
 
-def _tame(kernel: Any, u: Any) -> bool:
-    """Whether it is the exponential of a polynomial of degree one or two in u and |u|, which SymPy integrates at once."""
-    v = sympy.Symbol("v", positive=True)
-    for sign in (1, -1):
-        power = sympy.expand_log(sympy.log(kernel.subs(u, sign * v)), force=True)
-        if not power.is_polynomial(v) or not 1 <= sympy.degree(sympy.expand(power), v) <= 2:
-            return False
-    return True
+def _moment(power: Any, v: Any, n: int) -> Any:
+    """The integral of v^n e^power over v > 0, for power = c - b v or c - a v^2 with a, b > 0; None for anything else.
+
+    They are n! / b^(n+1) and Γ((n+1)/2) / (2 a^((n+1)/2)), times e^c.
+    """
+    if not power.is_polynomial(v) or sympy.degree(power, v) > 2:
+        return None
+    a, b, c = -power.coeff(v, 2), -power.coeff(v, 1), power.coeff(v, 0)
+    if sympy.simplify(b) == 0 and a.is_positive:
+        half = sympy.Rational(n + 1, 2)
+        return sympy.exp(c) * sympy.gamma(half) / (2 * a**half)
+    if a == 0 and b.is_positive:
+        return sympy.exp(c) * sympy.factorial(n) / b ** (n + 1)
+    return None
 
 
 def quadrature(found: Density, at: dict[Any, float]) -> float:

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 from ..document.blocks import Block, Derivation, Equation, Paragraph, Part, Parts, Table
 from ..graph import Node
 from ..notation import symbol
-from .repeats import Repeat, repeats
+from .repeats import Repeat
 from .written import StepWriter
 
 if TYPE_CHECKING:
     from .worked import Page
 
-__all__ = ["backward_blocks", "forward_blocks"]
+__all__ = ["backward_blocks", "forward_blocks", "names_of"]
 
 
 def forward_blocks(page: Page, writer: StepWriter) -> tuple[Block, ...]:
     """The equations of the forward pass."""
-    found = _found(page, writer)
-    skipped = {n: repeat for repeat in found for n in repeat.twins}
+    skipped = {n: repeat for repeat in page.repeated for n in repeat.twins}
     return _blocks(page.values(writer), skipped, writer.whole, lambda repeat: _told(page, repeat))
 
 
@@ -32,17 +31,13 @@ def backward_blocks(page: Page, writer: StepWriter) -> tuple[Block, ...]:
         twin = repeat.twins[node]
         return {repeat.twins.get(u) for u in users[node]} == set(users[twin])
 
-    skipped = {n: repeat for repeat in _found(page, writer) for n in repeat.twins if inner(repeat, n)}
+    skipped = {n: repeat for repeat in page.repeated for n in repeat.twins if inner(repeat, n)}
     return _blocks(
         page.adjoints(writer),
         skipped,
         lambda adjoint: page.gradient_equation(writer, adjoint),
-        lambda repeat: (Paragraph((f"Inside {_names(repeat)} the equations are those of {repeat.first}.",)),),
+        lambda repeat: (Paragraph((f"Inside {names_of(repeat)} the equations are those of {repeat.first}.",)),),
     )
-
-
-def _found(page: Page, writer: StepWriter) -> tuple[Repeat, ...]:
-    return repeats(writer.step.graph) if page.is_large else ()
 
 
 def _blocks(
@@ -71,7 +66,7 @@ def _told(page: Page, repeat: Repeat) -> tuple[Block, ...]:
     rows = tuple(
         (name, _symbols(page, repeat.reads[name]), _symbols(page, repeat.gives[name])) for name in repeat.others
     )
-    words = f"The equations of {repeat.first} hold for {_names(repeat)} too, each with parameters of its own."
+    words = f"The equations of {repeat.first} hold for {names_of(repeat)} too, each with parameters of its own."
     return Paragraph((words,)), Table((("module",), ("reads",), ("gives",)), rows, f"Modules like {repeat.first}")
 
 
@@ -82,7 +77,8 @@ def _symbols(page: Page, nodes: Sequence[Node]) -> Parts:
     return tuple(parts[1:])
 
 
-def _names(repeat: Repeat) -> str:
+def names_of(repeat: Repeat) -> str:
+    """The modules that repeat the first, in words."""
     if len(repeat.others) < 3:
         return " and ".join(repeat.others)
     return f"{repeat.others[0]} to {repeat.others[-1]}"

@@ -79,7 +79,8 @@ def search(
     best = _best(target, region, structured + drawn)
     if not free:
         return best
-    climbed = _climb(target, region, free, ends, structured + drawn, steps)
+    most = max(4, WORK // (steps * sum(n.size for n in free)))
+    climbed = _climb(target, region, free, ends, (drawn[::-1] + structured)[-most:], steps)
     polished = [_centred(forward, region, ends, w) for w in climbed[:6]]
     snapped = [_snapped(w, ends) for w in climbed[:6] + polished]
     found = _best(target, region, climbed + polished + snapped)
@@ -179,9 +180,9 @@ def _on_the_paths(graph: Graph, wrt: Node) -> set[Node]:
     reached, found = {wrt}, set[Node]()
     for node in graph.nodes:
         if any(x in reached for x in node.inputs):
-            reached.add(node)
-            if node.op.name in ("linear", "matmul", "mul"):
+            if node.op.name in ("linear", "matmul", "mul") and any(x in reached for x in node.inputs[:2]):
                 found.update(x for x in node.inputs[:2] if x not in reached)
+            reached.add(node)
     return {_leaf(node) for node in found}
 
 

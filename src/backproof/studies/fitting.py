@@ -214,11 +214,14 @@ def _rival_blocks(
         lines.append(Series("the other formula", tuple(a for a, _ in inside), tuple(v for _, v in inside), "points"))
     data = Series("data", _flat(program.start[x.name]), _flat(program.start[t.name]), "points")
     finite = theirs[torch.isfinite(theirs)]
+    spread = (
+        f"goes from {float(finite.min()):.4g} to {float(finite.max()):.4g}" if len(finite) else "is infinite everywhere"
+    )
     place = "".join(f" It has a pole near {x.name} = {p:.4g}." for p in poles)
     text = Paragraph(
         (
             "At the start of the run the prediction ", Sym(y.name), f" and {formula} are not the same: over the inputs the "
-            f"other one goes from {float(finite.min()):.4g} to {float(finite.max()):.4g}, {y.name} from {min(ours):.4g} to "
+            f"other one {spread}, {y.name} from {min(ours):.4g} to "
             f"{max(ours):.4g}.{place}",
         )
     )  # fmt: skip

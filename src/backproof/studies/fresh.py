@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -78,7 +79,9 @@ def in_fresh_process(work: Callable[[], Any], seconds: float = 600) -> Any:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(work, theirs), daemon=True)
-    child.start()
+    with warnings.catch_warnings():  # later Pythons warn when a program with threads forks; the child uses none of them
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
     theirs.close()
     try:
         arrived = ours.poll(seconds)

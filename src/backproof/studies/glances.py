@@ -12,6 +12,7 @@ from ..document.blocks import Block, Details, Glance, Instant, Parts, Phase, Sec
 from ..document.math import Expr, Num, Ref
 from ..graph import Node
 from ..notation import named
+from .inside import module_figure
 from .instants import computed, read, update_title
 from .written import StepWriter
 
@@ -93,16 +94,18 @@ def _instant(page: Page, writer: StepWriter, phase: Phase, name: str, nodes: Seq
         return None
     within = _parts(name, nodes) if nodes[0].module else []
     parts = _in_order(page, writer, phase, within) if len(within) > 1 else ()
-    number, blocks = writer.step.number, _folded(name, parts) or _blocks(members, title)
+    first = phase == "forward" and writer is page.writers[0]
+    drawn = module_figure(page, writer, name) if parts and first else ()
+    number, blocks = writer.step.number, _folded(name, parts, drawn) or _blocks(members, title)
     return Instant(title, blocks, phase, number, computed(writer, shown), read(writer, shown), name)
 
 
-def _folded(name: str, parts: Sequence[Instant]) -> tuple[Block, ...]:
+def _folded(name: str, parts: Sequence[Instant], drawn: Sequence[Block] = ()) -> tuple[Block, ...]:
     """A module as its parts, which a page opens when asked to; nothing where there is one part alone."""
     if len(parts) < 2:
         return ()
     names = [part.name.removeprefix(f"{name}.") for part in parts]
-    return (Details(f"{name} in {len(parts)} parts: {', '.join(names)}", tuple(parts)),)
+    return (Details(f"{name} in {len(parts)} parts: {', '.join(names)}", (*drawn, *parts)),)
 
 
 def _values(page: Page, writer: StepWriter, nodes: Iterable[Node]) -> Iterator[Member]:

@@ -284,7 +284,7 @@ def _equations(model: _Model) -> tuple[Equation, ...]:
 
     log = Function("log", "log", r"\log")
     w = Words("w") if len(model.program.trained) != 1 else named(model.program.trained[0])
-    product = Mul((_point(model, "1"), Words(" ⋯ ") if model.count > 2 else Words(" "), last))
+    product = Mul((_point(model, "1"), Words(" ... ") if model.count > 2 else Words(" "), last))
     logp = Add((formula_of(sympy.log(found.constant), shown), Neg(formula_of(_kernel_part(found), shown))))
     like = Call(Function("p"), (Mul((Words("y"), Words(" | "), w)),), "p")
     log_like = Call(log, (like,), "log")

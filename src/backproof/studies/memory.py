@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..capturing.example import loss_function
-from ..document.blocks import Block, Callout, Document, Paragraph, Plot, Section, Series, Table
+from ..document.blocks import Block, Callout, Document, Paragraph, Parts, Plot, Section, Series, Table
 from ..domains.bytes import KINDS, Instant, Storage, read_bytes, spoken_bytes
 from ..errors import InputError
 from ..graph import Graph
@@ -20,6 +20,7 @@ from .memory_record import Case, Record, recorded
 from .stepping import Way, batch_of
 
 if TYPE_CHECKING:
+    from .memory_measure import Measurement
     from .memory_plan import Plan
 
 __all__ = ["Memory", "case_of", "course", "living_table", "memory", "when"]
@@ -96,6 +97,12 @@ class Memory(Result):
 
         return plan_for(self, read_bytes(budget), allow)
 
+    def measure(self) -> Measurement:
+        """Run two plain steps in a process of their own and compare: see :meth:`backproof.Plan.measure`."""
+        from .memory_measure import measured
+
+        return measured(self, Way(), max(self.peak_bytes, self.first_step_peak_bytes), 0.0)
+
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The record as plain data."""
         return {
@@ -146,15 +153,17 @@ def _storage(s: Storage) -> dict[str, Any]:
 
 def living_table(storages: tuple[Storage, ...], most: int = LISTED) -> tuple[Block, ...]:
     """The largest storages as a table, and what the others add up to."""
-    head = (("size",), ("kind",), ("shape",), ("made by",), ("at",))
+    shown = storages[:most]
+    head: tuple[Parts, ...] = (("size",), ("kind",), ("shape",), ("made by",), ("at",))
     rows = [
         (spoken_bytes(s.bytes), s.kind, " x ".join(map(str, s.shape)) or "one number", _maker(s), s.source)
-        for s in storages[:most]
+        for s in shown
     ]
+    width = 5 if any(s.source for s in shown) else 4
     rest = storages[most:]
     more = f"{len(rest)} more hold {spoken_bytes(sum(s.bytes for s in rest))}." if rest else ""
     return (
-        Table(head, tuple(rows), "The largest storages that are live then"),
+        Table(head[:width], tuple(row[:width] for row in rows), "The largest storages that are live then"),
         *([Paragraph((more,))] if more else []),
     )
 

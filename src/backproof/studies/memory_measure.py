@@ -51,8 +51,8 @@ class Measurement:
         plain_peak: the measured peak of the plain step.
         error: predicted over measured, minus 1.
         predicted_overhead: the additional work, as a share of the plain step's.
-        measured_overhead: the additional time, as a share of the plain step's (medians of alternating runs).
-        gradients_equal: whether every gradient of one step is that of the plain step, to 1e-6 of the largest entry in float32 and
+        measured_overhead: the additional processor time, as a share of the plain step's (medians of alternating runs).
+        gradients_equal: whether every gradient of one step is that of the plain step, to 1e-5 of the largest entry in float32 and
             1e-12 in float64; ``largest_difference`` is relative, 0.0 where they are equal to the bit.
         buffers_equal: whether running statistics are the same after the step.
         run: the run of the plan.
@@ -158,20 +158,20 @@ def _tensors_of(loss: Any) -> list[Tensor]:
     return [*loss.parameters(), *loss.buffers()] if isinstance(loss, nn.Module) else []
 
 
-def _times(case: Case, ways: tuple[Way, ...], rounds: int = 3) -> list[float]:
-    """The median seconds of a step made in each way, taken in turn, after one that is not counted."""
+def _times(case: Case, ways: tuple[Way, ...]) -> list[float]:
+    """The median processor seconds of a step made in each way, taken in turn, after one that is not counted."""
     steps: list[Callable[[], Any]] = []
     for way in ways:
         model = copy.deepcopy(case.model)
         optimizer = make_optimizer(case.optimizer, case.model, model, way.optimizer)
         steps.append(partial(train_step, model, optimizer, case.inputs, case.targets, case.loss, way))
     times: list[list[float]] = [[] for _ in steps]
-    for turn in range(rounds + 1):
+    for turn in range(2 if max(way.parts for way in ways) > 32 else 6):
         for step, found in zip(steps, times, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             step()
             if turn:
-                found.append(time.perf_counter() - start)
+                found.append(time.process_time() - start)
     return [statistics.median(found) for found in times]
 
 

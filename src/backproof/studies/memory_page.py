@@ -183,8 +183,12 @@ def _before_after(plan: Plan, found: Measurement) -> list[Block]:
         equal = (
             f"The gradients are {same}: the largest difference is {found.largest_difference:.1e} of the largest entry."
         )
+    time = (
+        " Work counts operations. Time also depends on how fast each is: a tanh takes longer than the few operations it "
+        "counts as, a product of matrices less."
+    )
     buffers = "" if found.buffers_equal else " The running statistics are not the same."
-    return [Table(head, rows, "Before and after"), Paragraph((equal + buffers,))]
+    return [Table(head, rows, "Before and after"), Paragraph((equal + buffers + time,))]
 
 
 def curve_section(points: Sequence[Point], plan: Plan) -> tuple[Section, ...]:
@@ -220,7 +224,7 @@ def _billions(remedies: Sequence[Remedy], shape: Shape) -> Section:
     )
     head = (("remedy",), ("parameters",), ("gradients",), ("state",), ("activations",), ("total",))
     sums = tuple(
-        (r.name, r.arithmetic, f"{r.total:,}", "another update" if r.changes_result else "the same") for r in remedies
+        (r.name, r.arithmetic, f"{r.total:,}", "changed" if r.changes_result else "the same") for r in remedies
     )
     return Section(
         "Billions of parameters",

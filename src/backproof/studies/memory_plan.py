@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..progress import task
 from ..result import Result
 from .memory_record import Case, make_optimizer, recorded
-from .segments import Choice, blocks_of, choices
+from .segments import Choice, blocks_of, choices, uniform
 from .stepping import Way, batch_of, train_step
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = ["Plan", "Search", "largest_batch", "plan_for"]
 
 REMEDIES = ("optimizer", "checkpoints", "parts")
 LARGEST_BATCH = 2**40
-MOST_PARTS = 64
+MOST_PARTS = 256
 
 
 @dataclass(frozen=True)
@@ -253,13 +253,17 @@ def _ways(search: Search, budget: int, allow: Sequence[str], base: Way, parts: S
     settings = _optimizers(search.source) if "optimizer" in allow else []
     yield from (replace(base, optimizer=s) for s in settings)
     start = min((base, *(replace(base, optimizer=s) for s in settings)), key=search.peak)
-    found = _choices(search, allow)
+    blocks = blocks_of(search.case.model, search.plain) if "checkpoints" in allow else ()
+    found = choices(blocks)[1:] if blocks else []
     hopeless = budget < search.floor
     frugal = [replace(start, segments=c.segments) for c in found[-1:]]
     if found and (way := None if hopeless else search.cheapest(found, start, budget)) is not None:
         yield way
+    if found:  # the estimate behind the choices leaves out temporaries: try the plain patterns too
+        frugal += [replace(start, segments=uniform(blocks, n)) for n in {len(blocks), math.isqrt(len(blocks))}]
     yield from frugal
-    counts = parts[-1:] if hopeless else parts
+    frugal = sorted(frugal, key=search.peak)[:1]
+    counts = [n for n in parts if n <= 64][-1:] if hopeless else parts
     yield from _falling(search, (replace(start, parts=n) for n in counts))
     for way in _falling(search, (replace(w, parts=n) for w in frugal for n in counts)):
         yield (search.cheapest(found, replace(way, segments=()), budget) or way) if search.peak(way) <= budget else way
@@ -273,11 +277,6 @@ def _falling(search: Search, ways: Iterator[Way]) -> Iterator[Way]:
         if search.peak(way) > 0.99 * before:
             return
         before = search.peak(way)
-
-
-def _choices(search: Search, allow: Sequence[str]) -> list[Choice]:
-    blocks = blocks_of(search.case.model, search.plain) if "checkpoints" in allow else ()
-    return choices(blocks)[1:] if blocks else []
 
 
 def _optimizers(source: Memory) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..graph import Builder, Graph, Node
 from ..ops import Elementwise, derivative
 from ..result import Result
+from .boxes import is_bias
 from .diagnosis import Diagnosis, diagnose
 
 __all__ = ["Layer", "Propagation", "propagate"]
@@ -186,7 +187,8 @@ class _Flow:
 
     def __init__(self, graph: Graph, seed: int) -> None:
         self.graph, self.seed = graph, seed
-        self.maps = [n for n in graph.nodes if n.op.name == "linear"]
+        self.weights = dict(_maps(graph))
+        self.maps = list(self.weights)
         self.joint, self.cotangent = self._joint()
         given = graph.origin.leaves()
         self.given = {
@@ -232,11 +234,11 @@ class _Flow:
         """The gain that keeps the gradient, the std in words, and the ratio of the gradient it is predicted to give."""
         scales, words = {}, []
         for node in self.maps:
-            weight = node.inputs[1]
+            weight, inputs = self.weights[node]
             wanted = self._wanted(node)
-            if weight in self.given and wanted is not None:
+            if wanted is not None:
                 now = float((self.given[weight] ** 2).mean())
-                scales[weight] = wanted / weight.shape[1] / now if now > 0 else 1.0
+                scales[weight] = wanted / inputs / now if now > 0 else 1.0
                 words.append(math.sqrt(wanted))
         moments = self._predicted(scales)
         first, last = (self._size(moments, self.joint.gradients[n]) for n in (self.maps[0], self.maps[-1]))
@@ -324,6 +326,29 @@ class _Flow:
             return None
         here, behind = (self._size(self.predicted, self.joint.gradients[n]) for n in self.maps[k : k + 2])
         return here / behind if behind > 0 else None
+
+
+def _maps(graph: Graph) -> Iterator[tuple[Node, tuple[Node, int]]]:
+    """The output of each linear map (its bias added), with its weight and how many inputs that has."""
+    for node in graph.nodes:
+        if node.op.name not in ("linear", "matmul"):
+            continue
+        for place in (1, 0):
+            weight = node.inputs[place]
+            while weight.op.name == "permute":
+                weight = weight.inputs[0]
+            if weight.role == "parameter" and (place or node.op.name == "matmul"):
+                axis = -1 if node.op.name == "linear" or not place else max(-2, -len(weight.shape))
+                yield _with_bias(graph, node), (weight, weight.shape[axis])
+                break
+
+
+def _with_bias(graph: Graph, node: Node) -> Node:
+    """The sum behind a product to which a bias is added."""
+    users = graph.users[node]
+    if len(users) == 1 and users[0].op.name == "add" and any(is_bias(graph, x) for x in users[0].inputs if x.is_leaf):
+        return users[0]
+    return node
 
 
 def _slope(node: Node) -> Node:

@@ -34,8 +34,8 @@ __all__ = ["Run", "rates", "walked"]
 MOST_UPDATES = 200
 MOST_PARAMETERS = 60
 SHARE = 0.9
-PER_DECADE = 4
-BISECTIONS = 9
+PER_DECADE = 3
+BISECTIONS = 7
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Repeat:
         first: the module that stands for all.
         others: the modules that repeat it.
         twins: for each node of the others (their parameters included), the node of the first that it repeats.
-        reads, gives: for each of the others what it takes from outside, and what is used outside of it.
+        reads, gives: for each of them what it takes from outside, and what is used outside of it.
     """
 
     first: str
@@ -89,8 +89,8 @@ def _repeat(graph: Graph, names: Sequence[str], groups: dict[str, list[Node]]) -
         for node, twin in zip(groups[name], groups[first], strict=True):
             twins[node] = twin
             twins |= {x: y for x, y in zip(node.inputs, twin.inputs, strict=True) if _owns(name, x)}
-    reads = {name: _outside(name, groups[name]) for name in others}
-    gives = {name: tuple(n for n in groups[name] if set(graph.users[n]) - set(groups[name])) for name in others}
+    reads = {name: _outside(name, groups[name]) for name in names}
+    gives = {name: tuple(n for n in groups[name] if set(graph.users[n]) - set(groups[name])) for name in names}
     return Repeat(first, tuple(others), twins, reads, gives)
 
 

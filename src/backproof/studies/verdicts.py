@@ -109,7 +109,7 @@ def summary(evidence: Sequence[Evidence], every: bool = False) -> str:
 
 def _way(oracle: str) -> str:
     """The independent way behind an oracle, for counting; a check of what is printed is no way to a number."""
-    for way in ("autograd", "torch.optim", "central differences", "50 digits", "SymPy"):
+    for way in ("autograd", "torch.optim", "torch.profiler", "central differences", "50 digits", "SymPy"):
         if way in oracle:
             return way
     if "printed" in oracle or oracle in (ROUNDING, OWN_DTYPE):

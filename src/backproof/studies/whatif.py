@@ -33,6 +33,7 @@ from ..graph import Graph, Node
 from ..notation import named
 from ..ops import OPS, Elementwise, derivative
 from ..result import written
+from .inside import alike
 from .program import Program
 from .sympy_tree import Untranslatable, tree_of_sympy
 from .updates import known_symbols
@@ -61,6 +62,7 @@ def play_of(page: Page) -> dict[str, object]:
     return {
         "updates": len(page.writers),
         "large": page.is_large,
+        "alike": alike(page),
         "base": page.base,
         "samples": 0 if page.is_large else _samples(program),
         "bySample": program.batch == "sample" and bool(program.samples),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from ..document.blocks import (
@@ -30,6 +31,7 @@ from .glances import summary_step
 from .instants import range_of, worked_step
 from .over_time import over_time
 from .program import Program
+from .repeats import Repeat, repeats
 from .trace import Step, Trace
 from .updates import HYPER, rule_equations
 from .verdicts import Evidence, gathered, summary
@@ -205,6 +207,11 @@ class Page:
                 blocks.append(_left_out(before + 2, i))
             blocks.append(worked_step(self, self.writers[i]))
         return blocks
+
+    @cached_property
+    def repeated(self) -> tuple[Repeat, ...]:
+        """Of a large network the modules that repeat one another."""
+        return repeats(self.writers[0].step.graph) if self.is_large else ()
 
     @property
     def is_large(self) -> bool:

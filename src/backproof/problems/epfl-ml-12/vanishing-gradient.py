@@ -136,8 +136,8 @@ def factor_of(s, slope):
 
 
 def spelled(value):
-    """A fraction as it is written, or its decimals."""
-    return str(value) if value.denominator < 10**4 else f"{float(value):.6g}"
+    """A fraction as it is written, or its decimals rounded up, so that a bound stays one."""
+    return str(value) if value.denominator < 10**4 else f"{math.ceil(value * 10**6) / 10**6:.8g}"
 
 
 def formula_of(s, slope):

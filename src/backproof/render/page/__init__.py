@@ -11,7 +11,7 @@ from importlib.resources import files
 __all__ = ["asset", "program"]
 
 PROGRAM = (
-    "numbers.js", "record.js", "formulas.js", "print.js", "light.js", "drawing.js", "tables.js", "curve.js",
+    "numbers.js", "record.js", "formulas.js", "print.js", "light.js", "drawing.js", "inside.js", "tables.js", "curve.js",
     "whatif.js", "modules.js", "timeline.js", "between.js", "tools.js", "chapters.js", "start.js",
 )  # fmt: skip
 

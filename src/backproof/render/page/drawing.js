@@ -8,7 +8,8 @@ const THICKEST = 4, THINNEST = 0.8;
 class View {
   constructor(figure, now) {
     this.now = now;
-    this.kind = figure.dataset.view;
+    this.name = figure.dataset.view;
+    this.kind = this.name === "units" ? "units" : "operations";
     this.svg = figure.querySelector("svg").cloneNode(true);
     this.svg.removeAttribute("aria-labelledby");
     this.svg.querySelector("title")?.remove();

@@ -13,8 +13,9 @@ class Stage {
     this.now.likeness = new Likeness(written, this.now.record);
     this.instants = withUnwritten(written, this);
     addSets(this.instants);
-    this.views = [...home.querySelectorAll("figure[data-view]")].map((figure) => new View(figure, this.now));
+    this.views = [...home.querySelectorAll("figure[data-view]:not([data-view=module])")].map((figure) => new View(figure, this.now));
     this.views.sort((a) => (a.kind === "units" ? -1 : 1));
+    this.inside = new Inside(home, this);
     this.tables = new Tables(this.find(".record-tables"), this.now);
     this.curve = new Curve(this.find(".curve"), this.now);
     this.makeTabs();
@@ -30,12 +31,7 @@ class Stage {
   makeTabs() {
     const list = this.find(".tabs"), names = { units: "Network", operations: "Computation" };
     this.views.forEach((view, place) => {
-      const tab = document.createElement("button");
-      Object.assign(tab, { type: "button", id: `${this.prefix}tab-${view.kind}`, textContent: names[view.kind] ?? view.kind });
-      tab.setAttribute("role", "tab");
-      tab.setAttribute("aria-controls", `${this.prefix}stage-view`);
-      tab.addEventListener("click", () => this.choose(place));
-      list.append(tab);
+      list.append(this.tab(view.kind, names[view.kind] ?? view.kind, () => this.choose(place)));
     });
     this.find(".canvas").id = `${this.prefix}stage-view`;
     list.addEventListener("keydown", (event) => this.tabKey(event));
@@ -43,6 +39,15 @@ class Stage {
     this.find(".view").hidden = !this.views.length;
     this.find(".stage-grid").classList.toggle("has-view", this.views.length > 0);
     if (this.views.length) this.choose(0);
+  }
+
+  tab(name, words, act) {
+    const tab = document.createElement("button");
+    Object.assign(tab, { type: "button", id: `${this.prefix}tab-${name}`, textContent: words });
+    tab.setAttribute("role", "tab");
+    tab.setAttribute("aria-controls", `${this.prefix}stage-view`);
+    tab.addEventListener("click", act);
+    return tab;
   }
 
   tabKey(event) {
@@ -60,10 +65,10 @@ class Stage {
       tab.setAttribute("aria-selected", String(i === place));
       tab.tabIndex = i === place ? 0 : -1;
     });
-    this.find(".canvas").setAttribute("aria-labelledby", `${this.prefix}tab-${this.view.kind}`);
+    this.find(".canvas").setAttribute("aria-labelledby", `${this.prefix}tab-${this.view.name}`);
     this.find(".canvas").replaceChildren(this.view.svg);
     this.find(".canvas").classList.toggle("tall", this.view.tall);
-    if (this.timeline?.current) this.view.update(this.timeline.current, this.timeline.current.sets);
+    if (this.timeline?.current) this.view.update(this.timeline.current, this.inside.sets(this.timeline.current));
   }
 
   // --- samples ---
@@ -177,7 +182,8 @@ class Stage {
     const sample = this.play.bySample && record ? `, sample ${(record.sample ?? 0) + this.play.base}` : "";
     this.find(".now-title").textContent = [instant.step ? `Update ${instant.step}${sample}` : "", instant.title].filter(Boolean).join(" · ");
     this.fill(instant);
-    this.view?.update(instant, instant.sets);
+    this.inside.follow(instant);
+    this.view?.update(instant, this.inside.sets(instant));
     this.find(".view-note").textContent = this.now.isAll ? `numbers: mean of ${this.play.samples} samples` : "";
     this.tables.update(instant, instant.sets, this.now.sample);
     this.curve.update({ step: this.now.step }, this.whatIf.changed ? [this.now.book, this.now.record] : [this.now.record]);
@@ -197,7 +203,7 @@ class Stage {
     copy.classList.toggle("few", kept <= 4);
     for (const equation of copy.querySelectorAll(".equation[data-ref]")) this.focusable(equation);
     for (const scroll of copy.querySelectorAll(".scroll")) unframe(scroll);
-    for (const data of copy.querySelectorAll(".plot-data")) data.remove();
+    for (const other of copy.querySelectorAll(".plot-data, figure[data-view]")) other.remove();
     for (const details of copy.querySelectorAll("details")) details.replaceWith(...details.querySelector(".folded").childNodes);
     panel.replaceChildren(...copy.childNodes);
     panel.classList.toggle("few", kept <= 4);
