@@ -135,7 +135,9 @@ def _ratios(study: Study) -> Table:
         for r in study.runs
         for a, b in ((r.layers[0], r.layers[-1]),)
     )
-    caption = "Ratio of the gradient's norms, first stage over last (geometric means), and mean cosine in the first stage; before and after training"
+    caption = (
+        "Norms, first stage over last (geometric means), and mean cosine in the first stage; before and after training"
+    )
     return Table(head, rows, caption, (0, 2, 3, 4, 5))
 
 
