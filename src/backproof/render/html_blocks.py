@@ -211,7 +211,7 @@ def _figure(figure: Figure, page: Page) -> str:
 
 def _captioned(drawing: str, caption: Parts, more: str = "") -> str:
     words = f"<figcaption>{inline(caption)}</figcaption>" if caption else ""
-    return f'<figure{more}><div class="scroll canvas">{drawing}</div>{words}</figure>'
+    return f'<figure{more}><div class="scroll canvas" tabindex="0" role="group" aria-label="Drawing">{drawing}</div>{words}</figure>'
 
 
 def _glance(glance: Glance, page: Page) -> str:
