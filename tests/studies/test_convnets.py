@@ -18,7 +18,7 @@ from backproof import vjps
 from backproof.domains.numbers import evaluate
 from backproof.ops import OPS
 from backproof.studies import trace as trace_module
-from backproof.studies.local import entry_error
+from backproof.studies.confirming.local import entry_error
 from tests.laws.samples import sample
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import backproof as bp
 from backproof.studies import lr_range as module
-from backproof.studies.sharpness import largest_curvature, stable_below
+from backproof.studies.search.sharpness import largest_curvature, stable_below
 from backproof.studies.short_runs import data_of, rule_of
 
 X = torch.linspace(-1, 1, 24).unsqueeze(1)

@@ -16,7 +16,7 @@ import backproof as bp
 from backproof.cli import main
 from backproof.domains import boxes as boxes_module
 from backproof.domains.relations import Relation, offsets, windows
-from backproof.studies.sizes import Unreachable, layer_of
+from backproof.studies.fields.sizes import Unreachable, layer_of
 
 
 def positive(net: nn.Module) -> nn.Module:

@@ -13,12 +13,12 @@ from ..graph import Graph, Node
 from ..notation import symbol
 from ..ops import OPS
 from ..result import written
-from .derived import names_of
-from .repeats import Repeat
+from .writing.derived import names_of
+from .writing.repeats import Repeat
 
 if TYPE_CHECKING:
-    from .worked import Page
-    from .written import StepWriter
+    from .writing.worked import Page
+    from .writing.written import StepWriter
 
 __all__ = ["alike", "inside", "module_figure"]
 
