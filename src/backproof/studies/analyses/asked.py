@@ -12,12 +12,12 @@ from ..trace import Step
 __all__ = ["analyse"]
 
 _HOME = {
-    # name as a problem asks for it: module of studies that has a function of that name
-    "optimum": "analyses",
-    "curvature": "analyses",
-    "uncleared": "analyses",
-    "fit": "analyses",
-    "compare": "analyses",
+    # name as a problem asks for it: module beside this one that has a function of that name
+    "optimum": "general",
+    "curvature": "general",
+    "uncleared": "general",
+    "fit": "general",
+    "compare": "general",
     "kinks": "kinks",
     "softmax": "softmax",
     "margin": "margin",

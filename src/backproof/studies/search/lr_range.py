@@ -17,10 +17,10 @@ from ...errors import BackproofError, InputError
 from ...progress import task as progress
 from ...result import Result, plain
 from ..plain_model import as_module
-from ..short_runs import Ran, Task, data_of, ramp, rule_of, short_run
 from ..verdicts import Evidence, summary
 from ..writing.worked import evidence_section
 from .sharpness import largest_curvature, stable_below
+from .short_runs import Ran, Task, data_of, ramp, rule_of, short_run
 
 __all__ = ["LearningRates", "lr_range"]
 

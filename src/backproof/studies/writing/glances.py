@@ -12,7 +12,7 @@ from ...document.blocks import Block, Details, Glance, Instant, Parts, Phase, Se
 from ...document.math import Expr, Num, Ref
 from ...graph import Node
 from ...notation import named
-from ..inside import module_figure
+from .inside import module_figure
 from .instants import computed, read, update_title
 from .written import StepWriter
 

@@ -33,8 +33,8 @@ from ...graph import Graph, Node
 from ...notation import named
 from ...ops import OPS, Elementwise, derivative
 from ...result import written
-from ..inside import alike
 from ..program import Program
+from .inside import alike
 from .sympy_tree import Untranslatable, tree_of_sympy
 from .updates import known_symbols
 from .written import MOST_ENTRIES, StepWriter

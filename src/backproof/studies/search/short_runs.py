@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.samples import samples_of
-from ..errors import InputError
-from ..optimizers import RULES
-from ..optimizers import optimizer as find_optimizer
+from ...data.samples import samples_of
+from ...errors import InputError
+from ...optimizers import RULES
+from ...optimizers import optimizer as find_optimizer
 
 __all__ = ["Ran", "Rule", "Task", "data_of", "ramp", "rule_of", "short_run"]
 

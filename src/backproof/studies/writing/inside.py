@@ -7,18 +7,18 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from ..document.blocks import Figure
-from ..document.math import Expr
-from ..graph import Graph, Node
-from ..notation import symbol
-from ..ops import OPS
-from ..result import written
-from .writing.derived import names_of
-from .writing.repeats import Repeat
+from ...document.blocks import Figure
+from ...document.math import Expr
+from ...graph import Graph, Node
+from ...notation import symbol
+from ...ops import OPS
+from ...result import written
+from .derived import names_of
+from .repeats import Repeat
 
 if TYPE_CHECKING:
-    from .writing.worked import Page
-    from .writing.written import StepWriter
+    from .worked import Page
+    from .written import StepWriter
 
 __all__ = ["alike", "inside", "module_figure"]
 
@@ -50,7 +50,7 @@ def _given(node: Node) -> Node:
 
 def module_figure(page: Page, writer: StepWriter, module: str) -> tuple[Figure, ...]:
     """The drawing of a module's operations; nothing for a module that repeats another, which is drawn."""
-    from ..pictures.operations import operations
+    from ...pictures.operations import operations
 
     if any(_within(module, other) for repeat in page.repeated for other in repeat.others):
         return ()
