@@ -18,7 +18,7 @@ from ...data.canvas import canvas_for
 from ...errors import InputError
 from ...progress import task
 from ..answer import Answer
-from ..search.numbers_in import number_in
+from ..numbers_in import number_in
 from ..training import History, train
 from ..training.chance import drawn_from, generator_for, number_for
 from ..verdicts import Evidence
@@ -194,7 +194,7 @@ class _Runs:
         self, found: Pictures, numbers: Mapping[str, int], lr: float, weight_decay: float, seed: int, file: Path | None
     ) -> None:
         self.pictures, self.numbers, self.seed, self.file = found, numbers, seed, file
-        self.optimizer = (torch.optim.AdamW, {"lr": lr, "weight_decay": weight_decay})
+        self.optimizer = (torch.optim.AdamW, {"lr": lr, "weight_decay": weight_decay, "fused": True})
         place = number_for(seed, "permutation")
         self.canvas = canvas_for(found.train, numbers["canvas"], "shifted", 0.0, place)
         self.tests = self.canvas(found.test, generator_for(seed, "test")), found.test_labels

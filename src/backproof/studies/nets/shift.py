@@ -16,7 +16,7 @@ from ...data.canvas import VARIANTS, Canvas, canvas_for
 from ...errors import InputError
 from ...progress import task
 from ..answer import Answer
-from ..search.numbers_in import number_in
+from ..numbers_in import number_in
 from ..training import History, train
 from ..training.chance import drawn_from, generator_for, number_for
 from ..verdicts import Evidence
@@ -29,6 +29,7 @@ __all__ = ["Contender", "Measured", "Setup", "shift_study"]
 MOST_EPOCHS = 1000
 _LEAST_TESTED, _MOST_DRAWS = 1000, 3
 _RECOUNTED = 100
+_TESTS = 4  # so often a run is tested on its way
 _BATCH = 256
 
 
@@ -165,7 +166,7 @@ def _tested(canvas: Canvas, found: Pictures, seed: int) -> tuple[Tensor, Tensor]
 # --- one network --------------------------------------------------------------------------------------------------------
 def _measured(name: str, contender: Contender, setup: Setup, advance: Callable[..., None]) -> Measured:
     start = _built(contender, setup, setup.canvas)
-    optimizer = (torch.optim.AdamW, {"lr": contender.lr, "weight_decay": contender.weight_decay})
+    optimizer = (torch.optim.AdamW, {"lr": contender.lr, "weight_decay": contender.weight_decay, "fused": True})
     histories = {}
     for variant in VARIANTS:
         histories[variant] = _trained(f"{name}, {variant}", start, setup, variant, optimizer)
@@ -202,6 +203,7 @@ def _trained(title: str, start: nn.Module, setup: Setup, variant: str, optimizer
         schedule="cosine",
         seed=setup.seed,
         validation=Samples(len(inputs), (inputs, labels)),
+        validate_every=max(1, setup.epochs // _TESTS),
         augment=setup.canvases[variant],
         title=title,
     )

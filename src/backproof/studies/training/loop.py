@@ -16,6 +16,7 @@ from ...capturing.example import loss_function
 from ...data import Samples, samples_of
 from ...errors import BackproofError, InputError
 from ...progress import task
+from ..numbers_in import number_in
 from .chance import drawn_from, generator_for
 from .checkpoint import load_checkpoint, refuse_place, save_checkpoint
 from .history import History
@@ -42,6 +43,7 @@ def train(
     checkpoint: str | Path | None = None,
     resume: bool = True,
     validation: Any = None,
+    validate_every: int = 1,
     augment: Augment | None = None,
     observe: Observe | None = None,
     title: str = "",
@@ -65,7 +67,8 @@ def train(
         seed: of everything random.
         checkpoint: a file that is written after every epoch; a run that finds it goes on from there.
         resume: False begins again.
-        validation: data to test with after every epoch, in the same forms.
+        validation: data to test with, in the same forms.
+        validate_every: after how many epochs it is tested with; always after the last.
         augment: (inputs, generator) -> inputs, applied to each batch, so that every epoch sees other samples.
         observe: (epoch, model) -> mapping, called after each epoch; what it gives joins the row.
         title: the run's name on the page; the model's class by default.
@@ -88,6 +91,7 @@ def train(
     samples, brought = samples_of(data, seed)
     tested = samples_of(validation, seed)[0] if validation is not None else brought
     run = _Run(model, samples, tested, loss, optimizer, schedule, (epochs, batch_size, seed), augment, title)
+    run.validate_every = number_in("validate_every", validate_every, 1, MOST_EPOCHS)
     return run.through(Path(checkpoint) if checkpoint is not None else None, resume, observe)
 
 
@@ -118,6 +122,7 @@ class _Run:
     ) -> None:
         self.epochs, self.batch_size, self.seed = numbers
         self.samples, self.tested, self.augment = samples, tested, augment
+        self.validate_every = 1
         function = loss_function(loss)
         if function is None:
             raise InputError("training needs a loss: a function of (output, targets), or a name such as 'mse'")
@@ -216,7 +221,7 @@ class _Run:
             row = {"epoch": epoch, "loss": total / seen, "lr": self._rate()}
             if classes:
                 row["accuracy"] = right / seen
-            if self.tested is not None:
+            if self.tested is not None and (epoch % self.validate_every == 0 or epoch == self.epochs):
                 found = evaluated(self.model, self.tested, self.loss)
                 row |= {f"validation_{k}": v for k, v in found.items()}
         return row
