@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..document.blocks import Block, Callout, Document, Paragraph, Section, Tabl
 from ..document.math import Num
 from ..domains.boxes import Axis, Seen, boxes, seen_input
 from ..domains.cells import seen_cells
+from ..domains.positions import Digit, Track, promoted
 from ..errors import InputError
 from ..graph import Graph, Node
 from ..result import Result
@@ -49,6 +51,18 @@ class FieldLayer:
     sizes_by_phase: tuple[tuple[int, ...], ...]
     is_global: bool
     reason: str = ""
+    tracks: tuple[Track | None, ...] = field(default=(), repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it has positions and sees nothing but a field of known size."""
+        return bool(self.output_size) and not self.is_global and None not in self.size
+
+    @property
+    def places(self) -> list[tuple[Digit, ...]] | None:
+        """Which indices of the tensor tell its positions apart; None for the axes from 2 on."""
+        found = [track.digits for track in self.tracks if track is not None and track.digits]
+        return found if len(found) == len(self.output_size) else None
 
     def to_dict(self) -> dict[str, Any]:
         """The layer as plain data; a stride is a number, or text such as "1/2"."""
@@ -112,7 +126,8 @@ class ReceptiveField(Result):
             InputError: there is no such layer or position.
         """
         place = (position,) if isinstance(position, int) else tuple(position)
-        mask = seen_cells(self.graph, self.graph.by_name[self[layer].name], place, self.source)
+        row = self[layer]
+        mask = seen_cells(self.graph, self.graph.by_name[row.name], [place], self.source, row.places)[0]
         found = mask.nonzero()
         if axis is not None:
             if not 0 <= axis < mask.ndim:
@@ -256,27 +271,50 @@ def _source(graph: Graph) -> Node:
 def fields_of(graph: Graph, source: Node) -> tuple[FieldLayer, ...]:
     """The receptive field of every named value that depends on the input."""
     leaves: dict[Node, Seen | None] = {n: None for n in graph.nodes if n.is_leaf}
-    leaves[source] = seen_input(len(source.shape))
+    leaves[source] = seen_input(source.shape)
     values: Mapping[Node, Seen | None] = boxes.run(graph, leaves)
     named = [n for n in graph.nodes if n.role == "value" and not n.is_leaf]
-    return tuple(_layer(n, seen) for n in named if (seen := values[n]) is not None)
+    return tuple(_layer(n, seen, source) for n in named if (seen := values[n]) is not None)
 
 
-def _layer(node: Node, seen: Seen) -> FieldLayer:
+def _layer(node: Node, seen: Seen, source: Node) -> FieldLayer:
     reasons = list(dict.fromkeys(r for axis in seen for r in axis.reasons))
+    told = [_told(node, axis, [a for a in seen if a is not axis]) for axis in seen]
+    plain = len(node.shape) == len(source.shape)
+    sizes = [axis_size(track) for track in told if track is not None and track.digits]
+    if len(sizes) < len(told):
+        sizes = list(node.shape[2:]) if plain else []
     return FieldLayer(
         node.name,
         node.module,
-        tuple(node.shape[2:]),
-        tuple(_of(axis, "size") for axis in seen),
-        tuple(_of(axis, "stride") for axis in seen),
-        tuple(_of(axis, "padding") for axis in seen),
-        tuple(_of(axis, "used") for axis in seen),
-        tuple(axis.relation.sizes if axis.relation is not None else () for axis in seen),
+        tuple(sizes),
+        tuple(_of(track, "size") for track in told),
+        tuple(_of(track, "stride") for track in told),
+        tuple(_of(track, "padding") for track in told),
+        tuple(_of(track, "used") for track in told),
+        tuple(track.relation.sizes if track is not None else () for track in told),
         bool(reasons),
         "; ".join(reasons),
+        tuple(told),
     )
 
 
-def _of(axis: Axis, what: str) -> Any:
-    return None if axis.relation is None else getattr(axis.relation, what)
+def _told(node: Node, axis: Axis, others: Sequence[Axis]) -> Track | None:
+    """The axis by the index along one axis of the tensor, where it has one to itself; else by its digits."""
+    if len(axis.tracks) != 1:
+        return None
+    (track,) = axis.tracks
+    shared = {i for other in others for t in other.tracks for i in t.axes}
+    if len(track.axes) == 1 and not track.axes & shared:
+        (at,) = track.axes
+        return promoted(track, at, node.shape[at]) or track
+    return track
+
+
+def axis_size(track: Track) -> int:
+    """How many positions the digits of a track tell apart."""
+    return prod(d.size for d in track.digits)
+
+
+def _of(track: Track | None, what: str) -> Any:
+    return None if track is None else getattr(track.relation, what)
