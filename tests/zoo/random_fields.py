@@ -105,7 +105,9 @@ def _resize(rng: random.Random, rank: int) -> nn.Module:
     mode = rng.choice(["nearest", ("linear", "bilinear")[rank - 1]])
     if rng.random() < 0.6:
         return nn.Upsample(scale_factor=rng.randint(2, 3), mode=mode)
-    return nn.Upsample(size=rng.randint(5, 17), mode=mode, **({} if mode == "nearest" else {"align_corners": rng.random() < 0.5}))
+    return nn.Upsample(
+        size=rng.randint(5, 17), mode=mode, **({} if mode == "nearest" else {"align_corners": rng.random() < 0.5})
+    )
 
 
 def _sliding(rng: random.Random, rank: int) -> nn.Module:
@@ -139,14 +141,24 @@ def _same(rng: random.Random, rank: int) -> nn.Module:
     return conv(rank)(WIDTH, WIDTH, k, padding=d * (k // 2), dilation=d)  # type: ignore[no-any-return]
 
 
-KINDS = [_sliding, _sliding, _sliding, _pool, _pool, _transposed, _strided, _roll, _shuffle, _windows, _padding, _resize, _halves,
-         lambda rng, rank: Lambda(lambda x: x.flip(-1), "flip"), lambda rng, rank: nn.BatchNorm1d(WIDTH) if rank == 1 else nn.BatchNorm2d(WIDTH)]  # fmt: skip
+def _flip(rng: random.Random, rank: int) -> nn.Module:
+    return Lambda(lambda x: x.flip(-1), "flip")
+
+
+def _norm(rng: random.Random, rank: int) -> nn.Module:
+    return nn.BatchNorm1d(WIDTH) if rank == 1 else nn.BatchNorm2d(WIDTH)
+
+
+KINDS = [
+    *(_sliding, _sliding, _sliding, _pool, _pool, _transposed, _strided, _roll, _shuffle, _windows),
+    *(_padding, _resize, _halves, _flip, _norm),
+]
 
 
 class Random(nn.Module):
     """Layers one after another, branches among them."""
 
-    def __init__(self, seed: int, rank: int, largest: int = 90) -> None:
+    def __init__(self, seed: int, rank: int, largest: int) -> None:
         super().__init__()
         rng = random.Random(seed)
         layers: list[nn.Module] = []
@@ -186,7 +198,7 @@ def random_net(seed: int, rank: int, size: int) -> tuple[nn.Module, tuple[int, .
     """A net and the shape of its input; None where the layers drawn don't fit one another."""
     shape = (1, WIDTH, *(size + (seed + i) % 3 for i in range(rank)))
     try:
-        net = positive(Random(seed, rank))
+        net = positive(Random(seed, rank, 5 * size))
         with torch.no_grad():
             net(torch.zeros(shape, dtype=torch.float64))
     except (RuntimeError, ValueError, IndexError):

@@ -133,7 +133,8 @@ def _pad(call: Call) -> Node:
 @lowering(*(f"{kind}_pad{rank}d.default" for kind in ("reflection", "replication") for rank in (1, 2, 3)))
 def _pad_by_kind(call: Call) -> Node:
     call.args.update(mode="reflect" if call.overload.startswith("reflection") else "replicate", pad=call["padding"])
-    return _pad(call)
+    y: Node = _pad(call)
+    return y
 
 
 # --- larger and smaller ------------------------------------------------------------------------------------------------
@@ -155,7 +156,9 @@ def _upsample_nearest(call: Call) -> Node:
     if any(n * f != m for n, f, m in zip(x.shape[2:], factors, call.shape[2:], strict=True)):
         y = x
         for i, (n, m) in enumerate(zip(x.shape[2:], call.shape[2:], strict=True)):
-            place = torch.arange(m, dtype=torch.float32) * torch.tensor(_scale(call, i, rank, n, m), dtype=torch.float32)
+            place = torch.arange(m, dtype=torch.float32) * torch.tensor(
+                _scale(call, i, rank, n, m), dtype=torch.float32
+            )
             y = _picked(call, y, i + 2, place.floor().long().clamp(max=n - 1), "nearest")
         return y
     single = [v for n in x.shape[2:] for v in (n, 1)]
@@ -195,4 +198,3 @@ def _between(call: Call, x: Node, axis: int, place: Tensor) -> Node:
         known = call.builder.constant(factor, tuple(factor.shape), x.dtype, name=f"share_{name}")
         parts.append(call.emit("mul", _picked(call, x, axis, index.long(), name), known))
     return call.emit("add", *parts)
-

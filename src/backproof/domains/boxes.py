@@ -261,7 +261,7 @@ def _padded(node: Node, x: Seen | None) -> Seen | None:
     pad, rank = node.attrs["pad"], len(node.shape)
     for i in range(len(pad) // 2):
         dim = rank - 1 - i
-        if x is not None and node.shape[dim] != node.inputs[0].shape[dim] or pad[2 * i]:
+        if (x is not None and node.shape[dim] != node.inputs[0].shape[dim]) or pad[2 * i]:
             x = None if x is None else tuple(_padded_along(node, axis, dim, int(pad[2 * i])) for axis in x)
     return x
 
@@ -343,9 +343,7 @@ def _joined(node: Node, *xs: Seen | None) -> Seen | None:
     if node.op.name == "stack":
         places = {i: i + (i >= dim) for i in range(len(node.shape) - 1)}
         return _together(node, [_relabelled(node, x, places) for x in present])
-    return tuple(
-        _side_by_side(node, dim, [None if x is None else x[k] for x in xs]) for k in range(len(present[0]))
-    )
+    return tuple(_side_by_side(node, dim, [None if x is None else x[k] for x in xs]) for k in range(len(present[0])))
 
 
 def _side_by_side(node: Node, dim: int, pieces: Sequence[Axis | None]) -> Axis:

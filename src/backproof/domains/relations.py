@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
 
-__all__ = ["IDENTITY", "LONGEST_PERIOD", "Offsets", "Relation", "adaptive", "gathered", "offsets", "transposed", "windows"]
+__all__ = [
+    "IDENTITY",
+    "LONGEST_PERIOD",
+    "Offsets",
+    "Relation",
+    "adaptive",
+    "gathered",
+    "offsets",
+    "transposed",
+    "windows",
+]
 
 LONGEST_PERIOD = 4096
 
@@ -20,7 +30,8 @@ LONGEST_PERIOD = 4096
 @dataclass(frozen=True)
 class Offsets:
     """A finite set of integers: ``low`` and, as the bits of ``mask``, what is in it from there on (bit 0 is set, unless the
-    set is empty)."""
+    set is empty).
+    """
 
     low: int
     mask: int

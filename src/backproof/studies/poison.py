@@ -22,7 +22,7 @@ from .verdicts import Evidence
 if TYPE_CHECKING:
     from .receptive import FieldLayer, ReceptiveField
 
-__all__ = ["poisoned"]
+__all__ = ["poisoned", "positive"]
 
 ORACLE = "a NaN in the input, run through the program itself"
 LAYERS, CELLS = 4, 12
@@ -55,7 +55,7 @@ class _Runs:
         self.found, self.name = found, found.source.name
         generator = torch.Generator().manual_seed(0)
         given = found.graph.origin.leaves()
-        self.leaves = {name: _positive(value, generator) for name, value in given.items()}
+        self.leaves = {name: positive(value, generator) for name, value in given.items()}
         self._kept: dict[tuple[object, ...], dict[str, Tensor]] = {}
         self.plain = self._run(self.leaves[self.name])
 
@@ -84,7 +84,7 @@ class _Runs:
         return self._kept[key]
 
 
-def _positive(value: Tensor, generator: torch.Generator) -> Tensor:
+def positive(value: Tensor, generator: torch.Generator) -> Tensor:
     """Weights that are not zero, so that nothing is multiplied away."""
     if not value.is_floating_point():
         return value

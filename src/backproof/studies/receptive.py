@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from math import prod
 from typing import Any
 
 import torch
 
-from ..document.blocks import Block, Callout, Document, Paragraph, Section, Table
-from ..document.math import Num
-from ..domains.boxes import Axis, Seen, boxes, seen_input
+from ..document.blocks import Document, Table
+from ..domains.boxes import Axis, Seen
 from ..domains.cells import seen_cells
 from ..domains.positions import Digit, Track, promoted
 from ..errors import InputError
 from ..graph import Graph, Node
 from ..result import Result
+from .effective import Effective, effective
+from .field_page import field_document, field_facts, layers_table
+from .field_uses import Fits, Halo, alignment, fits, halo_evidence, halo_of
+from .field_way import Change, Step, changes, read_fields, unproductive, way
 from .poison import poisoned
-from .verdicts import Evidence, summary
+from .verdicts import Evidence
 
 __all__ = ["FieldLayer", "ReceptiveField", "fields_of", "receptive_field"]
 
@@ -92,12 +96,16 @@ class ReceptiveField(Result):
     layers: tuple[FieldLayer, ...]
     graph: Graph = field(repr=False)
     source: Node = field(repr=False)
+    values: Mapping[Node, Seen | None] = field(default_factory=dict, repr=False)
     evidence: tuple[Evidence, ...] = ()
 
     def __getitem__(self, name: str) -> FieldLayer:
         for layer in self.layers:
-            if name in (layer.name, layer.module):
+            if name == layer.name:
                 return layer
+        within = [layer for layer in self.layers if name == layer.module]
+        if within:
+            return within[-1]
         known = ", ".join(layer.name for layer in self.layers[:20])
         raise InputError(f"there is no layer '{name}'; known: {known}")
 
@@ -105,6 +113,11 @@ class ReceptiveField(Result):
     def last(self) -> FieldLayer:
         """The last layer that still has positions."""
         return [layer for layer in self.layers if layer.output_size][-1]
+
+    @property
+    def sizes_by_phase(self) -> tuple[tuple[int, ...], ...]:
+        """Of the last layer: per axis the sizes at successive positions, over one period."""
+        return self.last.sizes_by_phase
 
     @property
     def finding(self) -> bool:  # type: ignore[override]
@@ -125,9 +138,9 @@ class ReceptiveField(Result):
         Raises:
             InputError: there is no such layer or position.
         """
-        place = (position,) if isinstance(position, int) else tuple(position)
         row = self[layer]
-        mask = seen_cells(self.graph, self.graph.by_name[row.name], [place], self.source, row.places)[0]
+        node = self.graph.by_name[row.name]
+        mask = seen_cells(self.graph, node, [_position(position)], self.source, row.places)[0]
         found = mask.nonzero()
         if axis is not None:
             if not 0 <= axis < mask.ndim:
@@ -137,70 +150,110 @@ class ReceptiveField(Result):
             return frozenset(found[0].tolist())
         return frozenset(zip(*(f.tolist() for f in found), strict=True))
 
+    def between(self, before: str, after: str) -> FieldLayer:
+        """The field of one layer in another layer before it, instead of in the input.
+
+        Args:
+            before: the layer whose positions are seen; it has samples, channels and spatial axes.
+            after: the layer that sees.
+
+        Raises:
+            InputError: there is no such layer, or ``after`` does not depend on ``before``.
+        """
+        source, target = (self.graph.by_name[self[name].name] for name in (before, after))
+        if len(source.shape) < 3:
+            raise InputError(f"{source.name} {list(source.shape)} has no spatial axes from the third on")
+        seen = read_fields(self.graph, source).get(target)
+        order = self.graph.nodes
+        if seen is None or order.index(target) <= order.index(source):
+            raise InputError(f"{target.name} does not depend on {source.name}")
+        return _layer(target, seen, source)
+
+    def way(self, layer: str | None = None, axis: int = 0) -> tuple[Step, ...]:
+        """How the field of a layer (the last local one by default) comes about: its steps on the widest way."""
+        return way(self.values, self._node(layer), self._axis(axis))
+
+    def unproductive(self) -> tuple[str, ...]:
+        """The layers whose input already sees all there is on its narrowest way, so that their windows add nothing."""
+        return unproductive(self.graph, self.values, self.source)
+
+    def reaching(self, size: int, layer: str | None = None, axis: int = 0) -> tuple[Change, ...]:
+        """The least change of one kernel, dilation or stride that makes a field at least so large, each confirmed."""
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 10**6:
+            raise InputError(f"a field has a size from 1 to 10^6, not {size!r}")
+        return changes(self.graph, self.values, self.source, self._node(layer), self._axis(axis), size)
+
+    def effective(self, layer: str | None = None, position: int | tuple[int, ...] | None = None) -> Effective:
+        """How much each cell that a unit sees counts: paths counted, the gradient measured; by default a middle unit."""
+        row = self[layer] if layer else self._local()
+        place = tuple(n // 2 for n in row.output_size) if position is None else _position(position)
+        return effective(self, row, place)
+
+    @cached_property
+    def valid_inputs(self) -> tuple[Fits, ...]:
+        """Per spatial axis the input sizes on which the network runs, the other axes as given."""
+        return tuple(fits(self.graph, self.source, i, self._grid(i)) for i in range(len(self.source.shape) - 2))
+
+    @property
+    def minimum_input(self) -> tuple[int | None, ...]:
+        """Per spatial axis the smallest input on which the network runs; ``valid_inputs`` names what fails below it."""
+        return tuple(found.minimum for found in self.valid_inputs)
+
+    @property
+    def tiles(self) -> bool:
+        """Whether the last layer with positions can be computed tile by tile."""
+        return self.last.is_local and all(stride is not None and stride > 0 for stride in self.last.stride)
+
+    @property
+    def halo(self) -> tuple[Halo, ...]:
+        """Per spatial axis what a tile of the input needs around it, for the last layer with positions.
+
+        Raises:
+            InputError: something makes the field global; the message names it.
+        """
+        row = self.last
+        if not row.is_local:
+            raise InputError(f"{row.name} can't be computed in tiles: {row.reason or 'its field has no known size'}")
+        return tuple(halo_of(t, self._grid(i)) for i, t in enumerate(row.tracks) if t is not None)
+
+    def _grid(self, axis: int) -> int:
+        return alignment(self.values, axis)
+
+    def _local(self) -> FieldLayer:
+        local = [layer for layer in self.layers if layer.is_local]
+        if not local:
+            raise InputError("no layer of the network has a field of a known size")
+        return local[-1]
+
+    def _node(self, layer: str | None) -> Node:
+        return self.graph.by_name[(self[layer] if layer else self._local()).name]
+
+    def _axis(self, axis: int) -> int:
+        if not 0 <= axis < len(self.source.shape) - 2:
+            raise InputError(f"spatial axes are counted from 0 to {len(self.source.shape) - 3}, not {axis}")
+        return axis
+
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The record: a row per layer."""
         return {
             "model": self.title,
             "input_size": list(self.source.shape[2:]),
             "layers": [layer.to_dict() for layer in self.layers],
+            **field_facts(self),
             "evidence": [e.to_dict() for e in self.evidence],
         }
 
     def document(self) -> Document:
-        """The table of layers, what is global and why, and the evidence."""
-        from .worked import evidence_section
-
-        blocks: list[Block] = [
-            Section("What each layer sees", (self._words(), self.table(), *self._global()), "result", "layers")
-        ]
-        if self.evidence:
-            blocks.append(evidence_section(self.evidence))
-        size = "×".join(map(str, self.source.shape[2:]))
-        verdict = summary(self.evidence) if self.evidence else ""
-        standing: Any = "finding" if self.finding else "agrees" if self.evidence else ""
-        return Document(
-            f"What the units of {self.title} see", tuple(blocks), f"input {size}", verdict, standing, self.to_dict()
-        )
-
-    def _words(self) -> Paragraph:
-        return Paragraph(
-            (
-                "One entry per spatial axis. The size counts from the first to the last index that is seen, away from the "
-                "borders; the stride says how far the field moves from one position to the next; the padding, how far the "
-                "field of position 0 begins before the input.",
-            )
-        )
+        """The table of layers, the way there, the picture, what is global and why, tiles and inputs, and the evidence."""
+        return field_document(self)
 
     def table(self) -> Table:
         """A row per layer."""
-        columns = (("layer",), ("positions",), ("size",), ("stride",), ("padding",), ("of these seen",), ("global",))
-        rows = tuple(_row(layer) for layer in self.layers)
-        return Table(columns, rows, f"Receptive fields, {self.title}")
-
-    def _global(self) -> list[Block]:
-        reasons = list(dict.fromkeys(layer.reason for layer in self.layers if layer.is_global))
-        return [Callout("note", (reason,), "Seen as a whole") for reason in reasons[:5]]
+        return layers_table(self)
 
 
-def _row(layer: FieldLayer) -> tuple[Any, ...]:
-    used = layer.used if layer.used != layer.size else None
-    return (
-        layer.name,
-        _axes(layer.output_size),
-        _axes(layer.size),
-        _axes(layer.stride),
-        _axes(layer.padding),
-        _axes(used) if used is not None else None,
-        "yes" if layer.is_global else None,
-    )
-
-
-def _axes(values: tuple[Any, ...]) -> Any:
-    if not values:
-        return None
-    if len(set(values)) == 1 and isinstance(values[0], int):
-        return Num(values[0])
-    return " × ".join("?" if v is None else str(v) for v in (values if len(set(values)) > 1 else values[:1]))
+def _position(position: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (position,) if isinstance(position, int) else tuple(position)
 
 
 # --- the study --------------------------------------------------------------------------------------------------------------
@@ -215,7 +268,7 @@ def receptive_field(model: Any, *inputs_or_shape: Any, evidence: bool = True) ->
             what a unit sees at inference.
         *inputs_or_shape: example inputs, or one shape such as (1, 3, 224, 224): samples, channels, then one to three
             spatial axes.
-        evidence: whether to confirm the field of the last local layer, at its middle position.
+        evidence: whether to confirm the fields of some local layers, the last among them, by running the program.
 
     Raises:
         InputError, CaptureError, MissingRule: there is no input with spatial axes, or an operation is not known.
@@ -228,11 +281,12 @@ def receptive_field(model: Any, *inputs_or_shape: Any, evidence: bool = True) ->
     """
     graph = _captured(model, inputs_or_shape)
     source = _source(graph)
-    layers = fields_of(graph, source)
+    values = read_fields(graph, source)
+    layers = fields_of(graph, source, values)
     if not any(layer.output_size for layer in layers):
         raise InputError("no layer of the network has positions; give an input with spatial axes, as 1x3x64x64")
-    found = ReceptiveField(graph.title, layers, graph, source)
-    return replace(found, evidence=poisoned(found)) if evidence else found
+    found = ReceptiveField(graph.title, layers, graph, source, values)
+    return replace(found, evidence=(*poisoned(found), *halo_evidence(found))) if evidence else found
 
 
 def _captured(model: Any, given: tuple[Any, ...]) -> Graph:
@@ -268,11 +322,8 @@ def _source(graph: Graph) -> Node:
     raise InputError("the network has no input with spatial axes: samples, channels, then one to three axes")
 
 
-def fields_of(graph: Graph, source: Node) -> tuple[FieldLayer, ...]:
+def fields_of(graph: Graph, source: Node, values: Mapping[Node, Seen | None]) -> tuple[FieldLayer, ...]:
     """The receptive field of every named value that depends on the input."""
-    leaves: dict[Node, Seen | None] = {n: None for n in graph.nodes if n.is_leaf}
-    leaves[source] = seen_input(source.shape)
-    values: Mapping[Node, Seen | None] = boxes.run(graph, leaves)
     named = [n for n in graph.nodes if n.role == "value" and not n.is_leaf]
     return tuple(_layer(n, seen, source) for n in named if (seen := values[n]) is not None)
 
@@ -305,8 +356,11 @@ def _told(node: Node, axis: Axis, others: Sequence[Axis]) -> Track | None:
         return None
     (track,) = axis.tracks
     shared = {i for other in others for t in other.tracks for i in t.axes}
-    if len(track.axes) == 1 and not track.axes & shared:
+    top = track.digits[0] if track.digits else None
+    if top is not None and len(track.axes) == 1 and not track.axes & shared:
         (at,) = track.axes
+        if top.below * top.size != node.shape[at]:
+            return track
         return promoted(track, at, node.shape[at]) or track
     return track
 
