@@ -312,10 +312,20 @@ def halo_evidence(found: ReceptiveField) -> tuple[Evidence, ...]:
             continue
         own = (axis + 2, int(a / stride), int(halo.grid / stride))
         outside = _moved(found, row.name, own, axis, [range(start), range(end, size)])
-        inside = [_moved(found, row.name, own, axis, [range(i, i + 1)]) for i in (start, end - 1)]
+        last = [i for i, needed in ((start, halo.before), (end - 1, halo.after)) if needed]
+        inside = [_moved(found, row.name, own, axis, [range(i, i + 1)]) for i in last]
         wrong = int(outside) + sum(not moved for moved in inside)
         what = f"the halo of {row.name}, axis {axis}: {halo.before} before and {halo.after} after"
-        evidence.append(Evidence(what, "a NaN beyond it and at its last cells, run", wrong == 0, float(wrong), 3, 3))
+        evidence.append(
+            Evidence(
+                what,
+                "a NaN beyond it and at its last cells, run",
+                wrong == 0,
+                float(wrong),
+                1 + len(last),
+                1 + len(last),
+            )
+        )
     return tuple(evidence)
 
 
