@@ -10,7 +10,7 @@ from ..document.drawing import Drawing, Label, Path, Rectangle, Shape
 
 __all__ = ["Row", "cone", "heat"]
 
-WIDTH, LEFT, STEP = 700.0, 190.0, 46.0
+WIDTH, STEP, TOP = 440.0, 50.0, 30.0
 MOST_CELLS = 60
 
 
@@ -38,18 +38,17 @@ def cone(rows: Sequence[Row], size: int) -> Drawing:
     """
     seen = [p for row in rows for p in row.places]
     low, high = max(min(seen) - 2, -1), min(max(seen) + 2, size)
-    room = WIDTH - LEFT - 120
-    unit = room / max(high - low, 1)
+    unit = WIDTH / max(high - low, 1)
     shapes: list[Shape] = []
     for i, (row, below) in enumerate(pairwise(rows)):
-        shapes += _lines(row, below, 24 + i * STEP, low, unit)
+        shapes += _lines(row, below, TOP + i * STEP, low, unit)
     for i, row in enumerate(rows):
-        shapes += _cells(row, 24 + i * STEP, low, unit, first=i == 0)
-    return Drawing(WIDTH, 24 + len(rows) * STEP - 14, tuple(shapes))
+        shapes += _cells(row, TOP + i * STEP, low, unit, first=i == 0)
+    return Drawing(WIDTH, TOP + len(rows) * STEP - 34, tuple(shapes))
 
 
 def _x(place: float, low: float, unit: float) -> float:
-    return LEFT + (place - low) * unit
+    return (place - low) * unit
 
 
 def _lines(row: Row, below: Row, y: float, low: float, unit: float) -> list[Shape]:
