@@ -16,6 +16,7 @@ import backproof as bp
 from backproof.cli import main
 from backproof.domains.relations import Relation, offsets, windows
 from backproof.studies.sizes import Unreachable, layer_of
+from tests.zoo.size_configurations import compared
 
 
 def positive(net: nn.Module) -> nn.Module:
@@ -213,6 +214,31 @@ def test_output_sizes_are_torchs_own() -> None:
             tried += 1
             assert bp.output_size(layer, n) == theirs, (layer, n)
     assert tried > 800
+
+
+def test_configurations_in_three_dimensions_are_torchs_own() -> None:
+    outcomes = [compared(seed) for seed in range(2000)]
+    assert False not in outcomes and outcomes.count(True) > 1600
+
+
+@pytest.mark.nightly
+def test_twenty_thousand_configurations() -> None:
+    assert sum(compared(seed) is False for seed in range(20_000)) == 0
+
+
+def test_layers_as_mappings() -> None:
+    assert bp.output_size({"kernel": 4, "padding": "same"}, 9) == 9
+    assert bp.output_size({"kernel": 3, "stride": 2, "padding": (2, 0)}, 8) == 4
+    assert bp.output_size({"kernel": 3, "stride": 2, "transposed": True, "output_padding": 1}, 4) == 10
+    assert bp.output_size({"kernel": 2, "stride": 2, "ceil_mode": True}, 5) == 3
+    for wrong in (
+        {"kernel": 2, "size": 3},
+        {"kernel": 2, "padding": "full"},
+        {"ceil_mode": 1},
+        {"stride": 2, "padding": "same"},
+    ):
+        with pytest.raises(bp.InputError):
+            bp.output_size(wrong, 9)
 
 
 def test_sizes_of_several_axes() -> None:

@@ -75,6 +75,8 @@ def compared(seed: int) -> bool | None:
     rng = random.Random(seed)
     rank = rng.randint(1, 3)
     layer, sizes = rng.choice(KINDS)(rng, rank), _each(rng, rank, 1, 24)
+    enlarged = isinstance(layer, nn.Upsample)  # whose number of axes is its input's
+    sizes = sizes[:1] * rank if enlarged else sizes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an even kernel with 'same'
         try:
@@ -83,7 +85,6 @@ def compared(seed: int) -> bool | None:
             theirs = None
     if theirs is not None and min(theirs) < 1:
         theirs = None  # an empty result
-    enlarged = isinstance(layer, nn.Upsample)  # whose number of axes is its input's
     try:
         ours: Any = bp.output_size(layer, sizes[:1] if enlarged else sizes)
     except bp.InputError:

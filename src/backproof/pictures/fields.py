@@ -10,7 +10,7 @@ from ..document.drawing import Drawing, Label, Path, Rectangle, Shape
 
 __all__ = ["Row", "cone", "heat"]
 
-WIDTH, STEP, TOP = 440.0, 50.0, 30.0
+WIDTH, MARGIN, STEP, TOP = 460.0, 76.0, 50.0, 30.0
 MOST_CELLS = 60
 
 
@@ -38,7 +38,7 @@ def cone(rows: Sequence[Row], size: int) -> Drawing:
     """
     seen = [p for row in rows for p in row.places]
     low, high = max(min(seen) - 2, -1), min(max(seen) + 2, size)
-    unit = WIDTH / max(high - low, 1)
+    unit = (WIDTH - 2 * MARGIN) / max(high - low, 1)
     shapes: list[Shape] = []
     for i, (row, below) in enumerate(pairwise(rows)):
         shapes += _lines(row, below, TOP + i * STEP, low, unit)
@@ -48,7 +48,7 @@ def cone(rows: Sequence[Row], size: int) -> Drawing:
 
 
 def _x(place: float, low: float, unit: float) -> float:
-    return (place - low) * unit
+    return MARGIN + (place - low) * unit
 
 
 def _lines(row: Row, below: Row, y: float, low: float, unit: float) -> list[Shape]:
@@ -60,8 +60,8 @@ def _lines(row: Row, below: Row, y: float, low: float, unit: float) -> list[Shap
 def _cells(row: Row, y: float, low: float, unit: float, first: bool) -> list[Shape]:
     role = "series1 solid" if first else "series0 solid"
     shapes: list[Shape] = [
-        Label(LEFT - 14, y + 4, row.name, "end", 12),
-        Label(WIDTH - 104, y + 4, row.note, "start", 12),
+        Label(2, y - 13, row.name, "start", 12),
+        Label(WIDTH - 2, y - 13, row.note, "end", 12),
     ]
     if len(row.places) > MOST_CELLS:
         start, end = _x(row.places[0], low, unit), _x(row.places[-1], low, unit)

@@ -275,7 +275,8 @@ def _padding_axes(module: Any, name: str, rank: int) -> tuple[Layer, ...]:
     found = []
     for i in range(rank):
         before, after = pads[2 * (rank - 1 - i) : 2 * (rank - i)]
-        found.append(Layer(before=before, after=after, least=_least(name.lower(), max(before, after))))
+        cut = -min(before, 0) - min(after, 0)  # cut off before anything is added
+        found.append(Layer(before=before, after=after, least=max(cut, _least(name.lower(), max(before, after)))))
     return tuple(found)
 
 
