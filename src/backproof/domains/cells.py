@@ -18,7 +18,7 @@ from ..graph import Graph, Node
 from .boxes import index_of
 from .positions import Digit
 
-__all__ = ["Mask", "carried_back", "paths_to", "seen_cells", "unit_mask"]
+__all__ = ["Mask", "carried_back", "paths_to", "seen_cells", "seen_channels", "unit_mask"]
 
 Mask = np.ndarray[Any, np.dtype[Any]]
 Places = Sequence[Sequence[Digit]]
@@ -26,7 +26,12 @@ Places = Sequence[Sequence[Digit]]
 
 
 def seen_cells(
-    graph: Graph, unit: Node, positions: Sequence[Sequence[int]], source: Node, places: Places | None = None
+    graph: Graph,
+    unit: Node,
+    positions: Sequence[Sequence[int]],
+    source: Node,
+    places: Places | None = None,
+    channel: int | None = None,
 ) -> Mask:
     """The cells of ``source`` (over its axes from 2 on) that positions of ``unit`` depend on, one mask for each of them.
 
@@ -36,12 +41,32 @@ def seen_cells(
         positions: for each unit one index per spatial axis; all channels of the first sample are meant.
         source: the input, or any other tensor on the way.
         places: which of the tensor's axes the positions count; its axes from 2 on where nothing is said.
+        channel: one channel of the tensor; all of them by default.
 
     Raises:
         InputError: a position is outside the tensor.
     """
-    start = np.concatenate([unit_mask(unit, position, places) for position in positions])
+    start = np.concatenate([_of_channel(unit_mask(unit, position, places), unit, channel) for position in positions])
     return _spatial(carried_back(graph, {unit: start}, source), len(positions), source)
+
+
+def seen_channels(
+    graph: Graph, unit: Node, position: Sequence[int], source: Node, places: Places | None, channel: int
+) -> list[int]:
+    """The channels of ``source`` that one channel of ``unit`` sees at a position."""
+    mask = carried_back(graph, {unit: _of_channel(unit_mask(unit, position, places), unit, channel)}, source)
+    if mask is None:
+        return []
+    full = np.broadcast_to(mask, (1, *source.shape))[0, 0]
+    return [int(c) for c in full.any(axis=tuple(range(1, full.ndim))).nonzero()[0]]
+
+
+def _of_channel(mask: Mask, unit: Node, channel: int | None) -> Mask:
+    if channel is None:
+        return mask
+    own = np.arange(unit.shape[1]) == channel
+    found: Mask = mask & own.reshape([-1 if i == 2 else 1 for i in range(mask.ndim)])
+    return found
 
 
 def paths_to(graph: Graph, unit: Node, position: Sequence[int], source: Node, places: Places | None = None) -> Mask:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .effective import Effective
     from .receptive import FieldLayer, ReceptiveField
 
-__all__ = ["field_blocks", "field_document", "field_facts", "layers_table"]
+__all__ = ["field_blocks", "field_document", "field_facts", "layers_table", "way_blocks"]
 
 MOST_ROWS, MOST_SQUARES = 9, 40
 LARGEST_PICTURE = 2_000_000
@@ -56,7 +56,7 @@ def field_blocks(found: ReceptiveField) -> list[Block]:
     local = [layer for layer in found.layers if layer.is_local]
     if local:
         row = local[-1]
-        shown = [*_way(found, row), *_cone(found, row), *_effective(found, row)]
+        shown = [*way_blocks(found, row), *_effective(found, row)]
         if shown:
             blocks.append(Section(f"How {row.name} comes to see so much", tuple(shown), "forward", "way"))
     blocks.append(Section("Inputs that fit, and tiles", tuple(_uses(found)), "result", "uses"))
@@ -112,6 +112,11 @@ def _global(found: ReceptiveField) -> list[Block]:
 
 
 # --- the way there --------------------------------------------------------------------------------------------------------
+def way_blocks(found: ReceptiveField, row: FieldLayer) -> list[Block]:
+    """How a layer's field comes about: the widest way as a table, and the cone from its middle unit to the input."""
+    return [*_way(found, row), *_cone(found, row)]
+
+
 def _way(found: ReceptiveField, row: FieldLayer) -> list[Block]:
     blocks: list[Block] = []
     for axis in range(len(row.size)):

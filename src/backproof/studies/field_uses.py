@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..capturing.origin import ModuleOrigin
 from ..domains.boxes import Seen
@@ -110,78 +111,79 @@ def _smallest(runs: Callable[[int], str | None], given: int, stride: int) -> int
 
 
 def _shapes_of(graph: Graph, source: Node, axis: int) -> Callable[[int], str | None]:
-    """A function of the size: None if the network runs, else what fails and in which module."""
+    """A function of the size: None if the network runs, else what fails and in which module.
+
+    The operations' own shape rules say where it runs; where they refuse, or don't know, the program is run. On the meta device,
+    unless it has tensors of its own that stay on another one.
+    """
     origin = graph.origin
     if not isinstance(origin, ModuleOrigin):
         raise InputError("which inputs fit is found by running the network: give the module, not a formula")
-    model = origin.wrapped.model
-    state = {name: t.detach().to("meta") for name, t in [*model.named_parameters(), *model.named_buffers()]}
-    names = {id(module): name for name, module in model.named_modules()}
     known: dict[int, str | None] = {}
+    given = source.shape[axis + 2]
+    device = "meta" if _failure(origin, source, axis, given, "meta") is None else "cpu"
 
     def runs(n: int) -> str | None:
         if n not in known:
-            try:
-                known[n] = _by_rules(graph, source, axis, n)
-            except _Unknown:
-                known[n] = _failure(model, state, names, _resized(origin, source, axis, n))
+            known[n] = None if _by_rules(graph, source, axis, n) else _failure(origin, source, axis, n, device)
         return known[n]
 
     return runs
 
 
-class _Unknown(Exception):
-    """The graph's own shapes don't say what happens at another size."""
-
-
 _FIXED = ("reshape", "expand", "embedding", "slice", "adaptive_avg_pool", "unslice", "sum_to")
 
 
-def _by_rules(graph: Graph, source: Node, axis: int, size: int) -> str | None:
-    """By the shape rules of the operations, where none of them has a size of the captured input written into it."""
+def _by_rules(graph: Graph, source: Node, axis: int, size: int) -> bool:
+    """Whether the shape rules of the operations let a size through; not if one has a size of the captured input in it."""
     shape = list(source.shape)
     shape[axis + 2] = size
     found: dict[Node, tuple[int, ...]] = {source: tuple(shape)}
     for node in graph.nodes:
-        if node.is_leaf or not any(x in found for x in node.inputs):
-            continue
         shapes = [found.get(x, x.shape) for x in node.inputs]
-        if shapes == [x.shape for x in node.inputs]:
+        if node.is_leaf or shapes == [x.shape for x in node.inputs]:
             continue
-        if node.op.name == "adaptive_avg_pool" and 1 in node.shape[2:]:
+        if node.op.name == "adaptive_avg_pool" and set(node.shape[2:]) == {1}:
             continue  # to one position, whatever the size
         if node.op.name in _FIXED or (node.op.family == "normalisation" and node.attrs.get("training")):
-            raise _Unknown
+            return False
         try:
             found[node] = tuple(node.op.shape(shapes, node.attrs))
-        except InputError as error:
-            return f"{node.module or node.name}: {error}"
+        except InputError:
+            return False
         if 0 in found[node]:
-            return f"{node.module or node.name}: nothing is left"
-    return None
+            return False
+    return True
 
 
-def _resized(origin: ModuleOrigin, source: Node, axis: int, size: int) -> Any:
-    """The example's arguments on the meta device, the input with another size along one axis."""
+def _resized(origin: ModuleOrigin, source: Node, axis: int, size: int, device: str) -> Any:
+    """The example's arguments on a device, the input with another size along one axis."""
     values, form = torch.utils._pytree.tree_flatten((origin.args, origin.keywords))
     shape = list(source.shape)
     shape[axis + 2] = size
     found = []
     for name, value in zip(origin.order, values, strict=False):
         if name == source.name:
-            value = torch.empty(shape, dtype=value.dtype, device="meta")
+            value = torch.zeros(shape, dtype=value.dtype, device=device)
         elif isinstance(value, Tensor):
-            value = value.detach().to("meta")
+            value = value.detach().to(device)
         found.append(value)
     return torch.utils._pytree.tree_unflatten(found, form)
 
 
-def _failure(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[int, str], call: Any) -> str | None:
-    args, keywords = call
+def _failure(origin: ModuleOrigin, source: Node, axis: int, size: int, device: str) -> str | None:
+    """None if the program runs on inputs of a size, else the module that fails and what it says."""
+    model = origin.wrapped.model
+    state = {name: t.detach().to(device) for name, t in [*model.named_parameters(), *model.named_buffers()]}
+    if device == "cpu":
+        state = {name: t.clone() for name, t in state.items()}  # running statistics are left alone
     try:
-        with torch.no_grad():
-            result = torch.func.functional_call(model, dict(state), args, keywords)
+        args, keywords = _resized(origin, source, axis, size, device)
+        with torch.no_grad(), torch.device(device), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = torch.func.functional_call(model, state, args, keywords)
     except Exception as error:  # the user's own program may raise anything
+        names = {id(module): name for name, module in model.named_modules()}
         return f"{_module_in(error, names)}: {(str(error).splitlines() or [''])[0][:160]}"
     empty = isinstance(result, Tensor) and result.numel() == 0
     return "the output is empty" if empty else None

@@ -13,7 +13,7 @@ import torch
 
 from ..document.blocks import Document, Table
 from ..domains.boxes import Axis, Seen
-from ..domains.cells import seen_cells
+from ..domains.cells import seen_cells, seen_channels
 from ..domains.positions import Digit, Track, promoted
 from ..errors import InputError
 from ..graph import Graph, Node
@@ -124,13 +124,16 @@ class ReceptiveField(Result):
         """Whether a comparison disagrees."""
         return any(e.agrees is False for e in self.evidence)
 
-    def indices(self, layer: str, position: int | tuple[int, ...], axis: int | None = None) -> frozenset[Any]:
+    def indices(
+        self, layer: str, position: int | tuple[int, ...], axis: int | None = None, channel: int | None = None
+    ) -> frozenset[Any]:
         """Exactly which cells of the input one position of a layer sees, borders included.
 
         Args:
             layer: its name or module path.
             position: an index per spatial axis.
             axis: for the projection on one spatial axis, counted from 0.
+            channel: one channel of the layer (groups make them differ); all by default.
 
         Returns:
             Whole numbers for one axis, else tuples.
@@ -140,7 +143,8 @@ class ReceptiveField(Result):
         """
         row = self[layer]
         node = self.graph.by_name[row.name]
-        mask = seen_cells(self.graph, node, [_position(position)], self.source, row.places)[0]
+        self._channel(node, channel)
+        mask = seen_cells(self.graph, node, [_position(position)], self.source, row.places, channel)[0]
         found = mask.nonzero()
         if axis is not None:
             if not 0 <= axis < mask.ndim:
@@ -149,6 +153,18 @@ class ReceptiveField(Result):
         if mask.ndim == 1:
             return frozenset(found[0].tolist())
         return frozenset(zip(*(f.tolist() for f in found), strict=True))
+
+    def channels(self, layer: str, channel: int) -> frozenset[int]:
+        """Which channels of the input one channel of a layer sees, at its middle position."""
+        row = self[layer]
+        node = self.graph.by_name[row.name]
+        self._channel(node, channel)
+        middle = tuple(n // 2 for n in row.output_size)
+        return frozenset(seen_channels(self.graph, node, middle, self.source, row.places, channel))
+
+    def _channel(self, node: Node, channel: int | None) -> None:
+        if channel is not None and not (len(node.shape) > 1 and 0 <= channel < node.shape[1]):
+            raise InputError(f"{node.name} {list(node.shape)} has no channel {channel!r}")
 
     def between(self, before: str, after: str) -> FieldLayer:
         """The field of one layer in another layer before it, instead of in the input.
@@ -253,7 +269,10 @@ class ReceptiveField(Result):
 
 
 def _position(position: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (position,) if isinstance(position, int) else tuple(position)
+    found = (position,) if isinstance(position, int) else tuple(position)
+    if any(isinstance(p, bool) or not isinstance(p, int) for p in found):
+        raise InputError(f"a position is a whole number per spatial axis, not {position!r}")
+    return found
 
 
 # --- the study --------------------------------------------------------------------------------------------------------------
@@ -304,13 +323,14 @@ def _inputs(given: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _input(value: Any) -> Any:
-    shape = isinstance(value, (tuple, list, torch.Size)) and all(isinstance(n, int) and n > 0 for n in value)
-    if not shape:
+    if not isinstance(value, (tuple, list, torch.Size)) or not all(isinstance(n, int) for n in value):
         return value
+    if not value or min(value) < 1:
+        raise InputError(f"a shape has sizes from 1 on, not {list(value)}")
     total = 1
     for n in value:
         total *= n
-    if total > 10**9:
+    if total > 10**8:
         raise InputError(f"an input of shape {list(value)} has {total:,} entries; give a smaller one")
     return torch.zeros(*value)
 
