@@ -316,3 +316,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [(y["size"], y["stride"]) for y in layers] == [([3, 3], [2, 2]), ([3, 3], [2, 2]), ([7, 7], [2, 2])]
     assert "What the units of" in page.read_text()
     assert main(["receptive-field", f"{tmp_path}/net.py:net", "--input", "1x3"]) == 2
+    capsys.readouterr()
+    words = ["receptive-field", f"{tmp_path}/net.py:net", "--input", "1x3x32x32"]
+    assert main([*words, "--between", "0", "2", "--reach", "9", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["between"][0]["size"] == [3, 3] and {c["size"] for c in record["changes"]} == {9, 11}
+    assert main([*words, "--between", "0", "2", "--reach", "9"]) == 0
+    assert "What 2.conv2d sees of 0.conv2d" in capsys.readouterr().out
+    for wrong in (["--between", "0", "7"], ["--reach", "0"], ["--reach", "x"]):
+        assert main([*words, *wrong]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .effective import Effective
     from .receptive import FieldLayer, ReceptiveField
 
-__all__ = ["field_blocks", "field_document", "field_facts", "layers_table", "way_blocks"]
+__all__ = ["field_blocks", "field_document", "field_facts", "layers_table", "table_of", "way_blocks"]
 
 MOST_ROWS, MOST_SQUARES = 9, 40
 LARGEST_PICTURE = 2_000_000
@@ -75,8 +76,13 @@ def _words() -> Paragraph:
 
 def layers_table(found: ReceptiveField) -> Table:
     """A row per layer."""
+    return table_of(found.layers, f"Receptive fields, {found.title}")
+
+
+def table_of(layers: Sequence[FieldLayer], caption: str) -> Table:
+    """A row for each of some layers."""
     columns = (("layer",), ("positions",), ("size",), ("stride",), ("padding",), ("of these seen",), ("global",))
-    return Table(columns, tuple(_row(layer) for layer in found.layers), f"Receptive fields, {found.title}")
+    return Table(columns, tuple(_row(layer) for layer in layers), caption)
 
 
 def _row(layer: FieldLayer) -> tuple[Any, ...]:
