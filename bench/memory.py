@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import backproof as bp
 from backproof.domains.bytes import spoken_bytes
-from backproof.studies.memory_measure import run_of
-from backproof.studies.stepping import Way
+from backproof.studies.memory.measure import run_of
+from backproof.studies.memory.stepping import Way
 
 OPTIMIZERS: dict[str, Any] = {
     "SGD": torch.optim.SGD,

@@ -3,7 +3,7 @@
 from torch import nn
 
 import backproof as bp
-from backproof.studies.stacks import network_field
+from backproof.studies.fields.stacks import network_field
 
 
 def wavenet(depth):

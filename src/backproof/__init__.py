@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from .problems.catalogue import catalogue
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
-    from .studies.certify import Certificate, certify
-    from .studies.depth import depth_study
-    from .studies.derive import Derived, DerivedEquation, derive
+    from .studies.certificates.certify import Certificate, certify
+    from .studies.derivation.derive import Derived, DerivedEquation, derive
     from .studies.exercise import Answered
-    from .studies.lr_range import LearningRates, lr_range
-    from .studies.marking import Marked, mark
-    from .studies.memory import Memory, memory
-    from .studies.memory_exercise import memory_exercise
-    from .studies.memory_measure import Measurement
-    from .studies.memory_plan import Plan
-    from .studies.optimizer import OptimizerStudy, optimizer
-    from .studies.propagate import Propagation, propagate
-    from .studies.receptive import ReceptiveField, receptive_field
-    from .studies.same_gradient import constant_gradient, kept_by_all
-    from .studies.search import Search, search
-    from .studies.shift import Contender, shift_study
-    from .studies.sizes import minimum_input, output_size
+    from .studies.fields.receptive import ReceptiveField, receptive_field
+    from .studies.fields.sizes import minimum_input, output_size
+    from .studies.marking.mark import Marked, mark
+    from .studies.memory.exercise import memory_exercise
+    from .studies.memory.measure import Measurement
+    from .studies.memory.memory import Memory, memory
+    from .studies.memory.plan import Plan
+    from .studies.nets.depth import depth_study
+    from .studies.nets.shift import Contender, shift_study
+    from .studies.optimizer.same_gradient import constant_gradient, kept_by_all
+    from .studies.optimizer.study import OptimizerStudy, optimizer
+    from .studies.propagation.propagate import Propagation, propagate
+    from .studies.search.lr_range import LearningRates, lr_range
+    from .studies.search.search import Search, search
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
     from .studies.training import History, train
@@ -103,47 +103,47 @@ _HOME = {
     "Answered": "studies.exercise",
     "BackproofError": "errors",
     "CaptureError": "errors",
-    "Certificate": "studies.certify",
-    "Contender": "studies.shift",
-    "Derived": "studies.derive",
-    "DerivedEquation": "studies.derive",
+    "Certificate": "studies.certificates.certify",
+    "Contender": "studies.nets.shift",
+    "Derived": "studies.derivation.derive",
+    "DerivedEquation": "studies.derivation.derive",
     "EvidenceError": "errors",
     "Exercise": "problems.problem",
     "FormulaError": "errors",
     "History": "studies.training",
     "InputError": "errors",
-    "LearningRates": "studies.lr_range",
-    "Marked": "studies.marking",
-    "Measurement": "studies.memory_measure",
-    "Memory": "studies.memory",
+    "LearningRates": "studies.search.lr_range",
+    "Marked": "studies.marking.mark",
+    "Measurement": "studies.memory.measure",
+    "Memory": "studies.memory.memory",
     "MissingRule": "errors",
-    "OptimizerStudy": "studies.optimizer",
-    "Plan": "studies.memory_plan",
+    "OptimizerStudy": "studies.optimizer.study",
+    "Plan": "studies.memory.plan",
     "Problem": "problems.problem",
-    "Propagation": "studies.propagate",
-    "ReceptiveField": "studies.receptive",
-    "Search": "studies.search",
+    "Propagation": "studies.propagation.propagate",
+    "ReceptiveField": "studies.fields.receptive",
+    "Search": "studies.search.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
-    "certify": "studies.certify",
-    "constant_gradient": "studies.same_gradient",
-    "depth_study": "studies.depth",
-    "derive": "studies.derive",
-    "kept_by_all": "studies.same_gradient",
-    "lr_range": "studies.lr_range",
-    "mark": "studies.marking",
-    "memory": "studies.memory",
-    "memory_exercise": "studies.memory_exercise",
-    "minimum_input": "studies.sizes",
+    "certify": "studies.certificates.certify",
+    "constant_gradient": "studies.optimizer.same_gradient",
+    "depth_study": "studies.nets.depth",
+    "derive": "studies.derivation.derive",
+    "kept_by_all": "studies.optimizer.same_gradient",
+    "lr_range": "studies.search.lr_range",
+    "mark": "studies.marking.mark",
+    "memory": "studies.memory.memory",
+    "memory_exercise": "studies.memory.exercise",
+    "minimum_input": "studies.fields.sizes",
     "ops_table": "coverage",
-    "optimizer": "studies.optimizer",
-    "output_size": "studies.sizes",
-    "propagate": "studies.propagate",
-    "receptive_field": "studies.receptive",
-    "search": "studies.search",
-    "shift_study": "studies.shift",
+    "optimizer": "studies.optimizer.study",
+    "output_size": "studies.fields.sizes",
+    "propagate": "studies.propagation.propagate",
+    "receptive_field": "studies.fields.receptive",
+    "search": "studies.search.search",
+    "shift_study": "studies.nets.shift",
     "solve": "studies.solve",
     "trace": "studies.trace",
     "train": "studies.training",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from backproof.studies.certificates.confirming.local import entry_error
 from torch import Tensor, nn
 
 import backproof as bp
@@ -18,7 +19,6 @@ from backproof import vjps
 from backproof.domains.numbers import evaluate
 from backproof.ops import OPS
 from backproof.studies import trace as trace_module
-from backproof.studies.local import entry_error
 from tests.laws.samples import sample
 
 

@@ -14,8 +14,8 @@ from torch import nn
 
 import backproof as bp
 from backproof.studies import skips
-from backproof.studies.layers import layers_of, slopes_confirmed
-from backproof.studies.skips import skips_of
+from backproof.studies.nets.layers import layers_of, slopes_confirmed
+from backproof.studies.nets.skips import skips_of
 from tests.data.files import folder
 
 SHEET = "epfl-ml-9/resnet"

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import backproof as bp
 from backproof.domains import boxes as boxes_module
 from backproof.domains.cells import seen_cells
-from backproof.studies.field_uses import tiled
-from backproof.studies.receptive import ReceptiveField
+from backproof.studies.fields.receptive import ReceptiveField
+from backproof.studies.fields.uses import tiled
 from tests.zoo.random_fields import positive, random_net
 
 
@@ -193,7 +193,7 @@ def test_tiles_put_together_are_the_whole(net: nn.Module, shape: tuple[int, ...]
 
 
 def test_a_halo_that_is_too_small_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from backproof.studies import receptive
+    from backproof.studies.fields import receptive
 
     right = receptive.halo_of
     monkeypatch.setattr(

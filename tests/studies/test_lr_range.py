@@ -10,8 +10,8 @@ from torch import nn
 
 import backproof as bp
 from backproof.studies import lr_range as module
-from backproof.studies.sharpness import largest_curvature, stable_below
-from backproof.studies.short_runs import data_of, rule_of
+from backproof.studies.search.sharpness import largest_curvature, stable_below
+from backproof.studies.search.short_runs import data_of, rule_of
 
 X = torch.linspace(-1, 1, 24).unsqueeze(1)
 LINE = (X, 3 * X - 1)

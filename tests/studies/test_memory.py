@@ -12,10 +12,10 @@ from torch import Tensor, nn
 import backproof as bp
 from backproof.domains.bytes import FOREVER, Instant, Storage, Timeline, read_bytes
 from backproof.studies import memory_record
-from backproof.studies.billions import Shape, billions, counted_parameters, kept_activations
-from backproof.studies.memory_measure import run_of
-from backproof.studies.segments import blocks_of, choices, uniform
-from backproof.studies.stepping import Segment, Way, train_step
+from backproof.studies.memory.billions import Shape, billions, counted_parameters, kept_activations
+from backproof.studies.memory.measure import run_of
+from backproof.studies.memory.segments import blocks_of, choices, uniform
+from backproof.studies.memory.stepping import Segment, Way, train_step
 
 
 class Residual(nn.Module):
@@ -170,7 +170,7 @@ def test_parts_with_batch_norm_change_the_result() -> None:
 
 def test_many_parts_are_predicted_from_three() -> None:
     found = made("mlp", "sgd")
-    from backproof.studies.memory_plan import Search
+    from backproof.studies.memory.plan import Search
 
     way = Way(parts=8)
     run = run_of(found, way)

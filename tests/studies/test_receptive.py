@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import backproof as bp
 from backproof.cli import main
 from backproof.domains.relations import Relation, offsets, windows
-from backproof.studies.sizes import Unreachable, layer_of
+from backproof.studies.fields.sizes import Unreachable, layer_of
 from tests.zoo.size_configurations import compared
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import backproof as bp
 from backproof.document.blocks import Derivation, Document, Section
-from backproof.studies.repeats import repeats
+from backproof.studies.writing.repeats import repeats
 
 
 class Block(nn.Module):

@@ -13,9 +13,9 @@ from torch import nn
 import backproof as bp
 from backproof.studies import held_out
 from backproof.studies import search as module
-from backproof.studies.least_squares import line_answer, points
 from backproof.studies.prepare import prepare
-from backproof.studies.space import space_of
+from backproof.studies.search.least_squares import line_answer, points
+from backproof.studies.search.space import space_of
 
 X = torch.linspace(-1, 1, 9).unsqueeze(1)
 WAVE = torch.sin(3 * X) + 0.1

@@ -12,10 +12,10 @@ from torch import nn
 
 import backproof as bp
 from backproof.studies import equivariance, parameters
-from backproof.studies.equivariance import convolutional_part, field_of, moved, permuted_evidence
 from backproof.studies.load import load_problem
-from backproof.studies.loop_evidence import confirmed_loop
-from backproof.studies.parameters import counted
+from backproof.studies.nets.equivariance import convolutional_part, field_of, moved, permuted_evidence
+from backproof.studies.nets.loop_evidence import confirmed_loop
+from backproof.studies.nets.parameters import counted
 from tests.data.files import folder
 
 SHEET = "epfl-ml-9/cnn-shift"
@@ -149,7 +149,7 @@ def test_a_wrong_update_is_found_out() -> None:
             self.param_groups[0]["lr"] = 0.011
             return super().step(closure)
 
-    import backproof.studies.loop_evidence as module
+    import backproof.studies.nets.loop_evidence as module
 
     plain = module.train
     with pytest.MonkeyPatch.context() as patch:

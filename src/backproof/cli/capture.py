@@ -29,6 +29,6 @@ def _captured(arguments: argparse.Namespace) -> Shown:
 
     request = requested(arguments)
     inputs = (request.inputs,) if isinstance(request.inputs, dict) else request.inputs
-    from backproof.studies.captured import Captured
+    from backproof.studies.writing.captured import Captured
 
     return Captured(bp.capture(request.model, *inputs, loss=request.loss, targets=request.targets))

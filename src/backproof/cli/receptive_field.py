@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         fields = bp.receptive_field(request.model, *inputs)
         if not arguments.between and arguments.reach is None:
             return fields
-        from backproof.studies.field_questions import ask_fields
+        from backproof.studies.fields.questions import ask_fields
 
         return ask_fields(fields, [tuple(pair) for pair in arguments.between], arguments.reach)
 

@@ -14,7 +14,7 @@ from ..result import Result, plain
 from .answer import Answer
 from .prepare import alike, refuse_unknown
 from .verdicts import Evidence, summary
-from .worked import evidence_section
+from .writing.worked import evidence_section
 
 __all__ = ["Answered", "work_exercise"]
 

@@ -24,23 +24,23 @@ from ..notation import named
 from ..problems.catalogue import find_sheet
 from ..problems.problem import Exercise, FormulaProblem, Problem
 from ..result import Result, plain
-from .analyses import loss_at
+from .analyses.asked import analyse
+from .analyses.general import loss_at
 from .answer import Answer, Solved
-from .asked import analyse
-from .derive import Derived, derive_problem, without_numbers
-from .evidence import confirm
+from .confirming.evidence import confirm
+from .derivation.derive import Derived, derive_problem, without_numbers
 from .exercise import Answered, work_exercise
 from .load import load_problem
-from .over_time import over_time
 from .prepare import Prepared, prepare
 from .program import run_original
 from .remarks import remarks_on
 from .sheet import work_sheet
 from .trace import Step, Trace, run
 from .verdicts import TOLERANCE, Evidence, summary
-from .whatif import play_of
-from .worked import Page, evidence_section
-from .written import matrix_of
+from .writing.over_time import over_time
+from .writing.whatif import play_of
+from .writing.worked import Page, evidence_section
+from .writing.written import matrix_of
 
 __all__ = ["Solution", "solve"]
 
@@ -98,7 +98,7 @@ class Solution(Result):
 
     def script(self) -> str:
         """A plain PyTorch program that recomputes the record."""
-        from .script import script_of
+        from .writing.script import script_of
 
         return script_of(Trace(self.prepared.program, self.steps, title=self.prepared.title))
 

@@ -109,13 +109,13 @@ class Trace(Result):
 
     def document(self) -> Document:
         """The record as a worked solution."""
-        from .worked import document_of_trace
+        from .writing.worked import document_of_trace
 
         return document_of_trace(self)
 
     def script(self) -> str:
         """A plain PyTorch program that recomputes the record."""
-        from .script import script_of
+        from .writing.script import script_of
 
         return script_of(self)
 
@@ -330,7 +330,7 @@ def trace(
     records, remarks = run(program, use_exact=arithmetic == "exact")
     found: tuple[Any, ...] = ()
     if evidence != "none":
-        from .evidence import confirm
+        from .confirming.evidence import confirm
 
         found = confirm(program, records, thorough=evidence == "full", seed=seed)
     return Trace(program, records, found, remarks, program.graph.title)

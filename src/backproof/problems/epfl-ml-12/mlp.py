@@ -6,9 +6,9 @@ from torch import nn
 import backproof as bp
 from backproof.document.blocks import Callout, Paragraph, Plot, Section, Series, Table
 from backproof.document.math import Num
-from backproof.studies.held_out import fit_many, leave_out, whole_fit
-from backproof.studies.least_squares import line_answer, points
 from backproof.studies.prepare import prepare
+from backproof.studies.search.held_out import fit_many, leave_out, whole_fit
+from backproof.studies.search.least_squares import line_answer, points
 
 x = [3.3, 4.4, 5.5, 6.71, 6.93, 4.168, 9.779, 6.182, 7.59, 2.167, 7.042, 10.791, 5.313, 7.997, 3.1]
 y = [1.7, 2.76, 2.09, 3.19, 1.694, 1.573, 3.366, 2.596, 2.53, 1.221, 2.827, 3.465, 1.65, 2.904, 1.3]

@@ -12,9 +12,9 @@ import backproof as bp
 from backproof.document.blocks import Derivation, Equation, Items, Paragraph, Section, Table
 from backproof.document.math import BigSum, Call, Div, Function, Mul, Num, Partial, Pow, Sym, Words
 from backproof.ops import OPS, Elementwise
-from backproof.studies.confirming import steepest
-from backproof.studies.depths import over_depth, plot_over_depth
-from backproof.studies.proving import number
+from backproof.studies.certificates.confirming import steepest
+from backproof.studies.certificates.depths import over_depth, plot_over_depth
+from backproof.studies.certificates.proving import number
 from backproof.studies.verdicts import Evidence
 
 ENTRY = "hidden.0.weight[0, 0]"

@@ -3,7 +3,7 @@
 from torch import nn
 
 import backproof as bp
-from backproof.studies.stacks import layers_from, network_field, stack
+from backproof.studies.fields.stacks import layers_from, network_field, stack
 
 
 class Block(nn.Module):

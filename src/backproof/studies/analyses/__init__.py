@@ -1,0 +1,1 @@
+"""Analyses that a problem may ask for beside its record."""

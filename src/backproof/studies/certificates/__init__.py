@@ -1,0 +1,1 @@
+"""Derivatives bounded for every weight in a box."""

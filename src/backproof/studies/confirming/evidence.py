@@ -1,0 +1,441 @@
+"""Evidence: the numbers of a record obtained again by independent means, and compared.
+
+The ways, none of which shares our vector-Jacobian products and our float64 rounding at the same time:
+
+- ``autograd``: the user's own program, run and differentiated by torch in float64, and trained by torch.optim itself;
+- ``50 digits``: the joint graph read over 50-digit floats from the operations' formulas, without torch's kernels;
+- ``differences``: central differences of the loss in 50-digit arithmetic, without any derivative rule; at a kink
+  the two one-sided slopes differ and it says so;
+- for networks too large for 50 digits as a whole: float64 differences along random Gaussian directions, and random
+  entries of single operations computed again in 50 digits (:mod:`.directions`, :mod:`.local`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...domains.digits import DIGITS, context, digits
+from ...domains.entries import Array
+from ...domains.numbers import evaluate, tensor_of
+from ...graph import Graph, Node
+from ..program import Program, run_eagerly, run_original
+from ..trace import Step
+from ..verdicts import ALLOWED, EAGER, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, TOLERANCE, VALUE_FLOOR, Evidence
+from .directions import large_network
+from .local import windowed_work
+
+__all__ = ["confirm"]
+
+_DIGITS_BUDGET = 1_500_000  # scalar operations in 50 digits, about 3 microseconds each
+_DIFFERENCES_BUDGET = {True: 600_000, False: 120_000}
+_CURVED = 1e-10  # slopes a step of 1e-16 apart differ by less than this unless the curvature is a million
+
+
+class _Tally:
+    """Collects comparisons by (what, oracle) over all steps."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], list[Any]] = {}
+
+    def add(self, what: str, oracle: str, error: float, count: int, of: int | None = None) -> None:
+        row = self.rows.setdefault((what, oracle), [0.0, 0, 0, ""])
+        row[0] = max(row[0], error) if not math.isnan(error) else math.inf
+        row[1] += count
+        row[2] += count if of is None else of
+
+    def kink(self, what: str, oracle: str, note: str) -> None:
+        row = self.rows.setdefault((what, oracle + " at kinks"), [None, 0, 0, note])
+        row[1] += 1
+        row[2] += 1
+
+    def results(self) -> tuple[Evidence, ...]:
+        return tuple(_verdict(what, oracle, *row) for (what, oracle), row in self.rows.items())
+
+
+def _verdict(what: str, oracle: str, error: float | None, count: int, of: int, note: str) -> Evidence:
+    agrees = None if error is None else error <= ALLOWED.get(oracle, TOLERANCE)
+    return Evidence(what, oracle, agrees, error if error is None or math.isfinite(error) else 1e308, count, of, note)
+
+
+def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: int = 0) -> tuple[Evidence, ...]:
+    """Obtain the numbers of a record again by independent means.
+
+    Args:
+        program: what was run.
+        steps: the record.
+        thorough: True looks at every number where a budget allows it; False at a sample.
+        seed: of the sample.
+    """
+    tally = _Tally()
+    finite = [s for s in steps if all(bool(torch.isfinite(t).all()) for t in s.values.values())]
+    chosen = [_in_float64(program, s, tally) for s in (finite if thorough else _some(finite, 3))]
+    for step in chosen:
+        _autograd(program, step, tally)
+    _training(program, finite, tally)
+    if sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
+        _fifty_digits(program, chosen, tally, thorough, seed)
+    else:
+        for step in chosen[:1]:
+            large_network(program, step, tally.add, seed)
+    return tally.results()
+
+
+def _some(steps: list[Step], count: int) -> list[Step]:
+    return steps if len(steps) <= count else [steps[0], steps[len(steps) // 2], steps[-1]]
+
+
+# --- a record in the model's own dtype -------------------------------------------------------------------------------------
+def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
+    """The same step read in float64, which is what the other ways are compared with; the record against it."""
+    if all(t.dtype == torch.float64 for t in step.leaves.values() if t.is_floating_point()):
+        return step
+    leaves = _double(step.leaves, grad=False)
+    joint = program.joint(step.graph)
+    whole, gradients = (joint.graph, joint.gradients) if joint else (step.graph, {})
+    constants = {n: tensor_of(n).double() if n.is_float else tensor_of(n) for n in whole.of_role("constant")}
+    read = evaluate(
+        whole, {**{n: leaves[n.name] for n in whole.nodes if n.is_leaf and n.role != "constant"}, **constants}
+    )
+    nodes = step.graph.by_name
+    values = {name: read[nodes[name]] for name in step.values}
+    grads = {name: None if g is None else read[gradients[nodes[name]]] for name, g in step.gradients.items()}  # type: ignore[index]
+    _compare_rounding(step, values, grads, tally)
+    records = {n: replace(p, before=p.before.double(), gradient=grads[n]) for n, p in step.parameters.items()}
+    return replace(step, leaves=leaves, values=values, gradients=grads, parameters=records)
+
+
+def _compare_rounding(
+    step: Step, values: Mapping[str, Tensor], grads: Mapping[str, Tensor | None], tally: _Tally
+) -> None:
+    value_scale, grad_scale = _scale(values.values()), _scale(grads.values())
+    for name, value in step.values.items():
+        if value.is_floating_point():
+            tally.add(
+                f"value of {name}",
+                ROUNDING,
+                _error(value, values[name], value_scale, VALUE_FLOOR),
+                value.numel(),
+            )
+    for name, grad in step.gradients.items():
+        wide = grads[name]
+        if grad is not None and wide is not None:
+            tally.add(f"gradient of {name}", ROUNDING, _error(grad, wide, grad_scale), grad.numel())
+
+
+# --- comparing ----------------------------------------------------------------------------------------------------------
+def _scale(tensors: Iterable[Tensor | None]) -> float:
+    sizes = [t.abs().max().item() for t in tensors if t is not None and t.numel() and t.is_floating_point()]
+    return max(sizes, default=0.0)
+
+
+def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = GRADIENT_FLOOR) -> float:
+    """The largest difference, relative to the tensor's own size (or a share of the largest of its kind)."""
+    if not ours.numel():
+        return 0.0
+    ours, theirs = ours.double(), theirs.double()
+    size = max(theirs.abs().max().item(), floor * scale, 1e-300)
+    return (ours - theirs).abs().max().item() / size
+
+
+def _buffers(step: Step) -> frozenset[str]:
+    """Leaves that torch may refuse to differentiate, such as the class weights of a loss."""
+    return frozenset(n.name for n in step.graph.of_role("buffer"))
+
+
+def _double(leaves: Mapping[str, Tensor], grad: bool, held: frozenset[str] = frozenset()) -> dict[str, Tensor]:
+    found = {}
+    for name, tensor in leaves.items():
+        wide = tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
+        found[name] = wide.clone().requires_grad_(grad and name not in held and wide.is_floating_point())
+    return found
+
+
+# --- torch's own autograd on the user's own program -----------------------------------------------------------------------
+def _autograd(program: Program, step: Step, tally: _Tally) -> None:
+    _eager(step, tally)
+    leaves = _double(step.leaves, grad=True, held=_buffers(step))
+    values = run_original(step.graph, leaves)
+    loss = None if step.graph.loss is None else values.get(step.graph.loss.name)
+    value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
+    for name, value in values.items():
+        if name in step.values and value.is_floating_point():
+            tally.add(
+                f"value of {name}",
+                "autograd",
+                _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale, VALUE_FLOOR),
+                value.numel(),
+            )
+    if loss is None or not loss.requires_grad:
+        return
+    sources = {
+        **{n: t for n, t in leaves.items() if t.requires_grad},
+        **{n: v for n, v in values.items() if v.requires_grad},
+    }
+    grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
+    for name, theirs in zip(sources, grads, strict=True):
+        ours = step.gradients.get(name)
+        if (ours is None and theirs is None) or name not in step.gradients:
+            continue
+        shape = (ours if ours is not None else theirs).shape
+        a = torch.zeros(shape, dtype=torch.float64) if ours is None else ours
+        b = torch.zeros(shape, dtype=torch.float64) if theirs is None else theirs.reshape(shape)
+        tally.add(f"gradient of {name}", "autograd", _error(a, b, grad_scale), b.numel())
+
+
+def _eager(step: Step, tally: _Tally) -> None:
+    """The gradient of the leaves by the user's own program, run eagerly: a custom backward counts here."""
+    leaves = _double(step.leaves, grad=True, held=_buffers(step))
+    loss = run_eagerly(step.graph, leaves)
+    if loss is None or not loss.requires_grad:
+        return
+    scale = _scale(step.gradients.values())
+    wanted = {n: t for n, t in leaves.items() if t.requires_grad and step.gradients.get(n) is not None}
+    if not wanted:
+        return
+    grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+    for (name, leaf), theirs in zip(wanted.items(), grads, strict=True):
+        ours = step.gradients[name]
+        assert ours is not None
+        error = _error(ours, torch.zeros_like(leaf) if theirs is None else theirs, scale)
+        tally.add(f"gradient of {name}", EAGER, error, leaf.numel())
+
+
+def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
+    """Train the user's own program with torch.optim from the same start, and compare every update."""
+    if program.optimizer is None or not steps or program.graph.loss is None:
+        return
+    narrow = any(t.dtype in (torch.float32, torch.float16, torch.bfloat16) for t in program.start.values())
+    oracle = OWN_DTYPE if narrow else "torch.optim"
+    start = {n: t.clone() for n, t in program.start.items()} if narrow else _double(program.start, grad=False)
+    trained = {n: torch.nn.Parameter(start[n].clone()) for n in program.trained}
+    rule = program.optimizer.torch(list(trained.values()))
+    for step in steps:
+        leaves = program.leaves_for({**start, **trained}, step.sample)
+        rule.zero_grad()
+        loss = run_eagerly(step.graph, leaves)
+        if loss is not None and loss.requires_grad:
+            loss.backward()
+        rule.step()
+        scale = _scale(p.detach() for p in trained.values())
+        for name, parameter in trained.items():
+            tally.add(
+                f"{name} after the update",
+                oracle,
+                _error(step.parameters[name].after, parameter.detach(), scale),
+                parameter.numel(),
+            )
+        _compare_buffers(step, start, oracle, tally)
+
+
+def _compare_buffers(step: Step, theirs: Mapping[str, Tensor], oracle: str, tally: _Tally) -> None:
+    """The running statistics against those that torch's own modules have written in place."""
+    for name, ours in step.buffers.items():
+        error = _error(ours, theirs[name], _scale([theirs[name].double()]), VALUE_FLOOR)
+        tally.add(f"{name} after the update", oracle, error, ours.numel())
+
+
+# --- 50-digit arithmetic ------------------------------------------------------------------------------------------------
+def _joint_nodes(program: Program, step: Step) -> tuple[Node, ...]:
+    joint = program.joint(step.graph)
+    return joint.graph.nodes if joint else step.graph.nodes
+
+
+def _work(nodes: Iterable[Node]) -> int:
+    """About how many scalar operations a reading takes."""
+    return sum(_node_work(n) for n in nodes if not n.is_leaf)
+
+
+def _node_work(node: Node) -> int:
+    if node.op.name in ("matmul", "linear"):
+        return node.size * node.inputs[0].shape[-1]
+    if node.op.family in ("convolution", "pooling"):
+        return windowed_work(node)
+    return max(node.size, *(x.size for x in node.inputs), 1)
+
+
+def _leaves_in_digits(step: Step, graph: Graph, program: Program | None = None) -> dict[Node, Array]:
+    found = {}
+    for node in graph.nodes:
+        if node.is_leaf and node.role != "constant":
+            raw = _exact_leaf(program, step, node) if program is not None else None
+            raw = step.leaves[node.name].tolist() if raw is None else raw
+            found[node] = (
+                digits.array(raw, node.shape) if node.is_float else np.array(raw, dtype=object).reshape(node.shape)
+            )
+    return found
+
+
+def _exact_leaf(program: Program, step: Step, node: Node) -> Any:
+    """The exact numbers of a leaf in an exact step, so that the other reading starts from them too."""
+    if f"before.{node.name}" in step.exact:
+        return step.exact[f"before.{node.name}"].tolist()
+    given = (program.exact or {}).get(node.name)
+    return None if given is None or step.sample is not None else given.tolist()
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.tensor([float(x) for x in array.reshape(-1)], dtype=torch.float64).reshape(array.shape)
+
+
+def _fifty_digits(program: Program, steps: Sequence[Step], tally: _Tally, thorough: bool, seed: int) -> None:
+    readings = []
+    largest = max((_scale([*s.leaves.values(), *s.values.values()]) for s in steps), default=1.0)
+    context.dps = DIGITS + min(int(math.log10(max(largest, 1.0))), 400)  # a sine of 1e20 needs twenty digits more
+    for step in steps:
+        joint = program.joint(step.graph)
+        whole = joint.graph if joint else step.graph
+        arrays = digits.run(whole, _leaves_in_digits(step, whole, program if step.exact else None))
+        _compare_reading(step, joint.gradients if joint else {}, arrays, tally)
+        _compare_update(program, step, tally)
+        readings.append((step, arrays))
+    if program.graph.loss is not None:
+        _differences(readings, tally, _DIFFERENCES_BUDGET[thorough], seed)
+
+
+def _compare_reading(
+    step: Step, gradients: Mapping[Node, Node | None], arrays: Mapping[Node, Array], tally: _Tally
+) -> None:
+    value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
+    for node in step.graph.nodes:
+        if node.name in step.values and node.is_float:
+            tally.add(
+                f"value of {node.name}",
+                "50 digits",
+                _error(step.values[node.name], _tensor(arrays[node]), value_scale, VALUE_FLOOR),
+                node.size,
+            )
+        delta, ours = gradients.get(node), step.gradients.get(node.name)
+        if delta is not None and ours is not None:
+            tally.add(
+                f"gradient of {node.name}",
+                "50 digits",
+                _error(ours, _tensor(arrays[delta]), grad_scale),
+                node.size,
+            )
+
+
+def _compare_update(program: Program, step: Step, tally: _Tally) -> None:
+    if program.optimizer is None:
+        return
+    for name, record in step.parameters.items():
+        if record.gradient is None:
+            continue
+        graph = program.optimizer.graph(tuple(record.before.shape), step.number)
+        given = {"w": record.before, "g": record.gradient, **step.state_before[name]}
+        leaves = {
+            n: digits.array(given[n.name].tolist(), n.shape) for n in graph.nodes if n.is_leaf and n.role != "constant"
+        }
+        arrays = digits.run(graph, leaves)
+        error = _error(record.after, _tensor(arrays[graph.outputs[0]]), _scale([record.after]))
+        oracle = "50 digits" if record.after.dtype == torch.float64 else ROUNDING
+        tally.add(f"{name} after the update", oracle, error, record.after.numel())
+
+
+# --- central differences ------------------------------------------------------------------------------------------------
+def _descendants(graph: Graph, node: Node) -> tuple[Node, ...]:
+    """What has to be computed again when ``node`` changes."""
+    touched = {node}
+    for other in graph.nodes:
+        if other.op.name != "stop_gradient" and any(x in touched for x in other.inputs):
+            touched.add(other)
+    return tuple(n for n in graph.nodes if n in touched and n is not node)
+
+
+def _loss_at(
+    graph: Graph,
+    later: Sequence[Node],
+    arrays: dict[Node, Array],
+    node: Node,
+    place: tuple[int, ...],
+    value: Any,
+) -> Any:
+    changed = arrays[node].copy()
+    changed[place] = value
+    fresh: dict[Node, Array] = {node: changed}
+    for other in later:
+        fresh[other] = digits.apply(other, [fresh[x] if x in fresh else arrays[x] for x in other.inputs])
+    assert graph.loss is not None
+    return fresh.get(graph.loss, arrays[graph.loss]).reshape(-1)[0]
+
+
+def _slopes(
+    graph: Graph, later: Sequence[Node], arrays: dict[Node, Array], node: Node, place: tuple[int, ...]
+) -> tuple[Any, Any]:
+    """The slopes of the loss to the left and to the right."""
+    assert graph.loss is not None
+    x, here = arrays[node][place], arrays[graph.loss].reshape(-1)[0]
+    h = context.mpf(10) ** -16 * max(1, abs(x))
+    right = _loss_at(graph, later, arrays, node, place, x + h)
+    left = _loss_at(graph, later, arrays, node, place, x - h)
+    return (here - left) / h, (right - here) / h
+
+
+def _differences(readings: Sequence[tuple[Step, dict[Node, Array]]], tally: _Tally, budget: int, seed: int) -> None:
+    plan, total = _plan(readings, budget, seed)
+    for (index, node), places in plan.items():
+        step, arrays = readings[index]
+        later = _descendants(step.graph, node)
+        _check_entries(step, later, arrays, node, places, tally, total[node.name])
+
+
+def _plan(
+    readings: Sequence[tuple[Step, dict[Node, Array]]], budget: int, seed: int
+) -> tuple[dict[Any, list[Any]], dict[str, int]]:
+    """Which entries of which gradients to look at, within the budget: all of them, or a random sample."""
+    tasks: list[Any] = []
+    total: dict[str, int] = {}
+    for index, (step, _) in enumerate(readings):
+        for node in step.graph.nodes:
+            if step.gradients.get(node.name) is not None and node.role != "target":
+                cost = 2 * max(_work(_descendants(step.graph, node)), 1)
+                tasks += [(index, node, place, cost) for place in np.ndindex(*node.shape)]
+                total[node.name] = total.get(node.name, 0) + node.size
+    order = (
+        np.random.default_rng(seed).permutation(len(tasks)) if sum(t[3] for t in tasks) > budget else range(len(tasks))
+    )
+    plan: dict[Any, list[Any]] = {}
+    spent = 0
+    for i in order:
+        index, node, place, cost = tasks[i]
+        if spent + cost <= budget or not plan:
+            plan.setdefault((index, node), []).append(place)
+            spent += cost
+    return plan, total
+
+
+def _check_entries(
+    step: Step,
+    later: Sequence[Node],
+    arrays: dict[Node, Array],
+    node: Node,
+    places: Sequence[tuple[int, ...]],
+    tally: _Tally,
+    total: int,
+) -> None:
+    ours, worst, seen = step.gradients[node.name], 0.0, 0
+    assert ours is not None
+    size = max(_scale([ours]), GRADIENT_FLOOR * _scale(step.gradients.values()), 1e-300)
+    for place in places:
+        left, right = _slopes(step.graph, later, arrays, node, place)
+        if abs(right - left) > max(1e-7 * max(abs(left), abs(right)), _CURVED):
+            tally.kink(
+                f"gradient of {node.name}",
+                "differences",
+                f"update {step.number}, entry {list(place)}: a kink, with slope {float(left):.4g} to the left and "
+                f"{float(right):.4g} to the right; recorded {float(ours[place]):.4g}",
+            )
+            continue
+        worst, seen = (
+            max(worst, abs(float((left + right) / 2 - context.mpf(float(ours[place])))) / size),
+            seen + 1,
+        )
+    if seen:
+        tally.add(f"gradient of {node.name}", "differences", worst, seen, 0)
+        tally.rows[f"gradient of {node.name}", "differences"][2] = total

@@ -1,0 +1,1 @@
+"""Gradients as formulas: the derivation, its page, and what confirms it."""

@@ -1,0 +1,241 @@
+"""Confirm a derivation: the printed formulas with random numbers and random functions put in, and SymPy's own derivative.
+
+- ``autograd``: torch differentiates the original program; the printed formulas, evaluated as they are printed, must agree;
+- ``central differences in 50 digits`` of the original formulas: no derivative rule at all;
+- ``SymPy``: differentiates the composed expression with the functions left arbitrary; the difference to the printed
+  formula, with everything put in, must be zero identically.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sympy
+import torch
+from torch import Tensor
+
+from ...domains.digits import context, digits
+from ...domains.numbers import evaluate
+from ...errors import BackproofError, MissingRule
+from ...formula.read import FormulaOrigin
+from ...formula.witness import witness
+from ...graph import Graph, Node
+from ...ops import Elementwise
+from ..program import run_eagerly, run_original
+from ..verdicts import ALLOWED, GRADIENT_FLOOR, TOLERANCE, Evidence
+from .backward import Backward
+from .by_sympy import TooMuch, difference_is_zero
+from .functions import X, as_torch, concrete, put_in
+
+__all__ = ["Draws", "confirm", "gradients_at", "random_place", "values_at"]
+
+DRAWS = 3
+MOST_DIFFERENCES = 12
+MOST_WORK = 40_000
+_SHAPES: tuple[Callable[[Any], Any], ...] = (
+    sympy.sin,
+    sympy.tanh,
+    sympy.exp,
+    lambda x: x**3 / 3 - x,
+    sympy.atan,
+    lambda x: sympy.log(1 + x**2),
+    lambda x: 1 / (1 + sympy.exp(-x)),
+)
+AUTOGRAD, DIFFERENCES, SYMPY = "autograd", "central differences in 50 digits", "SymPy's own derivative"
+
+
+@dataclass
+class Draws:
+    """Random numbers and functions, from a seed."""
+
+    seed: int = 0
+    random: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+
+    def function(self, name: str) -> Elementwise:
+        """A random function: a f(b x + c) + d x, for one of several f."""
+        a, b, c, d = (sympy.Rational(int(k), 8) for k in self.random.integers(3, 10, 4))
+        sign = -1 if self.random.integers(2) else 1
+        shape = _SHAPES[int(self.random.integers(len(_SHAPES)))]
+        return concrete(name, a * shape(b * X + sign * c / 4) + d * X / 4)
+
+    def tensor(self, shape: tuple[int, ...]) -> Tensor:
+        """Random numbers between 0.2 and 1.5, of either sign."""
+        size = self.random.uniform(0.2, 1.5, shape)
+        return torch.tensor(size * self.random.choice([-1.0, 1.0, 1.0], shape), dtype=torch.float64)
+
+
+class _Rows:
+    """The largest error of each comparison over all draws."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], list[float]] = {}
+
+    def add(self, what: str, oracle: str, ours: Tensor, theirs: Tensor, scale: float) -> None:
+        size = max(float(theirs.abs().max()), GRADIENT_FLOOR * scale, 1e-300) if theirs.numel() else 1.0
+        error = float((ours - theirs).abs().max() / size) if ours.numel() else 0.0
+        row = self.rows.setdefault((what, oracle), [0.0, 0])
+        row[0] = max(row[0], error if math.isfinite(error) else 1e308)
+        row[1] += theirs.numel()
+
+    def evidence(self) -> list[Evidence]:
+        return [
+            Evidence(what, oracle, error <= ALLOWED.get(oracle, TOLERANCE), error, int(count), int(count))
+            for (what, oracle), (error, count) in self.rows.items()
+        ]
+
+
+def confirm(
+    work: Backward, start: Mapping[str, Tensor], functions: Sequence[str], draws: Draws
+) -> tuple[Evidence, ...]:
+    """Compare what a derivation prints with independent derivatives.
+
+    Args:
+        work: the derivation.
+        start: numbers that are given; every other leaf gets random ones.
+        functions: the arbitrary functions; each gets random ones.
+        draws: where what is random comes from.
+    """
+    rows, free = _Rows(), [n for n in work.graph.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
+    notes: list[Evidence] = []
+    for draw in range(DRAWS if free or functions else 1):
+        try:
+            leaves, chosen = _finite_draw(work, start, free, functions, draws)
+            _compare(work, leaves, chosen, rows)
+            if not draw:
+                _differences(work, leaves, chosen, rows, draws)
+        except MissingRule as reason:
+            notes.append(Evidence("printed formulas", AUTOGRAD, None, None, 0, 0, str(reason)[:200]))
+            break
+    return (*rows.evidence(), *notes, *_by_sympy(work))
+
+
+def random_place(
+    work: Backward, start: Mapping[str, Tensor], functions: Sequence[str], draws: Draws
+) -> tuple[dict[str, Tensor], dict[str, Elementwise]]:
+    """Random numbers for all leaves without one, and random functions, at which every value is finite."""
+    free = [n for n in work.graph.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
+    return _finite_draw(work, start, free, functions, draws)
+
+
+def values_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
+    """Every named value with these numbers and functions."""
+    values = _read(put_in(work.graph, chosen), leaves)
+    return {n.name: v for n, v in values.items() if n.role == "value"}
+
+
+def _finite_draw(
+    work: Backward, start: Mapping[str, Tensor], free: Sequence[Node], functions: Sequence[str], draws: Draws
+) -> tuple[dict[str, Tensor], dict[str, Elementwise]]:
+    """Random numbers and functions at which every value is finite (a logarithm may refuse some)."""
+    for _ in range(40):
+        chosen = {name: draws.function(name) for name in functions}
+        leaves = {n: t.double() if t.is_floating_point() else t for n, t in start.items()}
+        leaves |= {n.name: draws.tensor(n.shape) for n in free}
+        values = _read(put_in(work.graph, chosen), leaves)
+        if all(bool(torch.isfinite(v).all()) for v in values.values() if v.is_floating_point()):
+            return leaves, chosen
+    raise MissingRule("at no random numbers is every value finite")
+
+
+def _read(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[Node, Tensor]:
+    return evaluate(graph, {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
+
+
+def _compare(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise], rows: _Rows) -> None:
+    ours = work.evaluate(leaves, chosen)
+    written_out = work.evaluate(leaves, chosen, expanded=True) if work.is_expandable else {}
+    theirs = gradients_at(work, leaves, chosen)
+    scale = max((float(t.abs().max()) for t in theirs.values() if t.numel()), default=1.0)
+    top = work.of.name
+    for name, gradient in theirs.items():
+        if name in ours:
+            is_signal = name in work.delta_names
+            what = work.delta_names[name] if is_signal else f"d{top}/d{name}"
+            rows.add(what, AUTOGRAD, ours[name], gradient, scale)
+        if name in written_out and name not in work.delta_names:
+            rows.add(f"d{top}/d{name} written out", AUTOGRAD, written_out[name], gradient, scale)
+
+
+def gradients_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
+    """torch's own gradients of the original program by every wanted quantity and every named error signal's value."""
+    wanted = [n.name for n in [*work.wrt, *work.signals]]
+    held = {n.name for n in work.graph.of_role("buffer")}
+    tracked = {n: t.detach().clone().requires_grad_(t.is_floating_point() and n not in held) for n, t in leaves.items()}
+    origin = work.graph.origin
+    if isinstance(origin, FormulaOrigin):
+        values = witness(origin, tracked, {n: as_torch(op) for n, op in chosen.items()})
+    else:
+        values = run_original(work.graph, tracked)
+        if work.of is work.graph.loss and work.of.name not in values:
+            loss = run_eagerly(work.graph, tracked)
+            values = values if loss is None else {**values, work.of.name: loss}
+    sources = {n: {**tracked, **values}[n] for n in wanted if n in tracked or n in values}
+    sources = {n: t for n, t in sources.items() if t.requires_grad}
+    top = values[work.of.name].reshape(())
+    grads = torch.autograd.grad(top, list(sources.values()), allow_unused=True)
+    shapes = {n: work.graph.by_name[n].shape for n in sources}
+    return {
+        n: torch.zeros(shapes[n], dtype=torch.float64) if g is None else g.detach().reshape(shapes[n])
+        for (n, _), g in zip(sources.items(), grads, strict=True)
+    }
+
+
+# --- differences ------------------------------------------------------------------------------------------------------------
+def _differences(
+    work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise], rows: _Rows, draws: Draws
+) -> None:
+    """Central differences of the forward formulas in 50 digits, at random entries."""
+    graph = put_in(work.graph, chosen)
+    cost = sum(n.size * max((x.size for x in n.inputs), default=1) for n in graph.nodes)
+    places = [(n.name, i) for n in work.wrt if n.is_leaf for i in range(n.size)]
+    if not places or cost > MOST_WORK:
+        return
+    if len(places) > MOST_DIFFERENCES:
+        places = [places[int(i)] for i in draws.random.choice(len(places), MOST_DIFFERENCES, replace=False)]
+    ours = work.evaluate(leaves, chosen)
+    arrays = {n: digits.array(t.tolist(), tuple(t.shape)) for n, t in leaves.items()}
+    scale = max((float(t.abs().max()) for t in ours.values() if t.numel()), default=1.0)
+    for name, i in places:
+        slope = _slope(graph, work.of.name, arrays, name, i)
+        rows.add(
+            f"d{work.of.name}/d{name}",
+            DIFFERENCES,
+            ours[name].reshape(-1)[i],
+            torch.tensor(slope, dtype=torch.float64),
+            scale,
+        )
+
+
+def _slope(graph: Graph, of: str, arrays: Mapping[str, Any], name: str, place: int) -> float:
+    step, ends = context.mpf(10) ** -16, []
+    for sign in (1, -1):
+        moved = arrays[name].copy()
+        moved.reshape(-1)[place] = moved.reshape(-1)[place] + sign * step
+        leaves = {**arrays, name: moved}
+        values = digits.run(graph, {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
+        ends.append(values[graph.by_name[of]].reshape(-1)[0])
+    return float((ends[0] - ends[1]) / (2 * step))
+
+
+# --- SymPy --------------------------------------------------------------------------------------------------------------------
+def _by_sympy(work: Backward) -> list[Evidence]:
+    found = []
+    for node in work.reached:
+        if not node.is_leaf:
+            continue
+        what = f"d{work.of.name}/d{node.name}"
+        try:
+            same, count = difference_is_zero(work, node)
+            found.append(Evidence(what, SYMPY, same, 0.0 if same else 1.0, count, node.size))
+        except TooMuch as reason:
+            found.append(Evidence(what, SYMPY, None, None, 0, node.size, str(reason)))
+        except BackproofError:
+            continue
+    return found if any(e.agrees is not None for e in found) else []

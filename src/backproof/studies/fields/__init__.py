@@ -1,0 +1,1 @@
+"""What units see: receptive fields and output sizes."""

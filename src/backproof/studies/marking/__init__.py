@@ -1,0 +1,1 @@
+"""Marking hand-worked numbers and formulas."""

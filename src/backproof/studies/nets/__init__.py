@@ -1,0 +1,1 @@
+"""What image networks learn, and what their structure says: shifts, depth, skips."""

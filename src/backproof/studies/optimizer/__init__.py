@@ -1,0 +1,1 @@
+"""What an update rule does and keeps."""

@@ -1,0 +1,182 @@
+"""An optimizer under a constant gradient: closed forms, their numbers, and two checks of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import mpmath
+import sympy
+import torch
+
+from ...errors import InputError
+from ...optimizers import Optimizer
+from ...optimizers.witness import scalars_like, torch_class, torch_settings
+from ..verdicts import TOLERANCE, Evidence
+from .recurrence import Closed, T, read, solve_recurrence, symbol_of
+
+__all__ = ["GRADIENT", "LATEST", "START", "closed_forms", "confirmed", "numbers_at", "stepped"]
+
+GRADIENT = sympy.Symbol("g", real=True, nonzero=True)
+START = sympy.Symbol("w0", real=True)
+LATEST = 10**15
+"""The largest number of updates for which a formula is evaluated."""
+MOST_UPDATES = 20_000
+"""The most updates that are made one by one."""
+_CONTEXT = mpmath.mp.clone()
+_CONTEXT.dps = 50
+
+
+def closed_forms(optimizer: Optimizer, gradient: Any = GRADIENT, start: Any = START) -> Closed:
+    """The closed forms of a rule, with a symbol for every setting that is not zero."""
+    return solve_recurrence(optimizer, _symbols(optimizer), gradient, start)
+
+
+def _symbols(optimizer: Optimizer) -> dict[str, Any]:
+    numeric = {k: v for k, v in optimizer.hyper.items() if not isinstance(v, bool)}
+    return {k: symbol_of(k) if v else sympy.Integer(0) for k, v in numeric.items()}
+
+
+def numbers_at(closed: Closed, optimizer: Optimizer, values: Mapping[Any, Any], t: int) -> dict[str, float]:
+    """Every quantity after ``t`` updates, from the formulas, in 50 digits; what has none is computed step by step.
+
+    Args:
+        values: the numbers of the symbols in the formulas.
+        t: the number of updates.
+
+    Raises:
+        InputError: a quantity has no closed form and t is too large to make all updates.
+    """
+    found: dict[str, float] = {}
+    slow = bool(closed.unsolved) or any(f.has(sympy.Sum) for f in closed.forms.values())
+    walked = stepped(optimizer, values, t) if slow else {}
+    for name in dict.fromkeys([*closed.forms, *closed.unsolved]):
+        form = closed.forms.get(name)
+        value = None if form is None or form.has(sympy.Sum) else _at(form, values, t)
+        if value is None:  # no formula, or one that divides by 1 - 1
+            walked = walked or stepped(optimizer, values, t)
+            value = walked[name]
+        found[name] = value
+    return found
+
+
+def _at(form: Any, values: Mapping[Any, Any], t: int) -> float | None:
+    symbols = [s for s in values if s in form.free_symbols]
+    function = sympy.lambdify([*symbols, T], form, modules=_CONTEXT_MODULES)
+    try:
+        value = function(*(_mpf(values[s]) for s in symbols), _CONTEXT.mpf(t))
+    except ZeroDivisionError:
+        return None
+    return float(_CONTEXT.mpmathify(value).real)
+
+
+def _mpf(value: Any) -> Any:
+    exact = sympy.Rational(repr(value)) if isinstance(value, float) else sympy.sympify(value)
+    if exact.is_Rational:
+        return _CONTEXT.mpf(int(exact.p)) / int(exact.q)
+    return _CONTEXT.mpf(str(sympy.N(exact, 50)))
+
+
+_CONTEXT_MODULES: list[Any] = [
+    {"sqrt": _CONTEXT.sqrt, "Abs": abs, "Max": max, "mpf": _CONTEXT.mpf, "sign": _CONTEXT.sign},
+]
+
+
+def stepped(optimizer: Optimizer, values: Mapping[Any, Any], t: int, exact: bool = False) -> dict[str, Any]:
+    """Every quantity after ``t`` updates made one by one, in 50 digits or in exact rational numbers."""
+    if t > MOST_UPDATES:
+        raise InputError(
+            f"{optimizer.rule.name} has no closed form for all its quantities, and t = {t} is too many updates to make "
+            f"one by one; give t up to {MOST_UPDATES}"
+        )
+    number: Any = _rational if exact else _mpf
+    given: dict[str, Any] = {k: number(v) for k, v in _numeric(optimizer).items()}
+    state: dict[str, Any] = {n: number(0) for n in optimizer.state} | {"w": number(values.get(START, 0))}
+    seen: dict[str, Any] = {}
+    for k in range(1, t + 1):
+        leaves = {**given, "g": number(values[GRADIENT]), "t": number(k), **state}
+        graph = optimizer.graph((), k if k < 3 or optimizer.rule.changes else 3)
+        result = read(graph, leaves) if exact else _read_fast(optimizer, graph, leaves)
+        state = dict(zip(("w", *optimizer.state), (result[n] for n in graph.outputs), strict=True))
+        seen = {n.name.partition("#")[0]: v for n, v in result.items() if n.role == "value" and not n.is_leaf}
+    found = {**seen, **state}
+    return found if exact else {n: float(v) for n, v in found.items()}
+
+
+def _numeric(optimizer: Optimizer) -> dict[str, Any]:
+    return {k: v for k, v in optimizer.hyper.items() if not isinstance(v, bool)}
+
+
+def _read_fast(optimizer: Optimizer, graph: Any, leaves: Mapping[str, Any]) -> dict[Any, Any]:
+    from ...domains.digits import compiled
+
+    values: dict[Any, Any] = {}
+    for node in graph.nodes:
+        if node.is_leaf:
+            values[node] = leaves[node.name] if node.name in leaves else _mpf(node.value)
+        else:
+            values[node] = compiled(node.op, len(node.inputs), tuple(sorted(node.attrs.items())))(
+                *(values[x] for x in node.inputs)
+            )
+    return values
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------------
+def confirmed(
+    optimizer: Optimizer, closed: Closed, what: str, t: int = 57, gradient: Any = 1.7, start: Any = 0.25
+) -> tuple[Evidence, ...]:
+    """The closed forms against updates made one by one in exact numbers, and against torch.optim in float64."""
+    values: dict[Any, Any] = {symbol_of(k): _rational(v) for k, v in _numeric(optimizer).items()}
+    values |= {GRADIENT: _rational(gradient), START: _rational(start)}
+    rows = (_exactly(optimizer, closed, values, what), _with_torch(optimizer, closed, values, what, t))
+    return tuple(row for row in rows if row.looked_at)
+
+
+def _rational(value: Any) -> Any:
+    return value if isinstance(value, sympy.Basic) else sympy.Rational(repr(float(value)))
+
+
+def _exactly(optimizer: Optimizer, closed: Closed, values: Mapping[Any, Any], what: str) -> Evidence:
+    """t = 1 to 6 in exact numbers: the difference of the closed form and the updates must be 0."""
+    worst, count = 0.0, 0
+    for t in range(1, 7):
+        walked = stepped(optimizer, values, t, exact=True)
+        for name, form in closed.forms.items():
+            whole = form.subs(T, t).doit() if form.has(sympy.Sum) else form
+            ours, theirs = _at(whole, values, t), float(sympy.N(walked[name], 30))
+            if ours is not None:
+                worst = max(worst, abs(ours - theirs) / max(abs(theirs), 1e-12))
+                count += 1
+    return Evidence(
+        f"closed forms of {what}",
+        "the updates made one by one in exact numbers",
+        worst <= TOLERANCE,
+        worst,
+        count,
+        count,
+    )
+
+
+def _with_torch(optimizer: Optimizer, closed: Closed, values: Mapping[Any, Any], what: str, t: int) -> Evidence:
+    ours = numbers_at(closed, optimizer, values, t)
+    theirs = _torch_run(optimizer, float(values[GRADIENT]), float(values[START]), t)
+    shared = [n for n in theirs if n in ours]
+    error = max((abs(ours[n] - theirs[n]) / max(abs(theirs[n]), 1e-12) for n in shared), default=math.inf)
+    return Evidence(
+        f"{what} after {t} updates", "torch.optim in float64", error <= TOLERANCE, error, len(shared), len(shared)
+    )
+
+
+def _torch_run(optimizer: Optimizer, gradient: float, start: float, t: int) -> dict[str, float]:
+    """w and the state that torch.optim's own class has after t updates."""
+    parameter = torch.tensor([start], dtype=torch.float64, requires_grad=True)
+    rule = optimizer.rule
+    theirs = torch_class(rule.name)([parameter], **torch_settings(rule, optimizer.hyper))
+    with scalars_like(parameter):
+        for _ in range(t):
+            parameter.grad = torch.tensor([gradient], dtype=torch.float64)
+            theirs.step()
+    state = theirs.state[parameter]
+    kept = {n: float(state[k]) for n, k in rule.kept.items() if n in optimizer.state and state.get(k) is not None}
+    return {"w": float(parameter.detach()), **kept}

@@ -1,0 +1,95 @@
+"""What an optimizer keeps per parameter, counted by taking steps with torch's own class on a twin parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import InputError
+
+__all__ = ["SHAPE", "Kept", "classes", "measured"]
+
+SHAPE = (256, 128)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was found in ``optimizer.state`` after one step on a 256 x 128 matrix.
+
+    Args:
+        values: name -> numbers kept per parameter (a fraction where rows and columns are kept instead of entries).
+        bytes: name -> bytes per parameter.
+        scalars: name -> bytes per tensor of what is one number (a step count); 0 for a Python number.
+    """
+
+    values: dict[str, float]
+    bytes: dict[str, float]
+    scalars: dict[str, int]
+
+    @property
+    def total(self) -> float:
+        """The numbers kept per parameter, all together."""
+        return sum(self.values.values())
+
+
+def classes() -> dict[str, Any]:
+    """The optimizers of torch.optim by their names in lower case."""
+    found = {n.lower(): getattr(torch.optim, n) for n in dir(torch.optim)}
+    kinds = {n: c for n, c in found.items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)}
+    kinds.pop("optimizer", None)
+    return kinds
+
+
+def measured(kind: Any, settings: Mapping[str, Any] | None = None, dtype: torch.dtype = torch.float32) -> Kept:
+    """Take one step of an optimizer class on a twin parameter and count what it keeps.
+
+    Raises:
+        InputError: the class cannot be made with these settings, or cannot take a step.
+    """
+    generator = torch.Generator().manual_seed(0)
+    twin = torch.randn(SHAPE, generator=generator, dtype=torch.float32).to(dtype).requires_grad_()
+    slope = torch.randn(SHAPE, generator=generator, dtype=torch.float32).to(dtype)
+    try:
+        optimizer = kind([twin], **dict(settings or {}))
+        _step(optimizer, twin, slope)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{kind.__name__} could not take a step on a twin parameter: {str(error)[:200]}") from None
+    values: dict[str, float] = {}
+    sizes: dict[str, float] = {}
+    scalars: dict[str, int] = {}
+    for name, value in optimizer.state.get(twin, {}).items():
+        tensors = list(_tensors(value))
+        count = sum(t.numel() for t in tensors)
+        if count > 1 and any(t.numel() > 1 for t in tensors):
+            values[name] = count / twin.numel()
+            sizes[name] = sum(t.numel() * t.element_size() for t in tensors) / twin.numel()
+        elif value is not None:
+            scalars[name] = sum(t.numel() * t.element_size() for t in tensors)
+    return Kept(values, sizes, scalars)
+
+
+def _step(optimizer: Any, twin: Tensor, slope: Tensor) -> None:
+    if isinstance(optimizer, torch.optim.LBFGS):
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = ((twin - slope) ** 2 * (1 + slope.abs())).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return
+    twin.grad = slope.to_sparse() if isinstance(optimizer, torch.optim.SparseAdam) else slope
+    optimizer.step()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)

@@ -1,0 +1,1 @@
+"""How signal and gradient go through a network."""

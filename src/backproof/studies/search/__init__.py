@@ -1,0 +1,1 @@
+"""Settings and learning rates, found by trying."""

@@ -1,0 +1,1 @@
+"""From a record to a page: equations with their numbers, instants of time, pictures."""

@@ -1,0 +1,118 @@
+"""The rule behind each value and each error signal, in the words of a textbook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...graph import Graph, Node
+from ...ops import Elementwise
+
+__all__ = ["why_gradient", "why_value"]
+
+_VALUES = {
+    "matmul": "weighted sum",
+    "linear": "weighted sum with bias",
+    "sum": "sum",
+    "mean": "mean",
+    "conv": "convolution: at every place the weighted sum of what the kernel covers, plus the bias",
+    "conv_transpose": "transposed convolution: every entry spreads the kernel, times its own value",
+    "max_pool": "the largest entry of each window",
+    "avg_pool": "the mean of each window",
+    "adaptive_avg_pool": "the mean of each window",
+    "batch_norm": "normalised per channel, scaled by γ and shifted by β",
+    "layer_norm": "normalised per sample, scaled by γ and shifted by β",
+    "softmax": "softmax",
+    "log_softmax": "logarithm of the softmax",
+    "nll": "negative log-likelihood of the target class",
+    "outer": "outer product",
+    "add": "sum",
+    "sub": "difference",
+    "mul": "product",
+    "div": "quotient",
+    "pow": "power",
+    "neg": "negative",
+}
+_GRADIENTS = {
+    "matmul": "chain rule through the product {name}",
+    "linear": "chain rule through the linear layer {name}",
+    "outer": "chain rule through the outer product {name}",
+    "add": "a sum passes its error signal on unchanged",
+    "sub": "a difference passes its error signal on, with the sign of the term",
+    "mul": "product rule: the error signal times the other factor",
+    "div": "quotient rule",
+    "pow": "power rule",
+    "neg": "the sign changes",
+    "sum": "a sum passes its error signal to every term",
+    "mean": "a mean passes the N-th part of its error signal to every term",
+    "conv": "chain rule through the convolution {name}: each error signal goes back along the weight that it came by",
+    "conv_transpose": "chain rule through the transposed convolution {name}",
+    "max_pool": "the error signal of a window goes to its largest entry alone",
+    "avg_pool": "the error signal of a window is shared equally among its entries",
+    "adaptive_avg_pool": "the error signal of a window is shared equally among its entries",
+    "batch_norm": "chain rule through the normalisation {name}",
+    "layer_norm": "chain rule through the normalisation {name}",
+    "softmax": "chain rule through the softmax, whose Jacobian is diag(p) - p pᵀ",
+    "log_softmax": "chain rule through ln softmax",
+    "nll": "only the target class of each sample receives an error signal",
+    "reshape": "the same numbers in another shape",
+    "permute": "the transpose goes back",
+    "slice": "the entries go back to their places",
+    "select": "the entries go back to their places",
+    "gather": "the entries go back to where they were read",
+    "where": "the error signal follows the branch that was taken",
+    "stop_gradient": "no gradient passes",
+}
+
+
+def why_value(node: Node) -> str:
+    """How a value (or, for an adjoint, an error signal) comes about."""
+    if node.of is not None:
+        return ""
+    if node.op.name in _VALUES:
+        return _VALUES[node.op.name]
+    if isinstance(node.op, Elementwise) and len(node.inputs) == 1:
+        return f"{node.op.text or node.op.name}, entry by entry" if node.shape else (node.op.text or node.op.name)
+    return node.op.doc.rstrip(".") or node.op.text or node.op.name
+
+
+def _called(node: Node, names: Mapping[str, str]) -> str:
+    return names.get(node.name, node.name)
+
+
+def _named_end(user: Node, graph: Graph) -> Node | None:
+    """The named quantity whose formula a step without a name belongs to."""
+    while user.role == "helper":
+        following = graph.users[user]
+        if len(following) != 1:
+            return None
+        user = following[0]
+    return user
+
+
+def _through(user: Node, graph: Graph, names: Mapping[str, str]) -> str:
+    if user.role == "helper":
+        end = _named_end(user, graph)
+        if end is None:
+            return "chain rule through a step without a name"
+        return f"{'derivative' if end is graph.loss else 'chain rule through the formula'} of {_called(end, names)}"
+    name = _called(user, names)
+    if user.op.name in _GRADIENTS:
+        return _GRADIENTS[user.op.name].format(name=name)
+    return f"chain rule through {name} = {user.op.text or user.op.name}({_called(user.inputs[0], names)})"
+
+
+def why_gradient(node: Node, users: tuple[Node, ...], graph: Graph, names: Mapping[str, str]) -> str:
+    """The rule that gives the gradient of ``node``, from what uses it.
+
+    Args:
+        node: the quantity.
+        users: what uses it on the way to the loss.
+        graph: the forward graph.
+        names: symbols that the reader writes differently.
+    """
+    if node is graph.loss:
+        return "the derivative of the loss with respect to itself"
+    reasons = list(dict.fromkeys(_through(user, graph, names) for user in users))
+    if len(users) == 1:
+        return reasons[0]
+    return f"sum over the {len(users)} paths by which {_called(node, names)} reaches the loss: " + "; ".join(reasons)
