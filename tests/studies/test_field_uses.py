@@ -244,6 +244,32 @@ def test_inputs_that_fit_where_a_size_is_read_from_the_input() -> None:
     assert fit.minimum == 1 and fit.period == 1 and 9 in fit and not fit.only
 
 
+class Masked(nn.Conv2d):
+    """A convolution that sees what comes before, in reading order (van den Oord and others, 2016); B: itself too."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(1, 1, 3, padding=1)
+        mask = torch.ones(1, 1, 3, 3)
+        mask[..., 2, :] = mask[..., 1, 2] = 0
+        mask[..., 1, 1] = kind == "B"
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=1)
+
+
+def test_masked_kernels_see_what_their_weights_let_through() -> None:
+    net = positive(nn.Sequential(Masked("A"), Masked("B"), nn.Conv2d(1, 2, 1)))
+    found = bp.receptive_field(net, torch.zeros(1, 1, 9, 9, dtype=torch.float64))
+    for unit in ((4, 4), (0, 3), (8, 0)):
+        (true,) = seen_by_gradient(net, (1, 1, 9, 9), [unit])
+        assert found.indices("2", unit, zeros=True) == {tuple(i) for i in np.argwhere(true).tolist()}
+    assert (4, 4) in found.indices("2", (4, 4)) and (4, 4) not in found.indices("2", (4, 4), zeros=True)
+    grouped = nn.Conv1d(4, 4, 3, groups=2, dilation=2, stride=2, padding=1)
+    whole = bp.receptive_field(grouped, (1, 4, 15))
+    assert all(whole.indices("conv1d", i, zeros=True) == whole.indices("conv1d", i) for i in range(6))
+
+
 def test_groups_keep_channels_apart() -> None:
     net = nn.Sequential(nn.Conv1d(4, 4, 3, groups=2), nn.Conv1d(4, 4, 1, groups=4), nn.Conv1d(4, 8, 2, groups=2))
     found = bp.receptive_field(net, (1, 4, 12))

@@ -7,7 +7,7 @@ counts paths. No box can say a union exactly; a mask can.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -21,6 +21,8 @@ from .positions import Digit
 __all__ = ["Mask", "carried_back", "paths_to", "seen_cells", "seen_channels", "unit_mask"]
 
 Mask = np.ndarray[Any, np.dtype[Any]]
+Kernels = Mapping[Node, Mask]
+"""Of convolutions, which of their weights are not zero: [O, C/groups, kernel...]."""
 Places = Sequence[Sequence[Digit]]
 """For each spatial axis of the input the digits that tell a tensor's positions apart."""
 
@@ -32,6 +34,7 @@ def seen_cells(
     source: Node,
     places: Places | None = None,
     channel: int | None = None,
+    kernels: Kernels | None = None,
 ) -> Mask:
     """The cells of ``source`` (over its axes from 2 on) that positions of ``unit`` depend on, one mask for each of them.
 
@@ -42,12 +45,13 @@ def seen_cells(
         source: the input, or any other tensor on the way.
         places: which of the tensor's axes the positions count; its axes from 2 on where nothing is said.
         channel: one channel of the tensor; all of them by default.
+        kernels: of convolutions that are to be read weight by weight, where they are not zero.
 
     Raises:
         InputError: a position is outside the tensor.
     """
     start = np.concatenate([_of_channel(unit_mask(unit, position, places), unit, channel) for position in positions])
-    return _spatial(carried_back(graph, {unit: start}, source), len(positions), source)
+    return _spatial(carried_back(graph, {unit: start}, source, kernels), len(positions), source)
 
 
 def seen_channels(
@@ -104,16 +108,19 @@ def _spatial(mask: Mask | None, count: int, source: Node) -> Mask:
     return np.array(np.broadcast_to(found, shape))
 
 
-def carried_back(graph: Graph, masks: dict[Node, Mask], source: Node) -> Mask | None:
+def carried_back(graph: Graph, masks: dict[Node, Mask], source: Node, kernels: Kernels | None = None) -> Mask | None:
     """Carry masks from their nodes back to ``source``; None where it is not reached."""
     masks = dict(masks)
     order = {node: i for i, node in enumerate(graph.nodes)}
     first, last = order[source], max(order[node] for node in masks)
     for node in reversed(graph.nodes[first + 1 : last + 1]):
         if node in masks and not node.is_leaf:
-            for operand, mask in zip(node.inputs, _back(node, masks.pop(node)), strict=False):
-                if mask is not None and operand.role not in ("parameter", "constant", "buffer"):
-                    masks[operand] = masks[operand] + mask if operand in masks else mask
+            mask = masks.pop(node)
+            known = None if kernels is None else kernels.get(node)
+            found = _back(node, mask) if known is None else [_weighted_back(node, mask, known)]
+            for operand, seen in zip(node.inputs, found, strict=False):
+                if seen is not None and operand.role not in ("parameter", "constant", "buffer"):
+                    masks[operand] = masks[operand] + seen if operand in masks else seen
     return masks.get(source)
 
 
@@ -240,6 +247,24 @@ def _channels_back(node: Node, mask: Mask) -> Mask:
     apart = mask.reshape(*mask.shape[:2], groups, outputs // groups, *mask.shape[3:])
     together = _fold(apart, 3, outputs // groups)[:, :, :, 0]
     return np.repeat(together, inputs // groups, 2)
+
+
+def _weighted_back(node: Node, mask: Mask, kernel: Mask) -> Mask:
+    """Through a convolution weight by weight: what is multiplied by an exact zero is not seen."""
+    inputs, groups = node.inputs[0].shape, node.attrs["groups"]
+    mask = np.broadcast_to(mask, (mask.shape[0], *node.shape))
+    apart = mask.reshape(*mask.shape[:2], groups, node.shape[1] // groups, *mask.shape[3:])
+    links = kernel.reshape(groups, node.shape[1] // groups, *kernel.shape[1:])
+    found = np.zeros((mask.shape[0], *inputs), mask.dtype)
+    for place in np.ndindex(kernel.shape[2:]):
+        link = links[(..., *place)].astype(np.float64)
+        seen = np.einsum("ungo...,goi->ungi...", apart.astype(np.float64), link)
+        tap = seen.reshape(*mask.shape[:2], inputs[1], *mask.shape[3:]).astype(mask.dtype)
+        for i, k in enumerate(place):
+            start = k * node.attrs["dilation"][i] - node.attrs["padding"][i]
+            tap = _taps_back(tap, i + 3, [start], node.attrs["stride"][i], node.shape[i + 2], inputs[i + 2])
+        found += tap
+    return found
 
 
 def _dims(node: Node) -> list[int]:

@@ -125,7 +125,12 @@ class ReceptiveField(Result):
         return any(e.agrees is False for e in self.evidence)
 
     def indices(
-        self, layer: str, position: int | tuple[int, ...], axis: int | None = None, channel: int | None = None
+        self,
+        layer: str,
+        position: int | tuple[int, ...],
+        axis: int | None = None,
+        channel: int | None = None,
+        zeros: bool = False,
     ) -> frozenset[Any]:
         """Exactly which cells of the input one position of a layer sees, borders included.
 
@@ -134,6 +139,7 @@ class ReceptiveField(Result):
             position: an index per spatial axis.
             axis: for the projection on one spatial axis, counted from 0.
             channel: one channel of the layer (groups make them differ); all by default.
+            zeros: whether weights of convolutions that are exactly zero at present (a mask's) let nothing through.
 
         Returns:
             Whole numbers for one axis, else tuples.
@@ -144,7 +150,8 @@ class ReceptiveField(Result):
         row = self[layer]
         node = self.graph.by_name[row.name]
         self._channel(node, channel)
-        mask = seen_cells(self.graph, node, [_position(position)], self.source, row.places, channel)[0]
+        kernels = kernels_of(self.graph) if zeros else None
+        mask = seen_cells(self.graph, node, [_position(position)], self.source, row.places, channel, kernels)[0]
         found = mask.nonzero()
         if axis is not None:
             if not 0 <= axis < mask.ndim:
@@ -266,6 +273,20 @@ class ReceptiveField(Result):
     def table(self) -> Table:
         """A row per layer."""
         return layers_table(self)
+
+
+def kernels_of(graph: Graph) -> dict[Node, Any]:
+    """Where the present kernels of convolutions are not zero; of a product with a mask too."""
+    leaves = graph.origin.leaves() if hasattr(graph.origin, "leaves") else {}
+
+    def values(node: Node) -> Any:
+        if node.op.name == "mul":
+            a, b = (values(x) for x in node.inputs)
+            return None if a is None or b is None else a * b
+        return node.value if isinstance(node.value, torch.Tensor) else leaves.get(node.name)
+
+    found = {node: values(node.inputs[1]) for node in graph.nodes if node.op.name == "conv"}
+    return {node: (value != 0).cpu().numpy() for node, value in found.items() if value is not None}
 
 
 def _position(position: int | tuple[int, ...]) -> tuple[int, ...]:
