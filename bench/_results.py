@@ -21,6 +21,7 @@ COMMANDS = (
     ("page.py",),
     ("memory.py",),
     ("train.py", "--full"),
+    ("receptive.py",),
 )
 
 

@@ -33,6 +33,13 @@ def test_the_toml_problem_of_the_docs(in_tmp: Path) -> None:
     assert solution.answers["dy/dw"] == [2.0, 1.0]
 
 
+def test_the_session_of_the_page_on_receptive_fields(in_tmp: Path) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks_of(ROOT / "docs" / "receptive.md"):
+        execute(block, in_tmp, names)
+    assert not names["found"].finding
+
+
 def test_an_activation_is_one_line_and_its_witness_another() -> None:
     """The lines shown in docs/design.md give a function that can be used, differentiated and confirmed."""
     from backproof.formula import witness

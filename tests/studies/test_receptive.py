@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import backproof as bp
 from backproof.cli import main
-from backproof.domains import boxes as boxes_module
 from backproof.domains.relations import Relation, offsets, windows
 from backproof.studies.fields.sizes import Unreachable, layer_of
+from tests.zoo.size_configurations import compared
 
 
 def positive(net: nn.Module) -> nn.Module:
@@ -138,7 +138,7 @@ class Gate(nn.Module):
         (Gate(), "mean over all positions"),
         (nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2)), "mean over all positions"),
         (nn.Sequential(nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1)), "pool over all positions"),
-        (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Flatten(2), nn.Softmax(-1)), "mixed"),
+        (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Flatten(2), nn.Softmax(-1)), "softmax over all positions"),
     ],
 )
 def test_what_makes_a_field_global_is_named(net: nn.Module, word: str) -> None:
@@ -176,10 +176,10 @@ def _random_relation(rng: random.Random) -> Relation:
 def test_a_wrong_rule_is_found_by_the_poison(monkeypatch: pytest.MonkeyPatch) -> None:
     from backproof.domains import cells
 
-    right = boxes_module.local_relation
-    monkeypatch.setattr(cells, "local_relation", lambda node, axis: right(node, axis).after(windows(2)))
+    right = cells._taps_back
+    monkeypatch.setattr(cells, "_taps_back", lambda mask, axis, taps, *rest: right(mask, axis, [*taps, 3], *rest))
     found = bp.receptive_field(nn.Conv2d(1, 1, 3), (1, 1, 9, 9))
-    assert found.finding and [e.agrees for e in found.evidence] == [False, False]
+    assert found.finding and not any(e.agrees for e in found.evidence[:2])
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------------------
@@ -214,6 +214,31 @@ def test_output_sizes_are_torchs_own() -> None:
             tried += 1
             assert bp.output_size(layer, n) == theirs, (layer, n)
     assert tried > 800
+
+
+def test_configurations_in_three_dimensions_are_torchs_own() -> None:
+    outcomes = [compared(seed) for seed in range(2000)]
+    assert False not in outcomes and outcomes.count(True) > 1600
+
+
+@pytest.mark.nightly
+def test_twenty_thousand_configurations() -> None:
+    assert sum(compared(seed) is False for seed in range(20_000)) == 0
+
+
+def test_layers_as_mappings() -> None:
+    assert bp.output_size({"kernel": 4, "padding": "same"}, 9) == 9
+    assert bp.output_size({"kernel": 3, "stride": 2, "padding": (2, 0)}, 8) == 4
+    assert bp.output_size({"kernel": 3, "stride": 2, "transposed": True, "output_padding": 1}, 4) == 10
+    assert bp.output_size({"kernel": 2, "stride": 2, "ceil_mode": True}, 5) == 3
+    for wrong in (
+        {"kernel": 2, "size": 3},
+        {"kernel": 2, "padding": "full"},
+        {"ceil_mode": 1},
+        {"stride": 2, "padding": "same"},
+    ):
+        with pytest.raises(bp.InputError):
+            bp.output_size(wrong, 9)
 
 
 def test_sizes_of_several_axes() -> None:
@@ -291,3 +316,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [(y["size"], y["stride"]) for y in layers] == [([3, 3], [2, 2]), ([3, 3], [2, 2]), ([7, 7], [2, 2])]
     assert "What the units of" in page.read_text()
     assert main(["receptive-field", f"{tmp_path}/net.py:net", "--input", "1x3"]) == 2
+    capsys.readouterr()
+    words = ["receptive-field", f"{tmp_path}/net.py:net", "--input", "1x3x32x32"]
+    assert main([*words, "--between", "0", "2", "--reach", "9", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["between"][0]["size"] == [3, 3] and {c["size"] for c in record["changes"]} == {9, 11}
+    assert main([*words, "--between", "0", "2", "--reach", "9"]) == 0
+    assert "What 2.conv2d sees of 0.conv2d" in capsys.readouterr().out
+    for wrong in (["--between", "0", "7"], ["--reach", "0"], ["--reach", "x"]):
+        assert main([*words, *wrong]) == 2

@@ -76,14 +76,6 @@ def _convolution(call: Call) -> Node:
     return y
 
 
-@lowering("pad.default", "constant_pad_nd.default")
-def _pad(call: Call) -> Node:
-    call.refuse_unless(call["mode"] in (None, "constant"), f"mode={call['mode']!r}; pad with a constant")
-    pad = tuple(int(p) for p in call["pad"])
-    x: Node = call["self"]
-    return call.emit("pad", x, pad=pad, value=float(call["value"] or 0)) if any(pad) else x
-
-
 # --- pools -------------------------------------------------------------------------------------------------------------
 def _pool_attrs(call: Call, rank: int, *keys: str) -> dict[str, Any]:
     kernel = _per_axis(call["kernel_size"], rank)
@@ -126,6 +118,19 @@ def _adaptive_avg_pool(call: Call) -> Node:
     rank = _rank(call)
     x, wanted = _batched(call, call["self"], rank), call.shape[len(call.shape) - rank :]
     return _as_given(call, call.emit("adaptive_avg_pool", x, output_size=wanted), call.shape)
+
+
+@lowering("adaptive_max_pool1d.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
+def _adaptive_max_pool(call: Call) -> tuple[Node, Node]:
+    """Windows of one size; where they would differ in size, there is no operation for them."""
+    rank = _rank(call)
+    x, shape = _batched(call, call["self"], rank), tuple(int(n) for n in call.meta[0].shape)
+    sizes, wanted = x.shape[2:], shape[len(shape) - rank :]
+    call.refuse_unless(all(n % m == 0 for n, m in zip(sizes, wanted, strict=True)), "windows of different sizes")
+    kernel = tuple(n // m for n, m in zip(sizes, wanted, strict=True))
+    attrs = {"kernel": kernel, "stride": kernel, "padding": (0,) * rank, "dilation": (1,) * rank}
+    y = _as_given(call, call.emit("max_pool", x, **attrs), shape)
+    return call.named(y, "values"), _as_given(call, call.emit("max_pool_index", x, **attrs), shape)
 
 
 # --- normalisation -----------------------------------------------------------------------------------------------------
@@ -229,43 +234,6 @@ def _attention(call: Call) -> Node:
         scores = call.emit("where", mask, scores, hidden) if mask.dtype == "bool" else call.emit("add", scores, mask)
     weights = call.named(call.emit("softmax", scores, dim=-1), "attention")
     return call.emit("matmul", weights, v)
-
-
-# --- images ------------------------------------------------------------------------------------------------------------
-@lowering("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
-def _upsample_nearest(call: Call) -> Node:
-    """Each entry repeated along each axis, for sizes that are multiples; the entries are picked by index."""
-    x: Node = call["input"]
-    factors = [m // n for m, n in zip(call.shape[2:], x.shape[2:], strict=True)]
-    exact = all(n * f == m for n, f, m in zip(x.shape[2:], factors, call.shape[2:], strict=True))
-    call.refuse_unless(exact, "a size that is no multiple of the input's")
-    single = [v for n in x.shape[2:] for v in (n, 1)]
-    wide = [v for n, f in zip(x.shape[2:], factors, strict=True) for v in (n, f)]
-    apart = call.emit("reshape", x, shape=(*x.shape[:2], *single))
-    return call.emit("reshape", call.emit("expand", apart, shape=(*x.shape[:2], *wide)), shape=call.shape)
-
-
-@lowering("repeat.default", "tile.default")
-def _repeat(call: Call) -> Node:
-    """The whole tensor repeated along each axis, axes of size 1 put in front where there are more repeats than axes."""
-    x: Node = call["self"]
-    repeats = [int(r) for r in (call["repeats"] or call["dims"])]
-    repeats = [1] * (len(x.shape) - len(repeats)) + repeats
-    sizes = (1,) * (len(repeats) - len(x.shape)) + x.shape
-    apart = call.emit("reshape", x, shape=tuple(v for n in sizes for v in (1, n)))
-    wide = call.emit("expand", apart, shape=tuple(v for r, n in zip(repeats, sizes, strict=True) for v in (r, n)))
-    return call.emit("reshape", wide, shape=call.shape)
-
-
-@lowering("pixel_shuffle.default")
-def _pixel_shuffle(call: Call) -> Node:
-    """[.., C r r, H, W] to [.., C, H r, W r]."""
-    x, r = call["self"], call["upscale_factor"]
-    *batch, channels, height, width = x.shape
-    apart = call.emit("reshape", x, shape=(*batch, channels // r**2, r, r, height, width))
-    n = len(batch)
-    order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return call.emit("reshape", call.emit("permute", apart, dims=order), shape=call.shape)
 
 
 # --- tables ------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,19 @@ EXAMPLE = "backproof receptive-field net.py:Net --input 1x3x224x224"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add MODEL and its inputs."""
+    """Add MODEL, its inputs, and questions about its fields."""
     add_model(parser)
+    parser.add_argument(
+        "--between",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("BEFORE", "AFTER"),
+        help="what the layer AFTER sees of the layer BEFORE, by name or module path (repeatable)",
+    )
+    parser.add_argument(
+        "--reach", type=int, metavar="SIZE", help="which change of one layer makes the last field so large"
+    )
     add_common(parser)
 
 
@@ -27,7 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
 
         request = requested(arguments)
         inputs = (request.inputs,) if isinstance(request.inputs, dict) else request.inputs
-        fields: Shown = bp.receptive_field(request.model, *inputs)
-        return fields
+        fields = bp.receptive_field(request.model, *inputs)
+        if not arguments.between and arguments.reach is None:
+            return fields
+        from backproof.studies.fields.questions import ask_fields
+
+        return ask_fields(fields, [tuple(pair) for pair in arguments.between], arguments.reach)
 
     return present(arguments, found)

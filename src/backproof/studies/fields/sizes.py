@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class Layer:
         ceil_mode: a pool's: whether a window may begin inside and end outside.
         transposed: whether it is a transposed convolution, with ``output_padding``.
         wanted: an adaptive pool's output size; 0 for any other layer.
+        least: the smallest input that the layer takes: a reflection needs more entries than it adds on a side.
+        scale: the factor of an enlargement; 0 for any other layer.
     """
 
     kernel: int = 1
@@ -38,6 +40,8 @@ class Layer:
     transposed: bool = False
     output_padding: int = 0
     wanted: int = 0
+    least: int = 1
+    scale: float = 0
 
     def output(self, n: int) -> int:
         """The output size for n inputs; less than 1 where the kernel does not fit.
@@ -46,12 +50,14 @@ class Layer:
         rounded up, unless the last window would begin after the input and its left padding; of a transposed
         convolution o = (n - 1) s - p + d (k - 1) + output_padding + 1 (torch.nn.Conv1d, MaxPool1d, ConvTranspose1d).
         """
-        if self.wanted:
-            return self.wanted if n > 0 else 0
+        if n < self.least:
+            return 0
+        if self.wanted or self.scale:
+            return self.wanted or int(n * self.scale)
         reach = self.dilation * (self.kernel - 1)
         if self.transposed:
             return (n - 1) * self.stride - self.before - self.after + reach + self.output_padding + 1
-        if self.before == self.after:
+        if self.before == self.after or self.ceil_mode:
             return count_windows(n, self.kernel, self.stride, self.before, self.dilation, self.ceil_mode)
         return (n + self.before + self.after - reach - 1) // self.stride + 1
 
@@ -72,8 +78,10 @@ def output_size(layer: Any, n: int | Sequence[int]) -> int | tuple[int, ...]:
     """The output size of a convolution or pool.
 
     Args:
-        layer: a torch.nn layer (Conv, ConvTranspose, MaxPool, AvgPool, AdaptivePool in 1 to 3 dimensions), a mapping
-            ``{"kernel": 3, "stride": 2, "padding": 1, "dilation": 1}``, or a tuple (kernel, padding, stride).
+        layer: a torch.nn layer (Conv, ConvTranspose, MaxPool, AvgPool, AdaptivePool, a padding in 1 to 3 dimensions, or
+            Upsample), a mapping ``{"kernel": 3, "stride": 2, "padding": 1, "dilation": 1}`` (padding also (before, after),
+            "same" or "valid"; besides ``ceil_mode``, ``transposed`` and ``output_padding``), or a tuple (kernel, padding,
+            stride).
         n: the input size, one number for all axes or one per axis.
 
     Returns:
@@ -179,12 +187,7 @@ def layer_of(layer: Any) -> tuple[Layer, ...]:
     if isinstance(layer, nn.Module):
         return _of_module(layer)
     if isinstance(layer, Mapping):
-        unknown = set(layer) - {"kernel", "stride", "padding", "dilation"}
-        if unknown:
-            raise InputError(f"a layer has kernel, stride, padding and dilation, not {sorted(map(str, unknown))[0]!r}")
-        return (
-            _checked(layer.get("kernel", 1), layer.get("padding", 0), layer.get("stride", 1), layer.get("dilation", 1)),
-        )
+        return (_of_mapping(layer),)
     if isinstance(layer, Sequence) and not isinstance(layer, str) and len(layer) in (3, 4):
         return (_checked(*layer),)
     raise InputError(f"a layer is a torch.nn layer, a mapping or (kernel, padding, stride), not {type(layer).__name__}")
@@ -200,6 +203,38 @@ def _checked(kernel: Any, padding: Any, stride: Any, dilation: Any = 1) -> Layer
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
             raise InputError(f"a {name} is a whole number from {least} to {LARGEST}, not {value!r}")
     return Layer(kernel, stride, padding, padding, dilation)
+
+
+_KEYS = ("kernel", "stride", "padding", "dilation", "ceil_mode", "transposed", "output_padding")
+
+
+def _of_mapping(layer: Mapping[str, Any]) -> Layer:
+    if unknown := set(layer) - set(_KEYS):
+        raise InputError(f"a layer has {', '.join(_KEYS)}, not {min(map(str, unknown))!r}")
+    kernel, dilation = layer.get("kernel", 1), layer.get("dilation", 1)
+    plain = _checked(kernel, 0, layer.get("stride", 1), dilation)
+    padding = layer.get("padding", 0)
+    if padding == "same" and plain.stride != 1:
+        raise InputError("padding 'same' goes with stride 1 alone, as in torch")
+    before, after = _sides(padding, plain)
+    flags = {key: layer.get(key, False) for key in ("ceil_mode", "transposed")}
+    if not all(isinstance(flag, bool) for flag in flags.values()):
+        raise InputError("ceil_mode and transposed are true or false")
+    more = _checked(1, layer.get("output_padding", 0), 1, 1).before
+    if flags["ceil_mode"] and before != after:
+        raise InputError("a pool with ceil_mode has the same padding on both sides")
+    return replace(plain, before=before, after=after, output_padding=more, **flags)
+
+
+def _sides(padding: Any, layer: Layer) -> tuple[int, int]:
+    """The padding before and after."""
+    if padding in ("same", "valid"):
+        total = layer.dilation * (layer.kernel - 1) if padding == "same" else 0
+        return total // 2, total - total // 2
+    if isinstance(padding, (tuple, list)) and len(padding) == 2:
+        before, after = (_checked(1, p, 1, 1).before for p in padding)
+        return before, after
+    return (_checked(1, padding, 1, 1).before,) * 2
 
 
 def _is_window(module: nn.Module) -> bool:
@@ -223,21 +258,52 @@ def _of_module(module: nn.Module) -> tuple[Layer, ...]:
         padding = _per_axis(getattr(own, "padding", 0), rank)
         dilation = _per_axis(getattr(own, "dilation", 1), rank)
         rows = zip(kernel, stride, padding, dilation, strict=True)
-        return tuple(Layer(k, s, p, p, d, bool(own.ceil_mode)) for k, s, p, d in rows)
-    raise InputError(f"{name} is no convolution or pool")
+        whole = name == "AvgPool3d"  # torch wants a whole window inside the input, padding apart
+        return tuple(Layer(k, s, p, p, d, bool(own.ceil_mode), least=k if whole else 1) for k, s, p, d in rows)
+    if rank and "Pad" in name:
+        return _padding_axes(own, name, rank)
+    if isinstance(module, nn.Upsample):
+        return _upsampling(own)
+    raise InputError(f"{name} is no convolution, pool, padding or enlargement")
+
+
+def _padding_axes(module: Any, name: str, rank: int) -> tuple[Layer, ...]:
+    """A padding layer: before and after each axis, from the last one on."""
+    pads = [
+        int(v) for v in (module.padding if isinstance(module.padding, (tuple, list)) else [module.padding] * 2 * rank)
+    ]
+    found = []
+    for i in range(rank):
+        before, after = pads[2 * (rank - 1 - i) : 2 * (rank - i)]
+        cut = -min(before, 0) - min(after, 0)  # cut off before anything is added
+        found.append(Layer(before=before, after=after, least=max(cut, _least(name.lower(), max(before, after)))))
+    return tuple(found)
+
+
+def _least(mode: str, padding: int) -> int:
+    """The smallest input that a padding which looks back into it takes."""
+    return max(1, padding + 1 if mode.startswith("reflect") else padding if mode.startswith("circular") else 1)
+
+
+def _upsampling(module: Any) -> tuple[Layer, ...]:
+    size, scale = module.size, module.scale_factor
+    given = size if size is not None else scale
+    each = given if isinstance(given, (tuple, list)) else (given,)
+    return tuple(Layer(wanted=int(v)) if size is not None else Layer(scale=float(v)) for v in each)
 
 
 def _conv_axis(module: Any, i: int) -> Layer:
     kernel, stride, dilation = module.kernel_size[i], module.stride[i], module.dilation[i]
     if module.padding == "same":
         total = dilation * (kernel - 1)
-        return Layer(kernel, stride, total // 2, total - total // 2, dilation)
+        least = _least(module.padding_mode, total - total // 2)
+        return Layer(kernel, stride, total // 2, total - total // 2, dilation, least=least)
     padding = 0 if module.padding == "valid" else module.padding[i]
     if module.transposed:
         return Layer(
             kernel, stride, padding, padding, dilation, transposed=True, output_padding=module.output_padding[i]
         )
-    return Layer(kernel, stride, padding, padding, dilation)
+    return Layer(kernel, stride, padding, padding, dilation, least=_least(module.padding_mode, padding))
 
 
 def _per_axis(value: Any, rank: int) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from ...errors import InputError
 from ...progress import track
 from ..answer import Answer
 from ..verdicts import Evidence
+from .page import way_blocks
 from .receptive import FieldLayer, receptive_field
 from .sizes import Layer, Unreachable, layer_of, minimum_input
 
@@ -294,7 +295,7 @@ def network_field(name: str, title: str, model: nn.Module, shape: Sequence[int])
     text = Paragraph(
         (f"After {last.name} a unit sees {_one(last.size)} places, and neighbours are {_one(last.stride)} apart.",)
     )
-    section = Section(title, (text, found.table()), "forward", name.replace("_", "-"))
+    section = Section(title, (text, found.table(), *way_blocks(found, last)), "forward", name.replace("_", "-"))
     return Answer({name: answer}, (section,), found.evidence)
 
 
