@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import backproof as bp
-from backproof.studies import evidence, verdicts
+from backproof.studies import verdicts
+from backproof.studies.confirming import evidence
 
 from .blocks import ROOT
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import backproof as bp
-from backproof.studies import worked
+from backproof.studies.writing import worked
 
 from .conftest import UVA, until
 

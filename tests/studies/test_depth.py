@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import backproof as bp
-from backproof.studies import skips
+from backproof.studies.nets import skips
 from backproof.studies.nets.layers import layers_of, slopes_confirmed
 from backproof.studies.nets.skips import skips_of
 from tests.data.files import folder

@@ -18,7 +18,7 @@ import backproof as bp
 from backproof import vjps
 from backproof.formula.parse import parse
 from backproof.problems.problem import FormulaProblem
-from backproof.studies import derive_sympy
+from backproof.studies.derivation import by_sympy as derive_sympy
 
 CHAIN = {"x": "symbol", "t": "symbol", "W1": "symbol", "W2": "symbol", "Wout": "symbol",
          "f1": "function", "f2": "function", "f3": "function"}  # fmt: skip

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 
 import backproof as bp
 from backproof.problems.problem import FormulaProblem
-from backproof.studies import densities, likelihood, minimum, rates
+from backproof.studies.analyses import densities, likelihood, minimum, rates
 from backproof.studies.prepare import prepare
 
 EXERCISE = "ctu-vir-3/logistic-mle"

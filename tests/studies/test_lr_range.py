@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import backproof as bp
-from backproof.studies import lr_range as module
+from backproof.studies.search import lr_range as module
 from backproof.studies.search.sharpness import largest_curvature, stable_below
 from backproof.studies.search.short_runs import data_of, rule_of
 

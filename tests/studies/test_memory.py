@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import backproof as bp
 from backproof.domains.bytes import FOREVER, Instant, Storage, Timeline, read_bytes
-from backproof.studies import memory_record
+from backproof.studies.memory import record as memory_record
 from backproof.studies.memory.billions import Shape, billions, counted_parameters, kept_activations
 from backproof.studies.memory.measure import run_of
 from backproof.studies.memory.segments import blocks_of, choices, uniform
@@ -283,7 +283,7 @@ def test_storages_that_die_too_early_are_found_out(monkeypatch: pytest.MonkeyPat
 def test_a_checkpoint_that_moves_the_statistics_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import nullcontext
 
-    from backproof.studies import stepping
+    from backproof.studies.memory import stepping
 
     monkeypatch.setattr(stepping, "_still", lambda norms: nullcontext())
     found = made("cnn", "sgd")

@@ -14,7 +14,7 @@ import torch
 import backproof as bp
 from backproof.optimizers import RULES
 from backproof.optimizers.witness import scalars_like, torch_settings
-from backproof.studies import constant, kept, recurrence
+from backproof.studies.optimizer import constant, kept, recurrence
 
 EXERCISE = "epfl-ml-9/adam-sgdm"
 FLAGS: list[tuple[str, dict[str, Any]]] = [

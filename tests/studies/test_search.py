@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import backproof as bp
-from backproof.studies import held_out
-from backproof.studies import search as module
 from backproof.studies.prepare import prepare
+from backproof.studies.search import held_out
+from backproof.studies.search import search as module
 from backproof.studies.search.least_squares import line_answer, points
 from backproof.studies.search.space import space_of
 

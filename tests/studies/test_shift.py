@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import backproof as bp
-from backproof.studies import equivariance, parameters
 from backproof.studies.load import load_problem
+from backproof.studies.nets import equivariance, parameters
 from backproof.studies.nets.equivariance import convolutional_part, field_of, moved, permuted_evidence
 from backproof.studies.nets.loop_evidence import confirmed_loop
 from backproof.studies.nets.parameters import counted

@@ -9,7 +9,7 @@ import torch
 
 import backproof as bp
 from backproof.problems.problem import FormulaProblem
-from backproof.studies import softmax as softmax_module
+from backproof.studies.analyses import softmax as softmax_module
 
 ID = "uva-dl-1/softmax-hinge"
 MODEL = {"p": "softmax(o)", "h": "p - p[y] + m", "L": "sum((index(p) != y) * relu(h))"}
