@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ...errors import InputError
+from ..fresh import counted, in_fresh_process
 from ..verdicts import Evidence
-from .fresh import counted, in_fresh_process
 from .record import Case, make_optimizer
 from .stepping import Way, train_step
 

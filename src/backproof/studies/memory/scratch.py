@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ...errors import InputError
 from ...joint import Call, Made, Spec
-from .fresh import counted, in_fresh_process
+from ..fresh import counted, in_fresh_process
 
 __all__ = ["Scratch", "measure_scratch"]
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ...data.canvas import canvas_for
 from ...errors import InputError
 from ...progress import task
 from ..answer import Answer
+from ..fresh import side_by_side
 from ..numbers_in import number_in
 from ..training import History, train
 from ..training.chance import drawn_from, generator_for, number_for
@@ -142,7 +144,8 @@ def depth_study(
     model = nets[depth, KINDS[0]]
     runs = _Runs(found, numbers, float(lr), float(weight_decay), seed, _file(checkpoint))
     with task("training", 2 * len(trained)) as advance:
-        made = tuple(runs.one(d, k, nets[d, k], nets[d, KINDS[1]], advance) for d in trained for k in KINDS)
+        jobs = [partial(runs.one, d, k, nets[d, k], nets[d, KINDS[1]]) for d in sorted(trained)[::-1] for k in KINDS]
+        made = tuple(sorted(side_by_side(jobs, advance), key=lambda r: (trained.index(r.depth), KINDS.index(r.kind))))
     skips = skips_of(model, torch.zeros(2, 1, canvas, canvas))
     study = Study(found, canvas, depth, model, skips, made, numbers["epochs"], numbers["batch"], lr, weight_decay)
     shallow = nets[min(trained), KINDS[0]]
@@ -201,7 +204,7 @@ class _Runs:
         count = min(_PROBE, len(found.train))
         self.probe = self.canvas(found.train[:count], generator_for(seed, "probe")), found.train_labels[:count]
 
-    def one(self, depth: int, kind: str, model: nn.Module, plain: nn.Module, advance: Callable[..., None]) -> Run:
+    def one(self, depth: int, kind: str, model: nn.Module, plain: nn.Module) -> Run:
         """Train one network and measure its layers before, and after every epoch."""
         names = [n for n, m in plain.named_modules() if isinstance(m, nn.Conv2d)]
         step = SMALL * float(self.optimizer[1]["lr"])
@@ -225,7 +228,6 @@ class _Runs:
             observe=observe,
             title=f"depth {depth}, {kind}",
         )
-        advance()
         later = (Layers.of_dict(names, start.stages, row) for row in history.rows if "gradients" in row)
         return Run(depth, kind, history, (start, *later))
 

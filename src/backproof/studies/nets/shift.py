@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from ...data.canvas import VARIANTS, Canvas, canvas_for
 from ...errors import InputError
 from ...progress import task
 from ..answer import Answer
+from ..fresh import side_by_side
 from ..numbers_in import number_in
 from ..training import History, train
 from ..training.chance import drawn_from, generator_for, number_for
@@ -112,7 +114,7 @@ def shift_study(
         canvas: pixels along a side; "auto" is twice the picture.
         size: of the pictures on the canvas; "auto" is 14 for the digits and otherwise the pictures' own.
         noise: standard deviation of the Gaussian noise, in units of the pictures' deviation.
-        epochs, batch: "auto" is 16 epochs of batches of 16 for the digits, 5 of 128 otherwise.
+        epochs, batch: "auto" is 14 epochs of batches of 16 for the digits, 5 of 128 otherwise.
         seed: of everything random.
         limit: how many training pictures are used; 0 is all.
 
@@ -126,8 +128,14 @@ def shift_study(
     from .shift_page import shift_blocks, shift_remarks
 
     setup = _setup(data, canvas, size, noise, epochs, batch, seed, limit)
-    with task("training", len(contenders) * len(VARIANTS)) as advance:
-        found = [_measured(name, contender, setup, advance) for name, contender in contenders.items()]
+    runs = [(name, variant) for name in contenders for variant in VARIANTS]
+    with task("training", len(runs)) as advance:
+        jobs = [partial(_trained, name, contenders[name], setup, variant) for name, variant in runs]
+        histories = dict(zip(runs, side_by_side(jobs, advance), strict=True))
+    found = [
+        _measured(name, contender, setup, {v: histories[name, v] for v in VARIANTS})
+        for name, contender in contenders.items()
+    ]
     evidence = tuple(e for m in found for e in m.evidence)
     return Answer(_answers(found, setup), shift_blocks(found, setup), evidence, shift_remarks(found, setup))
 
@@ -135,7 +143,7 @@ def shift_study(
 # --- the setup ----------------------------------------------------------------------------------------------------------
 def _setup(data: str, canvas: Any, size: Any, noise: float, epochs: Any, batch: Any, seed: int, limit: int) -> Setup:
     own = not data
-    epochs = _or_auto("epochs", epochs, 1, MOST_EPOCHS, 16 if own else 5)
+    epochs = _or_auto("epochs", epochs, 1, MOST_EPOCHS, 14 if own else 5)
     batch = _or_auto("batch", batch, 1, 4096, 16 if own else 128)
     limit = number_in("limit", limit, 0, 10**7)
     wide = None if canvas == "auto" else number_in("canvas", canvas, 8, 256)
@@ -164,13 +172,12 @@ def _tested(canvas: Canvas, found: Pictures, seed: int) -> tuple[Tensor, Tensor]
 
 
 # --- one network --------------------------------------------------------------------------------------------------------
-def _measured(name: str, contender: Contender, setup: Setup, advance: Callable[..., None]) -> Measured:
-    start = _built(contender, setup, setup.canvas)
-    optimizer = (torch.optim.AdamW, {"lr": contender.lr, "weight_decay": contender.weight_decay, "fused": True})
-    histories = {}
-    for variant in VARIANTS:
-        histories[variant] = _trained(f"{name}, {variant}", start, setup, variant, optimizer)
-        advance()
+def _optimizer(contender: Contender) -> Any:
+    return torch.optim.AdamW, {"lr": contender.lr, "weight_decay": contender.weight_decay, "fused": True}
+
+
+def _measured(name: str, contender: Contender, setup: Setup, histories: Mapping[str, History]) -> Measured:
+    start, optimizer = _built(contender, setup, setup.canvas), _optimizer(contender)
     models = {v: h.model.eval() for v, h in histories.items()}
     part = convolutional_part(models[VARIANTS[0]])
     sample = setup.tests[VARIANTS[0]][0][:8]
@@ -191,13 +198,13 @@ def _built(contender: Contender, setup: Setup, canvas: int) -> nn.Module:
     return model
 
 
-def _trained(title: str, start: nn.Module, setup: Setup, variant: str, optimizer: Any) -> History:
+def _trained(name: str, contender: Contender, setup: Setup, variant: str) -> History:
     inputs, labels = setup.tests[variant]
     return train(
-        start,
+        _built(contender, setup, setup.canvas),
         (setup.pictures.train, setup.pictures.train_labels),
         loss="cross_entropy",
-        optimizer=optimizer,
+        optimizer=_optimizer(contender),
         epochs=setup.epochs,
         batch_size=setup.batch,
         schedule="cosine",
@@ -205,7 +212,7 @@ def _trained(title: str, start: nn.Module, setup: Setup, variant: str, optimizer
         validation=Samples(len(inputs), (inputs, labels)),
         validate_every=max(1, setup.epochs // _TESTS),
         augment=setup.canvases[variant],
-        title=title,
+        title=f"{name}, {variant}",
     )
 
 
