@@ -12,6 +12,7 @@ from .checked import Checked
 from .claims import claimed_gradients
 from .examine import Examination
 from .program import program_of
+from .second import gradient_program
 
 __all__ = ["check"]
 
@@ -67,12 +68,12 @@ def check(
     for what, given in (("reference", reference), ("surrogate", surrogate)):
         if given is not None and not callable(given):
             raise InputError(f"{what} must be a function or a module, not {type(given).__name__}")
-    program = program_of(fn, inputs)
-    exam = Examination(fn, program, reference, surrogate, inputs, seed, elsewhere, title=_title(fn))
+    program, title = program_of(fn, inputs), _title(fn)
+    if second:
+        program, title, elsewhere = gradient_program(program, seed), f"double backward of {title}", False
+    exam = Examination(fn, program, reference, surrogate, inputs, seed, elsewhere, title=title)
     if claim is not None:
         exam.claims = claimed_gradients(claim, program, inputs)
-    if second:
-        return exam.second()
     return exam.verdict()
 
 

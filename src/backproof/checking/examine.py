@@ -465,29 +465,6 @@ class Examination:
         site = self.sites[0]
         return Where(site.function.__name__, site.module, backward_line(site.function) or site.source)
 
-    # --- the gradient of the gradient -------------------------------------------------------------------------------------------
-    def second(self) -> Checked:
-        """Check the gradient as a function of its own."""
-        program = self.program
-        outputs = program.at(program.start)
-        weights = cotangents(outputs, self.seed + 51, first=False)
-
-        def gradient(*values: Tensor) -> tuple[Tensor, ...]:
-            with torch.enable_grad():
-                own = [v if v.requires_grad else v.detach().requires_grad_() for v in values[: len(program.start)]]
-                outs = program.outputs(own)
-                found = torch.autograd.grad(
-                    outs, own, values[len(program.start) :], create_graph=True, allow_unused=True
-                )
-            return tuple(torch.zeros_like(o) if g is None else g for g, o in zip(found, own, strict=True))
-
-        if program.parameters:
-            raise InputError("second=True takes a function of tensors; wrap the module with torch.func.functional_call")
-        inner = program_of(gradient, (*program.start, *weights))
-        return Examination(
-            gradient, inner, None, None, (), self.seed, False, f"double backward of {self.title}"
-        ).verdict()
-
 
 class _BackwardFails(Exception):
     def __init__(self, text: str, kind: str) -> None:

@@ -114,7 +114,7 @@ class Program:
         with torch.no_grad():
             for p, value in zip(self.parameters, values[len(self.places) :], strict=True):
                 p.copy_(value)
-            return self.outputs(values)
+            return tuple(o.detach() for o in self.outputs(values))
 
     def leaves(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Tensors that require a gradient, with these values (a module's own parameters among them)."""
