@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import decomposition_table
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .compare import Gradients
@@ -180,6 +180,12 @@ class _Recorder(TorchDispatchMode):
         return line
 
 
+def _quietly(recorder: _Recorder, tensor: Tensor) -> int:
+    """Number a tensor without recording that it was looked at."""
+    with _disable_current_modes():
+        return recorder.number(tensor)
+
+
 def record(program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]) -> Tape:
     """Record the plain forward pass and its backward pass with these cotangents."""
     recorder = _Recorder()
@@ -187,11 +193,11 @@ def record(program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]
         leaves = (
             [v.detach().clone().requires_grad_() for v in values] if not program.parameters else program.leaves(values)
         )
+        numbers = [recorder.number(leaf) for leaf in leaves]
         with bypassed(Sites()), recorder:
-            numbers = [recorder.number(leaf) for leaf in leaves]
             outs = program.outputs(leaves)
             pairs = [(o, w.clone()) for o, w in zip(outs, weights, strict=True) if o.requires_grad]
-            cots = [recorder.number(w) for _, w in pairs]
+            cots = [_quietly(recorder, w) for _, w in pairs]
             recorder.backward = True
             found: Gradients = torch.autograd.grad(
                 [o for o, _ in pairs], leaves, [w for _, w in pairs], allow_unused=True
