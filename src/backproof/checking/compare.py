@@ -43,10 +43,18 @@ def _off(pair: _Pair, allowed: Tensor | float) -> Tensor:
     return ~((difference <= allowed) | same)
 
 
+def _close(c: Tensor, e: Tensor) -> bool:
+    """Whether two gradients agree to 1e-12 everywhere; nothing that is not finite does."""
+    return bool((c - e).abs().max() <= CLOSE * e.abs().max()) and bool(e.abs().max().isfinite())
+
+
 def quick_masks(claimed: Gradients, expected: Gradients, values: Sequence[Tensor]) -> Masks:
     """Where gradients differ by more than 1e-12 of the largest entry of their tensor."""
     found = []
     for c, e, like in zip(claimed, expected, values, strict=True):
+        if c is not None and e is not None and c.dtype == e.dtype and c.numel() and _close(c, e):
+            found.append(torch.zeros(like.shape, dtype=torch.bool))
+            continue
         pair = _pair(c, e, like)
         finite = pair.expected[pair.expected.isfinite()].abs()
         found.append(_off(pair, CLOSE * float(finite.max()) if finite.numel() else 0.0))

@@ -102,7 +102,7 @@ class Examination:
             return low
         if self.generate and (found := self._elsewhere(program)) is not None:
             return found
-        if (found := self._habits(program, outputs)) is not None:
+        if self.generate and (found := self._habits(program, outputs)) is not None:
             return found
         return self._done(True)
 
@@ -119,8 +119,7 @@ class Examination:
             return self.program
         try:
             made = self.program.widened()
-            with torch.no_grad():
-                made.outputs(made.leaves(made.start))
+            made.at(made.start)
             return made
         except FAILS as error:
             kind = str(self.program.start[0].dtype).removeprefix("torch.")
@@ -149,17 +148,7 @@ class Examination:
             self.notes.append(f"its result varies from run to run by {change:.1g}, from the same random state")
         if not all(bool(o.isfinite().all()) for o in outputs):
             self.notes.append("the output is not finite at these inputs; gradients there say little")
-        self._try_in_place(program)
         return outputs
-
-    def _try_in_place(self, program: Program) -> None:
-        """A function that writes into its input cannot be given a leaf; it gets copies."""
-        try:
-            with torch.enable_grad(), bypassed(Sites()):
-                program.outputs(program.leaves(program.start))
-        except RuntimeError as error:
-            if "in-place" in str(error) or "inplace" in str(error):
-                program.copies = self.program.copies = True
 
     def _weights(self, outputs: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
         return [cotangents(outputs, self.seed + 1), cotangents(outputs, self.seed + 2, first=False)]
@@ -265,7 +254,7 @@ class Examination:
 
     def _differences(self, program: Program, weights: Sequence[Tensor], gradients: Gradients) -> Along:
         """Differences at the given place; at a kink, at a place nearby, where the function is smooth."""
-        seeds = (self.seed + 11, self.seed + 12)
+        seeds = (self.seed + 11,) if self.sites else (self.seed + 11, self.seed + 12)
         found = along(program, program.start, weights, gradients, seeds)
         if found.kink is None:
             self._conditioning(found)

@@ -134,6 +134,17 @@ class Program:
             weights: the cotangents, one for each output.
             sites: which custom Functions run without their own backward pass; None leaves all of them as they are.
         """
+        try:
+            return self._differentiated(values, weights, sites)
+        except RuntimeError as error:
+            if self.copies or not ("in-place" in str(error) or "inplace" in str(error)):
+                raise
+        self.copies = True  # it writes into its inputs, which a leaf does not allow
+        return self._differentiated(values, weights, sites)
+
+    def _differentiated(
+        self, values: Sequence[Tensor], weights: Sequence[Tensor] | None, sites: Sites | None
+    ) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             leaves = self.leaves(values)
             with bypassed(sites) if sites is not None else nullcontext():
