@@ -44,6 +44,8 @@ def candidates(tape: Tape, step: Step, claimed: Gradients, names: dict[int, str]
         if value.dtype == torch.int64:
             for other, tensor in _pool(tape, number, value):
                 yield f"{names.get(other, _label(tape, other, names))} stands where {label} belongs", rest(tensor), None
+        if value.is_complex() and number not in tape.carried:
+            yield f"the conjugate stands where {label} belongs", rest(value.conj().resolve_conj()), None
         if number in tape.carried or not value.is_floating_point():
             continue
         yield f"the factor {label} is forgotten", rest(torch.ones_like(value)), None
@@ -68,6 +70,9 @@ def _upstream(
         return
     for _, before in step.operands:
         if before in tape.carried and tape.values[before].shape == value.shape:
+            if step.name in ("to", "_to_copy", "detach", "alias", "conj_physical", "clone"):
+                yield from _upstream(tape, before, value, names, depth)
+                continue
             others = [names.get(n, _label(tape, n, names)) for _, n in step.operands if n != before]
             yield (
                 f"{step.name} with {others[0]} is forgotten" if others else f"{step.name} is forgotten",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +18,19 @@ from ..formula.read import add_formula
 from ..graph import Builder, Graph
 from .program import Program, wide
 
-__all__ = ["Claims", "claimed_gradients"]
+__all__ = ["Claim", "Claims", "claimed_gradients"]
 
-Claims = dict[int, Callable[[Program], Tensor]]
-"""For the number of an input, how its claimed gradient follows from a program (at other inputs too)."""
+
+@dataclass(frozen=True)
+class Claim:
+    """How a claimed gradient follows from a program; ``fixed`` if it is numbers, which hold at the given inputs alone."""
+
+    read: Callable[[Program], Tensor]
+    fixed: bool
+
+
+Claims = dict[int, Claim]
+"""The claims by the number of the input that each is about."""
 
 
 def claimed_gradients(claim: Any, program: Program, inputs: Any) -> Claims:
@@ -51,13 +61,13 @@ def _number(name: Any, program: Program) -> int:
     return [str(n) for n in program.names].index(text)
 
 
-def _reader(given: Any, number: int, program: Program) -> Callable[[Program], Tensor]:
+def _reader(given: Any, number: int, program: Program) -> Claim:
     if isinstance(given, str):
-        return _formula(given, number, program)
+        return Claim(_formula(given, number, program), False)
     if callable(given) and not isinstance(given, Tensor):
-        return lambda p: _shaped(_called(given, p), number, p)
+        return Claim(lambda p: _shaped(_called(given, p), number, p), False)
     fixed = _shaped(given, number, program)
-    return lambda _: fixed
+    return Claim(lambda _: fixed, True)
 
 
 def _called(function: Callable[..., Any], program: Program) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .checked import Entry
 from .program import Input
-from .rounding import spread
+from .rounding import SHAKE, spread
 
 __all__ = ["Gradients", "Masks", "any_wrong", "both", "count", "entries", "quick_masks", "tolerances", "wrong_masks"]
 
@@ -65,9 +65,11 @@ def tolerances(
     runs: Sequence[Callable[[], Gradients]], centres: Sequence[Gradients], values: Sequence[Tensor], eps: float
 ) -> list[Tensor]:
     """For each entry what rounding may make of it: twenty times the running errors of all computations together."""
+    own_rounding = max((torch.finfo(v.dtype).eps for v in values), default=0.0)
+    size = max(SHAKE, own_rounding**0.5 / 4)  # far above what the computation rounds by itself
     total = [torch.zeros(v.shape, dtype=torch.float64) for v in values]
     for number, (run, centre) in enumerate(zip(runs, centres, strict=True)):
-        for i, moved in enumerate(spread(run, centre, 17 * number + 1)):
+        for i, moved in enumerate(spread(run, centre, 17 * number + 1, size)):
             if moved is None or not moved.numel():
                 continue
             own = centre[i]

@@ -40,6 +40,8 @@ class _Match:
 
     def __init__(self, claimed: Gradients, values: Sequence[Tensor]) -> None:
         self.values = values
+        coarsest = max((torch.finfo(v.dtype).eps for v in values), default=0.0)
+        self.accuracy = max(ACCURACY, 64 * coarsest)
         self.target = self.vector(claimed)
         self.size = float(self.target.abs().max()) or 1.0
 
@@ -58,7 +60,7 @@ class _Match:
         c = float((part.conj() * (self.target - base)).real.sum()) / norm
         off = (self.target - base - c * part).abs()
         scale = max(float(base.abs().max()), self.size)
-        tight = off <= ACCURACY * torch.maximum(self.target.abs(), torch.full_like(off, 1e-3 * scale))
+        tight = off <= self.accuracy * torch.maximum(self.target.abs(), torch.full_like(off, 1e-3 * scale))
         return c if bool(tight.all()) else None
 
 
@@ -180,13 +182,13 @@ def _edited(
     """One operand or operation replaced; an unknown factor is fitted besides."""
     for at, step in tape.backward_steps():
         outs = [tape.values.get(n) for n in step.outs if n >= 0]
-        if not outs or not outs[0].is_floating_point() or step.function.is_view:  # type: ignore[union-attr]
+        if not outs or not (outs[0].is_floating_point() or outs[0].is_complex()) or step.function.is_view:  # type: ignore[union-attr]
             continue
         nothing = _try(tape, at, tuple(torch.zeros_like(o) if o is not None else None for o in outs))
         if nothing is None:
             continue
         base = match.vector(nothing)
-        if float((match.target - base).abs().max()) <= ACCURACY * match.size:
+        if float((match.target - base).abs().max()) <= match.accuracy * match.size:
             continue
         for words, flat, function in candidates(tape, step, claimed, names):
             if time.monotonic() > until:
@@ -241,4 +243,6 @@ def _throughout(tape: Tape, match: _Match, names: dict[int, str], until: float) 
 
 def _same(match: _Match, changed: Tensor) -> bool:
     off = (match.target - changed).abs()
-    return bool((off <= ACCURACY * torch.maximum(match.target.abs(), torch.full_like(off, 1e-3 * match.size))).all())
+    return bool(
+        (off <= match.accuracy * torch.maximum(match.target.abs(), torch.full_like(off, 1e-3 * match.size))).all()
+    )

@@ -25,6 +25,7 @@ from .compare import (
 )
 from .differences import direction
 from .functions import Site, Sites, backward_line, bypassed
+from .habits import unusual_calls
 from .naming import name_the_mistake
 from .oracles import RAW, Along, along, between_slopes, by_entries, cotangents, differences_oracle
 from .points import elsewhere
@@ -102,7 +103,7 @@ class Examination:
             return low
         if self.generate and (found := self._elsewhere(program)) is not None:
             return found
-        if self.generate and (found := self._habits(program, outputs)) is not None:
+        if self.generate and (found := self._unusually_called(program, outputs)) is not None:
             return found
         return self._done(True)
 
@@ -170,15 +171,19 @@ class Examination:
                 return program.gradients(values, weights)
             except FAILS as error:
                 raise _BackwardFails(_line(error), type(error).__name__) from error
+        if len(weights) != 1 or weights[0].numel() != 1:
+            raise InputError(
+                "a claimed gradient is that of one number, and the function returns more; reduce its output first"
+            )
         made = self._raw(program, values, weights)
         scale = float(weights[0].reshape(-1)[0].real)
-        return [self.claims[i](program).to(v) * scale if i in self.claims else g
+        return [self.claims[i].read(program).to(v) * scale if i in self.claims else g
                 for i, (v, g) in enumerate(zip(values, made, strict=True))]  # fmt: skip
 
     def _raw(self, program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]) -> Gradients:
         return program.gradients(values, weights, Sites())
 
-    def _other(self, program: Program, function: Callable[..., Any]) -> Program:
+    def other(self, program: Program, function: Callable[..., Any]) -> Program:
         """The same inputs given to another function."""
         if isinstance(function, torch.nn.Module) or program.parameters:
             made = program_of(function, self.inputs)
@@ -194,7 +199,7 @@ class Examination:
             return program.gradients(values, weights)
         if other is None:
             return self._raw(program, values, weights)
-        twin = self._other(replace(program, start=tuple(values)), other)
+        twin = self.other(replace(program, start=tuple(values)), other)
         if len(twin.start) != len(values):
             raise InputError(
                 "the reference has other parameters than what is checked; give functions of the same inputs"
@@ -226,7 +231,7 @@ class Examination:
             return masks
         eps = max((torch.finfo(v.dtype).eps for v in values), default=2.0**-52)
         if self.claims:
-            eps = max([eps, *(torch.finfo(c(program).dtype).eps for c in self.claims.values())])
+            eps = max([eps, *(torch.finfo(c.read(program).dtype).eps for c in self.claims.values())])
         runs = [lambda: self.claimed(program, values, weights), lambda: self._expected(program, values, weights)]
         allowed = tolerances(runs, [claimed, expected], values, eps)
         return both(masks, wrong_masks(claimed, expected, values, allowed))
@@ -272,7 +277,7 @@ class Examination:
     def _conditioning(self, found: Along) -> None:
         if found.agrees and found.resolution > 1e-5:
             digits = max(0, int(-torch.log10(torch.tensor(found.resolution)).item()))
-            self.notes.append(f"badly conditioned: differences in float64 have {digits} digits left here")
+            self.notes.append(f"badly conditioned: differences have {digits} digits left here")
 
     def _by_differences(self, program: Program, cases: list[_Case], differs: bool) -> list[_Case] | None:
         """Only differences are left: the forward pass is opaque, or autograd cannot see through it."""
@@ -323,17 +328,14 @@ class Examination:
         return self._done(False, found, f"{prefix}{cause}" if cause else None, where)
 
     def _failed(self, failure: _BackwardFails) -> Checked:
-        where = None
-        if self.sites:
-            site = self.sites[-1]
-            where = Where(site.function.__name__, site.module, backward_line(site.function) or site.source)
+        where = Where(*_site_words(self.sites[-1])) if self.sites else None
         self.oracles.append(Oracle("running the backward pass", False, None, str(failure)))
         return self._done(False, (), f"the backward pass raises {failure.kind}: {failure}", where)
 
     def _forward_differs(self, program: Program) -> Checked | None:
         """The outputs against those of the reference."""
         assert self.reference is not None
-        twin = self._other(program, self.reference)
+        twin = self.other(program, self.reference)
         try:
             theirs, ours = twin.at(twin.start), program.at(program.start)
         except FAILS as error:
@@ -384,9 +386,11 @@ class Examination:
 
     def _elsewhere(self, program: Program) -> Checked | None:
         """Inputs made so that other branches are entered; a mistake counts where the differences confirm the oracle."""
-        if not (self.sites or self.claims) or any(not callable(c) for c in self.claims.values()):
-            return None
-        if self.claims or self.surrogate:
+        if (
+            not (self.sites or self.claims or self.reference)
+            or self.surrogate
+            or any(c.fixed for c in self.claims.values())
+        ):
             return None
         for recipe, moved in elsewhere(program, self.seed + 31):
             outputs = moved.at(moved.start)
@@ -412,6 +416,27 @@ class Examination:
                 )
         return None
 
+    def _unusually_called(self, program: Program, outputs: tuple[Tensor, ...]) -> Checked | None:
+        """What a backward pass may stumble over: see :mod:`.habits`."""
+        if not self.sites or self.claims:
+            return None
+        where = Where(*_site_words(self.sites[0]))
+        for call in unusual_calls(program, outputs, self.seed):
+            try:
+                claimed = call.program.gradients(call.program.start, call.weights)
+                expected = self._expected(program, program.start, call.full)
+            except FAILS as error:
+                if call.must_run:
+                    return self._done(False, (), f"the backward pass fails {call.words}: {_line(error)}", where)
+                continue
+            masks = self._compared(call.program, call.program.start, call.full, claimed, expected)
+            if any_wrong(masks):
+                masks, _ = between_slopes(program, program.start, call.full, claimed, masks)
+            if any_wrong(masks):
+                found = entries(masks, claimed, expected, program.names)
+                return self._done(False, found, f"the gradient is wrong {call.words}", where)
+        return None
+
     def _opaque_case(self, program: Program, case: _Case) -> _Case:
         """A case that only differences can judge; entries are looked at where the sum of them is wrong."""
         found = along(program, program.start, case.weights, case.claimed, (self.seed + 35, self.seed + 36))
@@ -420,45 +445,15 @@ class Examination:
         masks, expected, _ = by_entries(program, program.start, case.weights, case.claimed)
         return replace(case, masks=masks, expected=expected)
 
-    def _habits(self, program: Program, outputs: tuple[Tensor, ...]) -> Checked | None:
-        """What a backward pass may stumble over: expanded weights, inputs in another layout, outputs that nobody used."""
-        if not self.sites or self.claims:
-            return None
-        for words, weights, moved in self._unusual(program, outputs):
-            try:
-                claimed = moved.gradients(moved.start, weights)
-                expected = self._expected(program, program.start, [w.contiguous() for w in weights])
-            except FAILS as error:
-                if "undefined" in words:
-                    return self._done(False, (), f"the backward pass fails {words}: {_line(error)}", self._first_site())
-                continue
-            masks = self._compared(moved, moved.start, weights, claimed, expected)
-            masks, _ = between_slopes(moved, moved.start, weights, claimed, masks) if any_wrong(masks) else (masks, [])
-            if any_wrong(masks):
-                found = entries(masks, claimed, expected, program.names)
-                return self._done(False, found, f"the gradient is wrong {words}", self._first_site())
-        return None
-
-    def _unusual(self, program: Program, outputs: tuple[Tensor, ...]) -> list[tuple[str, list[Tensor], Program]]:
-        ones = [torch.ones((), dtype=o.dtype, device=o.device).expand(o.shape) for o in outputs]
-        found = [("where the output's gradient is expanded (as that of .sum() is)", ones, program)]
-        turned = tuple(_turned(v) for v in program.start)
-        if any(not t.is_contiguous() for t in turned):
-            plain = list(cotangents(outputs, self.seed + 41, first=False))
-            found.append(("where the inputs are not contiguous", plain, replace(program, start=turned)))
-        return found
-
-    def _first_site(self) -> Where | None:
-        if not self.sites:
-            return None
-        site = self.sites[0]
-        return Where(site.function.__name__, site.module, backward_line(site.function) or site.source)
-
 
 class _BackwardFails(Exception):
     def __init__(self, text: str, kind: str) -> None:
         super().__init__(text)
         self.kind = kind
+
+
+def _site_words(site: Site) -> tuple[str, str, str]:
+    return f"{site.function.__name__}.backward", site.module, backward_line(site.function) or site.source
 
 
 def _line(error: BaseException) -> str:
@@ -479,10 +474,3 @@ def _output_names(count: int) -> Any:
     from .program import Input
 
     return [Input("output" if count == 1 else f"output {k}") for k in range(count)]
-
-
-def _turned(value: Tensor) -> Tensor:
-    """The same numbers with the memory of the transposed tensor."""
-    if value.ndim < 2 or not value.numel():
-        return value
-    return value.transpose(-1, -2).contiguous().transpose(-1, -2)

@@ -12,7 +12,7 @@ def factor_words(c: float, sizes: dict[int, str]) -> str:
     """Say what a factor is: "a factor 1/10 too much (10 is the size of axis 0 of x)"."""
     sign = "the sign reversed and " if c < 0 else ""
     size = abs(c)
-    if abs(size - 1) < 1e-9:
+    if c < 0 and abs(size - 1) < 1e-9:
         return "the sign reversed"
     if words := _counted(size, sizes):
         return f"{sign}{words}"
@@ -22,7 +22,7 @@ def factor_words(c: float, sizes: dict[int, str]) -> str:
     square = Fraction(size * size).limit_denominator(1000)
     if square and abs(float(square) - size * size) <= 1e-9 * size * size:
         return f"{sign}a factor √({square}) too much"
-    return f"{sign}a factor {size:.10g} too much"
+    return f"{sign}a factor {size:.7g} too much"
 
 
 def _counted(size: float, sizes: dict[int, str]) -> str | None:

@@ -30,16 +30,19 @@ def name_the_mistake(
     where = None if site is None else _place(site)
     numbers = from_numbers(claimed, expected, masks, program.names, _sizes(program))
     found = None
-    if not exam.opaque and exam.surrogate is None and exam.reference is None:
+    if exam.reference is not None and not program.parameters:
+        found = _by_edits(exam, exam.other(program, exam.reference), weights, claimed)
+    elif not exam.opaque and exam.surrogate is None:
         found = _alone(exam, site) or _by_edits(exam, program, weights, claimed)
     if found is not None:
         where = _with_line(where, found)
     if numbers is None and found is None:
         numbers = weak_pattern(claimed, expected, masks, program.start, program.names, _tensors(program))
     cause = numbers or (found.words if found else None)
-    if cause is None and not exam.sites and not exam.claims and exam.opaque:
-        cause = "autograd's gradient is not that of the forward pass: the gradient is stopped or changed on the way " \
-                "(detach, no_grad, a hook, a straight-through estimator)"  # fmt: skip
+    if not (exam.sites or exam.claims or exam.reference or exam.surrogate):
+        stopped = "autograd's gradient is not that of the forward pass: it is stopped or changed on the way (detach, no_grad, " \
+                  "a hook, a straight-through estimator: declare the last with surrogate=)"  # fmt: skip
+        cause = f"{stopped}; {cause}" if cause else stopped
     if cause is None:
         exam.notes.append(
             "the mistake was not identified: tried factors, orders, slices, branches, and single edits of the backward pass"

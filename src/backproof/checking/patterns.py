@@ -16,7 +16,9 @@ SAME = 1e-9
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool(((a - b).abs() <= SAME * float(b.abs().max() or 1)).all())
+    """Whether two gradients are equal up to 1e-9, or to what a short dtype holds."""
+    allowed = max(SAME, 64 * torch.finfo(b.dtype).eps)
+    return a.shape == b.shape and bool(((a - b).abs() <= allowed * float(b.abs().max() or 1)).all())
 
 
 def from_numbers(
@@ -41,12 +43,13 @@ def from_numbers(
 def _factor(c: Tensor | None, e: Tensor) -> float | None:
     if c is None or not e.numel() or c.is_complex():
         return None
+    short = torch.float64 if c.dtype == torch.float64 else e.dtype
     c, e = c.double().cpu(), e.double().cpu()
     norm = float((e * e).sum())
     if norm == 0:
         return None
     factor = float((c * e).sum()) / norm
-    return factor if factor != 0 and _same(c, factor * e) and abs(factor - 1) > 1e-12 else None
+    return factor if factor != 0 and _same(c.to(short), (factor * e).to(short)) and abs(factor - 1) > 1e-12 else None
 
 
 def _one(name: Input, c: Tensor | None, e: Tensor, mask: Tensor) -> str | None:

@@ -81,6 +81,7 @@ class Program:
     buffers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     rng: Tensor = field(default_factory=torch.get_rng_state)
     copies: bool = False
+    accumulates: bool = False
     labels: tuple[Input, ...] = ()
 
     @property
@@ -97,6 +98,8 @@ class Program:
     def outputs(self, values: Sequence[Tensor]) -> Values:
         """The float outputs at these values, with the same random numbers at every call."""
         torch.set_rng_state(self.rng)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(0)
         flat = list(self.flat)
         for place, value in zip(self.places, values, strict=False):
             flat[place] = value.clone() if self.copies else value
@@ -121,40 +124,47 @@ class Program:
         with torch.no_grad():
             for p, value in zip(self.parameters, values[len(self.places) :], strict=True):
                 p.copy_(value)
-        fresh = [v.detach().requires_grad_() for v in values[: len(self.places)]]
+        fresh = [_own(v).requires_grad_() for v in values[: len(self.places)]]
         return [*fresh, *self.parameters]
 
     def gradients(
-        self, values: Sequence[Tensor], weights: Sequence[Tensor] | None, sites: Sites | None = None
+        self, values: Sequence[Tensor], weights: Sequence[Tensor | None] | None, sites: Sites | None = None
     ) -> tuple[Tensor | None, ...]:
         """The gradients of Σ weights · outputs as autograd computes them.
 
         Args:
             values: the point.
-            weights: the cotangents, one for each output.
+            weights: the cotangents, one for each output; None for an output that nobody used.
             sites: which custom Functions run without their own backward pass; None leaves all of them as they are.
         """
         try:
             return self._differentiated(values, weights, sites)
         except RuntimeError as error:
-            if self.copies or not ("in-place" in str(error) or "inplace" in str(error)):
+            writes = "in-place" in str(error) or "inplace" in str(error)
+            accumulates = "use_reentrant" in str(error)
+            if (writes and self.copies) or (accumulates and self.accumulates) or not (writes or accumulates):
                 raise
-        self.copies = True  # it writes into its inputs, which a leaf does not allow
+        self.copies |= writes  # into its inputs, which a leaf does not allow
+        self.accumulates |= accumulates  # a checkpoint of the old kind: only .backward() goes through it
         return self._differentiated(values, weights, sites)
 
     def _differentiated(
-        self, values: Sequence[Tensor], weights: Sequence[Tensor] | None, sites: Sites | None
+        self, values: Sequence[Tensor], weights: Sequence[Tensor | None] | None, sites: Sites | None
     ) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             leaves = self.leaves(values)
             with bypassed(sites) if sites is not None else nullcontext():
                 outs = self.outputs(leaves)
-            pairs = [
-                (o, w) for o, w in zip(outs, weights or map(torch.ones_like, outs), strict=True) if o.requires_grad
-            ]
+            cotangents = weights or [torch.ones_like(o) for o in outs]
+            pairs = [(o, w) for o, w in zip(outs, cotangents, strict=True) if o.requires_grad and w is not None]
             if not pairs:
                 return tuple(None for _ in leaves)
-            found = torch.autograd.grad([o for o, _ in pairs], leaves, [w for _, w in pairs], allow_unused=True)
+            ends, given = [o for o, _ in pairs], [w for _, w in pairs]
+            found = (
+                _accumulated(ends, leaves, given)
+                if self.accumulates
+                else (torch.autograd.grad(ends, leaves, given, allow_unused=True))
+            )
             return tuple(None if g is None else g.detach() for g in found)
 
     def widened(self) -> Program:
@@ -168,6 +178,22 @@ class Program:
         )
         made.rng, made.copies = self.rng, self.copies
         return made
+
+
+def _accumulated(ends: list[Tensor], leaves: list[Tensor], given: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """The gradients as ``.backward()`` leaves them."""
+    for leaf in leaves:
+        leaf.grad = None
+    torch.autograd.backward(ends, given)
+    found = tuple(leaf.grad for leaf in leaves)
+    for leaf in leaves:
+        leaf.grad = None
+    return found
+
+
+def _own(value: Tensor) -> Tensor:
+    """A copy in the same layout: a backward pass may write into what it saved."""
+    return value.detach() if 0 in value.stride() else value.detach().clone()
 
 
 def _outputs(out: Any) -> list[Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Shaken", "spread"]
+__all__ = ["SHAKE", "Shaken", "spread"]
 
 SHAKE = 2.0**-34
 SAMPLES = 2
@@ -63,14 +63,14 @@ class Shaken(TorchDispatchMode):
 
 
 def spread(
-    run: Callable[[], Sequence[Tensor | None]], centre: Sequence[Tensor | None], seed: int
+    run: Callable[[], Sequence[Tensor | None]], centre: Sequence[Tensor | None], seed: int, size: float = SHAKE
 ) -> list[Tensor | None]:
     """How much each entry moves per unit of relative rounding."""
     found: list[Tensor | None] = [None if c is None else torch.zeros(c.shape, dtype=torch.float64) for c in centre]
     for k in range(SAMPLES):
-        with Shaken(seed + k):
+        with Shaken(seed + k, size):
             moved = run()
         for i, (m, c) in enumerate(zip(moved, centre, strict=True)):
             if m is not None and c is not None and found[i] is not None:
-                found[i] = torch.maximum(found[i], ((m - c).abs() / SHAKE).double().cpu())  # type: ignore[arg-type]
+                found[i] = torch.maximum(found[i], ((m - c).abs() / size).double().cpu())  # type: ignore[arg-type]
     return found
