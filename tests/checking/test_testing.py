@@ -11,6 +11,7 @@ import torch
 from torch.autograd.gradcheck import GradcheckError
 
 from backproof.testing import assert_gradients, gradcheck
+from tests.docs.blocks import ROOT, blocks_of, execute
 
 FILE = """
 import torch
@@ -72,3 +73,16 @@ def test_the_command_line(cli: Callable[..., object], in_tmp: Path) -> None:
     bad = cli("check", "layers.py:inputs")
     assert bad.status == 2 and "Traceback" not in bad.err  # type: ignore[attr-defined]
     assert cli("check", "layers.py:plain").status == 2  # type: ignore[attr-defined]
+
+
+def test_the_page_that_replaces_gradcheck(in_tmp: Path) -> None:
+    names = dict[str, object]()
+    for block in blocks_of(ROOT / "docs" / "replace-gradcheck.md"):
+        execute(block, in_tmp, names)
+
+
+def test_the_example_of_the_docs(cli: Callable[..., object]) -> None:
+    file = ROOT / "docs" / "checks" / "custom_backward.py"
+    wrong = cli("check", f"{file}:Cut", "--inputs", f"{file}:inputs")
+    assert wrong.status == 1 and "branch" in wrong.out and "custom_backward.py" in wrong.out  # type: ignore[attr-defined]
+    assert cli("check", f"{file}:Right", "--inputs", f"{file}:inputs").status == 0  # type: ignore[attr-defined]

@@ -149,7 +149,7 @@ class Checked(Result):
         if self.cause or self.where:
             rows = [("mistake", self.cause or "not identified")]
             rows += [("where", str(self.where))] if self.where else []
-            blocks.append(Table((("",), ("",)), tuple(rows)))
+            blocks.append(Table((("finding",), ("",)), tuple(rows)))
         if self.wrong:
             blocks.append(self._entries())
         said = {True: "agrees", False: "disagrees", None: "cannot tell"}

@@ -66,10 +66,12 @@ def tolerances(
 ) -> list[Tensor]:
     """For each entry what rounding may make of it: twenty times the running errors of all computations together."""
     own_rounding = max((torch.finfo(v.dtype).eps for v in values), default=0.0)
-    size = max(SHAKE, own_rounding**0.5 / 4)  # far above what the computation rounds by itself
+    shake = max(
+        SHAKE, own_rounding**0.5 / 4 if own_rounding > 1e-12 else 0.0
+    )  # far above what the computation rounds by itself
     total = [torch.zeros(v.shape, dtype=torch.float64) for v in values]
     for number, (run, centre) in enumerate(zip(runs, centres, strict=True)):
-        for i, moved in enumerate(spread(run, centre, 17 * number + 1, size)):
+        for i, moved in enumerate(spread(run, centre, 17 * number + 1, shake)):
             if moved is None or not moved.numel():
                 continue
             own = centre[i]

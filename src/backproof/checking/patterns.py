@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from .compare import Gradients, Masks
@@ -105,6 +106,8 @@ def _few(name: Input, c: Tensor, e: Tensor, mask: Tensor) -> str | None:
             return f"the gradient of {name} is {how} at {where} of axis {axis} alone"
     if wrong <= 3 and total > 8:
         how = "missing (zero)" if zero else _how(c[mask], e[mask])
+        if how == "wrong" and wrong > 1:
+            return None
         return f"{wrong} of {total:,} entries of {name} {'is' if wrong == 1 else 'are'} {how}"
     return None
 
