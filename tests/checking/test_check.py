@@ -264,6 +264,80 @@ def test_a_function_within_a_module_is_located() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
+def test_a_custom_operator_is_checked_by_torch_too() -> None:
+    @torch.library.custom_op("backproof_tests::cube", mutates_args=())
+    def cube(x: Tensor) -> Tensor:
+        return x**3
+
+    cube.register_fake(torch.empty_like)
+    cube.register_autograd(
+        lambda ctx, g: 3 * ctx.saved_tensors[0] ** 2 * g,
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+    )
+    right = bp.check(cube, normal(5))
+    assert right.ok is True and any("opcheck" in o.name and o.agrees for o in right.oracles)
+
+    @torch.library.custom_op("backproof_tests::square", mutates_args=())
+    def square(x: Tensor) -> Tensor:
+        return x**2
+
+    square.register_autograd(
+        lambda ctx, g: 3 * ctx.saved_tensors[0] * g,
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+    )
+    wrong = bp.check(square, normal(5))
+    assert wrong.ok is False and len(wrong.wrong) == 5 and "factor 3/2" in (wrong.cause or "")
+
+
+def test_outputs_that_nobody_used_and_other_layouts() -> None:
+    class Both(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+            ctx.set_materialize_grads(False)
+            return 2 * x, 3 * x
+
+        @staticmethod
+        def backward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+            return 2 * a + 3 * b
+
+    class Layout(Relu):
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            return g * (x.as_strided(x.shape, torch.empty(x.shape).stride()) > 0)
+
+    class Undefined(Both):
+        @staticmethod
+        def backward(ctx: Any, a: Tensor | None, b: Tensor | None) -> Any:
+            return (0 if a is None else 2 * a) + (0 if b is None else 3 * b)
+
+    assert "undefined" in (bp.check(Both.apply, normal(4)).cause or "")
+    assert bp.check(Undefined.apply, normal(4)).ok is True
+    assert "not contiguous" in (bp.check(Layout.apply, normal(3, 4)).cause or "")
+
+
+def test_a_kernel_for_float32_alone() -> None:
+    class Short(torch.autograd.Function):
+        factor = 1.0
+
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            assert x.dtype == torch.float32
+            ctx.save_for_backward(x)
+            return x.tanh()
+
+        @classmethod
+        def backward(cls, ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+            (x,) = ctx.saved_tensors
+            return g * (1 - x.tanh() ** 2) * Short.factor
+
+    x = normal(40, dtype=torch.float32)
+    assert bp.check(Short.apply, x).ok is True
+    Short.factor = 1.01
+    found = bp.check(Short.apply, x)
+    assert found.ok is False and len(found.wrong) == 40 and any("float32 only" in n for n in found.notes)
+
+
 def test_double_backward() -> None:
     assert bp.check(lambda x: (x**3).sum(), normal(5), second=True).ok is True
 

@@ -23,9 +23,17 @@ Candidate = tuple[str, list[Any], Any]
 """What is changed in words, the arguments of the step, and another function to call, or None."""
 
 
-def candidates(tape: Tape, step: Step, claimed: Gradients, names: dict[int, str]) -> Iterator[Candidate]:
-    """The step with one thing changed: what was done in words, its arguments, and another function or None."""
+def candidates(
+    tape: Tape, step: Step, claimed: Gradients, names: dict[int, str], far: bool = False
+) -> Iterator[Candidate]:
+    """The step with one thing changed: what was done in words, its arguments, and another function or None.
+
+    ``far`` gives the changes that are less likely: functions of an operand or of another tensor in its place.
+    """
     flat = tape.arguments(step)
+    if far:
+        yield from _far(tape, step, flat, names)
+        return
     yield from _other_function(step, flat)
     if step.outs[0] >= 0:
         for words, before in _upstream(tape, step.outs[0], tape.values[step.outs[0]], names):
@@ -44,21 +52,52 @@ def candidates(tape: Tape, step: Step, claimed: Gradients, names: dict[int, str]
         if value.dtype == torch.int64:
             for other, tensor in _pool(tape, number, value):
                 yield f"{names.get(other, _label(tape, other, names))} stands where {label} belongs", rest(tensor), None
-        if value.is_complex() and number not in tape.carried:
-            yield f"the conjugate stands where {label} belongs", rest(value.conj().resolve_conj()), None
         if number in tape.carried or not value.is_floating_point():
             continue
         yield f"the factor {label} is forgotten", rest(torch.ones_like(value)), None
-        for words, changed in _functions(value):
-            yield f"{words} stands where {label} belongs", rest(changed), None
         for other, tensor in _pool(tape, number, value):
-            name = names.get(other, _label(tape, other, names))
-            yield f"{name} stands where {label} belongs", rest(tensor), None
-            for words, changed in _functions(tensor):
-                yield f"{words} of {name} stands where {label} belongs", rest(changed), None
+            yield f"{_exchange(tape, other, number, names)}", rest(tensor), None
         for g in claimed:
             if g is not None and g.shape == value.shape and value.ndim:
-                yield f"{label} is used after its update", rest(value - 0.1 * g.to(value.dtype)), None
+                yield f"{label} is used after its update (already updated)", rest(value - 0.1 * g.to(value.dtype)), None
+
+
+def _far(tape: Tape, step: Step, flat: list[Any], names: dict[int, str]) -> Iterator[Candidate]:
+    """Another function of an operand, or a function of another tensor in its place."""
+    for place, number in step.operands:
+        value = tape.values[number]
+        if number in tape.carried or not value.is_floating_point():
+            continue
+        label = names.get(number, _label(tape, number, names))
+        for words, changed in _functions(value):
+            yield f"{words} stands where {label} belongs", [*flat[:place], changed, *flat[place + 1 :]], None
+        for other, tensor in _pool(tape, number, value):
+            name = names.get(other, _label(tape, other, names))
+            for words, changed in _functions(tensor):
+                yield (
+                    f"{words} of {name} stands where {label} belongs",
+                    [*flat[:place], changed, *flat[place + 1 :]],
+                    None,
+                )
+
+
+def _exchange(tape: Tape, other: int, number: int, names: dict[int, str]) -> str:
+    """One tensor in the place of another; for an activation and what goes into it, by these names."""
+    name, label = (names.get(n, _label(tape, n, names)) for n in (other, number))
+    a, b = _source(tape, other), _source(tape, number)
+    if _makes(tape, a, b):
+        return f"the pre-activation ({name}) stands where the activation ({label}) belongs"
+    if _makes(tape, b, a):
+        return f"the activation ({name}) stands where the pre-activation ({label}) belongs"
+    return f"{name} stands where {label} belongs"
+
+
+def _makes(tape: Tape, before: int, after: int) -> bool:
+    """Whether ``after`` is a function of ``before`` entry by entry."""
+    step = next((s for s in tape.steps if after in s.outs and not s.backward), None)
+    if step is None or tape.values[before].shape != tape.values[after].shape:
+        return False
+    return [n for _, n in step.operands] == [before]
 
 
 def _upstream(
@@ -117,20 +156,21 @@ def _source(tape: Tape, number: int) -> int:
     return _source(tape, step.operands[0][1])
 
 
-def together(tape: Tape, names: dict[int, str]) -> Iterator[tuple[Step, str, dict[int, Any]]]:
+def together(tape: Tape, names: dict[int, str], far: bool = False) -> Iterator[tuple[Step, str, dict[int, Any]]]:
     """The same change at several steps of a loop: a weight moved, another function, the state of the neighbouring step."""
     same: dict[Any, list[tuple[int, int]]] = {}
     states: dict[Any, list[tuple[int, int]]] = {}
     for at, step in tape.backward_steps():
         for rank, (_, number) in enumerate(step.operands):
             value, source = tape.values[number], _source(tape, number)
-            if number in tape.carried or not value.is_floating_point():
+            if number in tape.carried or not (value.is_floating_point() or value.is_complex()):
                 continue
             key = (step.name, step.line, rank, value.shape)
             same.setdefault((*key, source), []).append((at, rank))
             if source not in tape.leaves:
                 states.setdefault(key, []).append((at, rank))
-    for group, change in ((same, _moved_together), (states, _neighbours), (states, _changed_together)):
+    near = ((same, _moved_together), (states, _neighbours))
+    for group, change in ((states, _changed_together),) if far else near:
         for members in group.values():
             if len(members) > 1:
                 step = tape.steps[members[0][0]]
@@ -154,6 +194,8 @@ def _moved_together(tape: Tape, members: Members, names: dict[int, str]) -> Toge
 
 def _changed_together(tape: Tape, members: Members, names: dict[int, str]) -> Together:
     number = _operand_of(tape, members[0])
+    ones = {at: (k, torch.ones_like(tape.values[_operand_of(tape, (at, k))])) for at, k in members}
+    yield f"the factor {_label(tape, number, names)} is forgotten", ones
     for made in zip(*(list(_functions(tape.values[_operand_of(tape, m)])) for m in members), strict=True):
         words = f"{made[0][0]} stands where {_label(tape, number, names)} belongs"
         yield words, {at: (k, new) for (at, k), (_, new) in zip(members, made, strict=True)}
@@ -185,6 +227,8 @@ def _label(tape: Tape, number: int, names: dict[int, str]) -> str:
                     if step.name in ("view", "detach", "alias", "expand", "unsqueeze")
                     else f"{inner} ({step.name})"
                 )
+            if step.backward and number not in tape.carried:
+                return "the slope f'" + (f" at {step.line}" if step.line else "")
             kind = {"native_dropout": "dropout"}.get(step.name, step.name)
             return f"the result of {kind}" + (f" at {step.line}" if step.line else "")
     return "the output's gradient" if number in tape.weights else "a constant"
@@ -192,6 +236,8 @@ def _label(tape: Tape, number: int, names: dict[int, str]) -> str:
 
 def _moves(value: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The same numbers in another order."""
+    if value.is_complex():
+        yield "taken without its conjugate, or with it", value.conj().resolve_conj()
     if value.ndim < 1 or value.numel() < 2 or not value.is_floating_point():
         return
     if value.ndim >= 2 and value.shape[-1] == value.shape[-2]:
@@ -256,7 +302,11 @@ def _other_function(step: Step, flat: list[Any]) -> Iterator[Candidate]:
                 yield f"the sum is taken over axis {other} where axis {axis} belongs", [first, other, *flat[2:]], None
         head = lambda x, d, *r: x.select(d[0], 0).unsqueeze(d[0]) if r and r[0] else x.select(d[0], 0)  # noqa: E731
         yield "the sum over the axis is forgotten", flat, lambda x, *_: x
-        yield "only the first entry counts where a sum over its axis belongs", flat, head
+        yield (
+            "only the first entry counts where a sum over its axis belongs (broadcasting is not summed back)",
+            flat,
+            head,
+        )
         yield "the mean stands where the sum belongs", flat, aten.mean.dim
     if step.name == "where":
         yield "the first branch is taken everywhere", flat, lambda c, a, b: torch.as_tensor(a).expand(c.shape)

@@ -11,6 +11,7 @@ from ..errors import InputError
 from .checked import Checked
 from .claims import claimed_gradients
 from .examine import Examination
+from .operators import with_opcheck
 from .program import program_of
 from .second import gradient_program
 
@@ -74,7 +75,7 @@ def check(
     exam = Examination(fn, program, reference, surrogate, inputs, seed, elsewhere, title=title)
     if claim is not None:
         exam.claims = claimed_gradients(claim, program, inputs)
-    return exam.verdict()
+    return with_opcheck(fn, program, exam.verdict())
 
 
 def _title(fn: Any) -> str:

@@ -83,6 +83,8 @@ def search(
             _scaled(tape, match, right, sizes, until)
             or _throughout(tape, match, names, until)
             or _edited(tape, match, claimed, sizes, names, until)
+            or _throughout(tape, match, names, until, far=True)
+            or _edited(tape, match, claimed, sizes, names, until, far=True)
             or _forward(tape, match, names, until)
         )
 
@@ -177,7 +179,13 @@ def _try(tape: Tape, at: int, out: object) -> list[Tensor | None] | None:
 
 
 def _edited(
-    tape: Tape, match: _Match, claimed: Gradients, sizes: dict[int, str], names: dict[int, str], until: float
+    tape: Tape,
+    match: _Match,
+    claimed: Gradients,
+    sizes: dict[int, str],
+    names: dict[int, str],
+    until: float,
+    far: bool = False,
 ) -> Found | None:
     """One operand or operation replaced; an unknown factor is fitted besides."""
     for at, step in tape.backward_steps():
@@ -190,7 +198,7 @@ def _edited(
         base = match.vector(nothing)
         if float((match.target - base).abs().max()) <= match.accuracy * match.size:
             continue
-        for words, flat, function in candidates(tape, step, claimed, names):
+        for words, flat, function in candidates(tape, step, claimed, names, far):
             if time.monotonic() > until:
                 return None
             try:
@@ -227,9 +235,9 @@ def _forward(tape: Tape, match: _Match, names: dict[int, str], until: float) -> 
     return None
 
 
-def _throughout(tape: Tape, match: _Match, names: dict[int, str], until: float) -> Found | None:
+def _throughout(tape: Tape, match: _Match, names: dict[int, str], until: float, far: bool = False) -> Found | None:
     """The same edit at every step of a loop: a line whose operation occurs several times in the backward pass."""
-    for step, words, edits in together(tape, names):
+    for step, words, edits in together(tape, names, far):
         if time.monotonic() > until:
             return None
         try:
@@ -237,7 +245,7 @@ def _throughout(tape: Tape, match: _Match, names: dict[int, str], until: float) 
         except (RuntimeError, IndexError, ValueError, TypeError):
             continue
         if _same(match, changed):
-            return Found(f"{words}, at every step of the loop", step.name, step.line)
+            return Found(f"{words}, at every place of this kind", step.name, step.line)
     return None
 
 

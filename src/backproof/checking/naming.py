@@ -41,13 +41,24 @@ def name_the_mistake(
     cause = numbers or (found.words if found else None)
     if not (exam.sites or exam.claims or exam.reference or exam.surrogate):
         stopped = "autograd's gradient is not that of the forward pass: it is stopped or changed on the way (detach, no_grad, " \
-                  "a hook, a straight-through estimator: declare the last with surrogate=)"  # fmt: skip
+                  "a hook, a registered backward, a straight-through estimator: declare the last with surrogate=)"  # fmt: skip
         cause = f"{stopped}; {cause}" if cause else stopped
+        where = where or _stop(program, weights)
     if cause is None:
         exam.notes.append(
             "the mistake was not identified: tried factors, orders, slices, branches, and single edits of the backward pass"
         )
     return cause, where
+
+
+def _stop(program: Program, weights: Sequence[Tensor]) -> Where | None:
+    """The line at which the forward pass stops the gradient, if it is one that torch records."""
+    try:
+        steps = record(program, program.start, weights).steps
+    except FAILS:
+        return None
+    found = next((s for s in steps if s.name == "detach" and not s.backward and s.line), None)
+    return None if found is None else Where("detach", "", found.line)
 
 
 def _place(site: Site) -> Where:

@@ -112,6 +112,14 @@ class Program:
             raise InputError("the function returns no float tensor, so there is nothing to differentiate")
         return tuple(found)
 
+    def arguments(self, values: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call at these values."""
+        flat = list(self.flat)
+        for place, value in zip(self.places, values, strict=False):
+            flat[place] = value.detach().clone().requires_grad_()
+        args, kwargs = tree_unflatten(flat, self.spec)
+        return tuple(args), dict(kwargs)
+
     def at(self, values: Sequence[Tensor]) -> Values:
         """The outputs at these values, without a graph."""
         with torch.no_grad():
