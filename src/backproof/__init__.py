@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .capturing import capture
+    from .checking import Checked, check
     from .coverage import ops_table
     from .errors import BackproofError, CaptureError, EvidenceError, FormulaError, InputError, MissingRule
     from .problems.catalogue import catalogue
@@ -52,6 +53,7 @@ __all__ = [
     "BackproofError",
     "CaptureError",
     "Certificate",
+    "Checked",
     "Contender",
     "Derived",
     "DerivedEquation",
@@ -77,6 +79,7 @@ __all__ = [
     "capture",
     "catalogue",
     "certify",
+    "check",
     "constant_gradient",
     "depth_study",
     "derive",
@@ -104,6 +107,7 @@ _HOME = {
     "BackproofError": "errors",
     "CaptureError": "errors",
     "Certificate": "studies.certificates.certify",
+    "Checked": "checking",
     "Contender": "studies.nets.shift",
     "Derived": "studies.derivation.derive",
     "DerivedEquation": "studies.derivation.derive",
@@ -128,6 +132,7 @@ _HOME = {
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "certify": "studies.certificates.certify",
+    "check": "checking",
     "constant_gradient": "studies.optimizer.same_gradient",
     "depth_study": "studies.nets.depth",
     "derive": "studies.derivation.derive",
@@ -151,6 +156,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return importlib.import_module(".testing", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'backproof' has no attribute '{name}'")
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

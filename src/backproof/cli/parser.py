@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "parse"]
 COMMANDS = {
     "solve": "work a problem: a built-in one, a TOML file or a Python file",
     "mark": "mark hand-worked numbers and formulas against a problem's record",
+    "check": "check a gradient entry by entry, and name the mistake and its place",
     "problems": "list the built-in problems",
     "derive": "derive a network's gradients as formulas, with the rule behind each",
     "lr-range": "find the learning rates with which a network trains, with reasons",

@@ -1,0 +1,145 @@
+"""Slips in hand-written backward passes: ``bp.check`` beside ``torch.autograd.gradcheck``, at three sizes.
+
+For every slip of mutants.py: is it found, are the wrong entries the right set, is the cause named, and what does it cost. The
+right operations must not be flagged. gradcheck's slow mode is run at the small size only (at 5,000 inputs it needs minutes).
+A port of ``jax.test_util.check_grads`` (one Gaussian direction, a fixed step and tolerance) stands beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from _measure import show
+from mutants import FAMILIES, SIZES, Family, Mutant, function_of, mutants
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument(
+        "--sizes", type=int, nargs="*", default=[0, 1, 2], help="0: about 100 inputs, 1: 5,000, 2: 50,000"
+    )
+    parser.add_argument("--without-slow", action="store_true", help="leave gradcheck's slow mode out")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    import backproof as bp
+
+    bp.check(function_of(FAMILIES[0], ""), _inputs(FAMILIES[0], 0))  # the first one pays for imports
+    record = []
+    for size in arguments.sizes:
+        record.append(_ours(size))
+        record.append(_theirs(size, "gradcheck, fast mode", _gradcheck(True)))
+        record.append(_theirs(size, "check_grads (jax), ported", _check_grads))
+        if size == 0 and not arguments.without_slow:
+            record.append(_theirs(size, "gradcheck, slow mode", _gradcheck(False)))
+    heads = ("size", "checked by", "found", "right ones flagged", "entries exact", "cause named", "seconds (median)")
+    rows = [[str(r[key]) for key in ("size", "by", "found", "flagged", "exact", "named", "seconds")] for r in record]
+    show("check", heads, rows, record, arguments.json)
+
+
+def _inputs(family: Family, size: int) -> tuple[Any, ...]:
+    """The inputs; the targets of MLP and Huber are not differentiated by their backward passes."""
+    inputs = family.inputs(size)
+    last = len(inputs) - (family.name in ("MLP", "Huber"))
+    return tuple(t.detach().requires_grad_(t.is_floating_point() and k < last) for k, t in enumerate(inputs))
+
+
+def _truth(mutant: Mutant, inputs: tuple[Any, ...]) -> set[tuple[int, tuple[int, ...]]]:
+    """The entries whose gradient differs from autograd's on the plain forward pass, for Gaussian weights."""
+    import torch
+
+    floats = [k for k, t in enumerate(inputs) if t.requires_grad]
+    leaves = [inputs[k] for k in floats]
+    right, wrong = mutant.family.forward(*inputs), function_of(mutant.family, mutant.slip)(*inputs)
+    weights = torch.randn(right.shape, dtype=right.dtype, generator=torch.Generator().manual_seed(77))
+    a = torch.autograd.grad(right, leaves, weights, allow_unused=True)
+    b = torch.autograd.grad(wrong, leaves, weights, allow_unused=True)
+    found = set()
+    for k, leaf, x, y in zip(floats, leaves, a, b, strict=True):
+        x, y = (torch.zeros_like(leaf) if g is None else g for g in (x, y))
+        found |= {(k, tuple(i)) for i in ((x - y).abs() > 1e-12 * x.abs().max()).nonzero().tolist()}
+    return found
+
+
+def _ours(size: int) -> dict[str, Any]:
+    import backproof as bp
+
+    found = exact = named = 0
+    slips, times = list(mutants()), []
+    for mutant in slips:
+        inputs = _inputs(mutant.family, size)
+        start = time.process_time()
+        result = bp.check(function_of(mutant.family, mutant.slip), inputs)
+        times.append(time.process_time() - start)
+        found += result.ok is False
+        named += result.cause is not None
+        exact += {(int(e.input.position or 0), e.index) for e in result.wrong} == _truth(mutant, inputs)
+    flagged = sum(
+        bp.check(function_of(m.family, ""), _inputs(m.family, size)).ok is not True for m in mutants(right=True)
+    )
+    return _row(size, "bp.check", found, len(slips), flagged, f"{exact}/{len(slips)}", f"{named}/{len(slips)}", times)
+
+
+def _theirs(size: int, name: str, check: Callable[..., bool]) -> dict[str, Any]:
+    slips, times, found = list(mutants()), [], 0
+    for mutant in slips:
+        inputs = _inputs(mutant.family, size)
+        start = time.process_time()
+        found += not check(function_of(mutant.family, mutant.slip), inputs)
+        times.append(time.process_time() - start)
+    flagged = sum(not check(function_of(m.family, ""), _inputs(m.family, size)) for m in mutants(right=True))
+    return _row(size, name, found, len(slips), flagged, "says none", "says none", times)
+
+
+def _row(
+    size: int, by: str, found: int, of: int, flagged: int, exact: str, named: str, times: list[float]
+) -> dict[str, Any]:
+    spent = f"{statistics.median(times):.4f}"
+    return {"size": SIZES[size], "by": by, "found": f"{found}/{of}", "flagged": f"{flagged}/{len(FAMILIES)}",
+            "exact": exact, "named": named, "seconds": spent}  # fmt: skip
+
+
+def _gradcheck(fast: bool) -> Callable[..., bool]:
+    def check(fn: Callable[..., Any], inputs: tuple[Any, ...]) -> bool:
+        import torch
+
+        try:
+            # without an exception the fast mode does not go on to a slow one for its message
+            return bool(torch.autograd.gradcheck(fn, inputs, fast_mode=fast, raise_exception=False))
+        except (RuntimeError, IndexError):
+            return False
+
+    return check
+
+
+def _check_grads(fn: Callable[..., Any], inputs: tuple[Any, ...]) -> bool:
+    """One Gaussian direction and weight, a step of 1e-4, a tolerance of 1e-5, as jax has it for float64."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+
+    def gaussian(t: Any) -> Any:
+        return torch.randn(t.shape, dtype=t.dtype, generator=generator)
+
+    leaves = [t for t in inputs if t.requires_grad]
+    out = fn(*inputs)
+    u, v = [gaussian(t) for t in leaves], gaussian(out)
+    gradients = torch.autograd.grad(out, leaves, v, allow_unused=True)
+    claimed = sum(float((g * d).sum()) for g, d in zip(gradients, u, strict=True) if g is not None)
+
+    def moved(h: float) -> Any:
+        steps = iter(u)
+        with torch.no_grad():
+            return fn(*(t + h * next(steps) if t.requires_grad else t for t in inputs))
+
+    slope = float((v * (moved(1e-4) - moved(-1e-4))).sum()) / 2e-4
+    return abs(claimed - slope) <= 1e-5 + 1e-5 * abs(slope)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""``bp.check``: is this gradient right, and if not, which entry, which line and which mistake?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..errors import InputError
+from .checked import Checked
+from .claims import claimed_gradients
+from .examine import Examination
+from .operators import with_opcheck
+from .program import program_of
+from .second import gradient_program
+
+__all__ = ["check"]
+
+
+def check(
+    fn: Callable[..., Any],
+    inputs: Any,
+    *,
+    reference: Callable[..., Any] | None = None,
+    claim: Any = None,
+    surrogate: Callable[..., Any] | None = None,
+    second: bool = False,
+    elsewhere: bool = True,
+    seed: int = 0,
+) -> Checked:
+    """Check a gradient entry by entry against oracles that do not share its mistake.
+
+    For weights v (1 for a scalar, Gaussian otherwise) the gradient of Re⟨v, f(x)⟩ that autograd computes is compared with
+    that of the forward pass differentiated without any custom backward, and both with central differences in float64 along
+    Gaussian directions. What rounding can make of each entry is measured, not assumed.
+
+    Args:
+        fn: a function of tensors, an ``nn.Module`` (its parameters are checked too) or ``Function.apply``.
+        inputs: a tensor, a tuple, or a dict of keywords. If some require a gradient only those are checked, else all floats.
+        reference: a trusted implementation of the same function; forward and backward are compared with it in float64.
+        claim: somebody's gradient of a scalar ``fn``: by name (of an input or parameter) a tensor, a formula in the names of
+            inputs and parameters, or a callable of the inputs; or only a tensor, where there is one input.
+        surrogate: for a straight-through estimator, the function whose gradient is meant.
+        second: check the gradient of the gradient (double backward) instead.
+        elsewhere: also look at inputs made from the given ones, so that rare branches are entered.
+        seed: of weights, directions and generated inputs.
+
+    Returns:
+        The verdict with ``.ok .wrong .cause .where .notes .oracles``.
+
+    Raises:
+        InputError: the function cannot be run at these inputs, or a claim does not fit.
+
+    Example:
+        >>> import torch, backproof as bp
+        >>> x = torch.linspace(-1, 1, 4, dtype=torch.float64)
+        >>> found = bp.check(lambda x: (x**2).sum(), x, claim={"x": "x"})
+        >>> found.ok, len(found.wrong), found.cause
+        (False, 4, 'a constant factor 0.5: the gradient is multiplied by 1/2')
+
+    Source: the slopes are those of any textbook; the running error is measured as in D. S. Parker, Monte Carlo
+    Arithmetic (1997).
+    """
+    if surrogate is not None and reference is not None:
+        raise InputError(
+            "give a reference (a trusted implementation) or a surrogate (the gradient that is meant), not both"
+        )
+    for what, given in (("reference", reference), ("surrogate", surrogate)):
+        if given is not None and not callable(given):
+            raise InputError(f"{what} must be a function or a module, not {type(given).__name__}")
+    program, title = program_of(fn, inputs), _title(fn)
+    if second:
+        program, title, elsewhere = gradient_program(program, seed), f"double backward of {title}", False
+    exam = Examination(fn, program, reference, surrogate, inputs, seed, elsewhere, title=title)
+    if claim is not None:
+        exam.claims = claimed_gradients(claim, program, inputs)
+    return with_opcheck(fn, program, exam.verdict())
+
+
+def _title(fn: Any) -> str:
+    owner = getattr(fn, "__self__", None)
+    if isinstance(owner, type):
+        return owner.__name__
+    return type(fn).__name__ if isinstance(fn, nn.Module) else getattr(fn, "__name__", type(fn).__name__)

@@ -1,0 +1,256 @@
+"""Single edits of the backward pass, tried one by one until one gives the claimed gradient.
+
+An edit changes one operation of the recorded backward pass: its result scaled by an unknown factor, an operand replaced by
+another tensor of the run, transposed, flipped, moved or put through another function, a sum taken over another axis, indices
+written instead of added up. The unknown factor is fitted; the edit is believed if all claimed entries follow to 1e-9.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .candidates import candidates, forward_candidates, together
+from .compare import Gradients
+from .factors import factor_words
+from .tape import Step, Tape
+
+__all__ = ["Found", "search"]
+
+ACCURACY = 1e-9
+SECONDS = 4.0
+MOST_PARTS = 60
+
+
+@dataclass(frozen=True)
+class Found:
+    """An edit that gives the claimed gradient: the mistake in words, the operation and the line of its forward pass."""
+
+    words: str
+    operation: str
+    line: str
+
+
+class _Match:
+    """Compares gradients with the claimed ones through one long vector."""
+
+    def __init__(self, claimed: Gradients, values: Sequence[Tensor]) -> None:
+        self.values = values
+        coarsest = max((torch.finfo(v.dtype).eps for v in values), default=0.0)
+        self.accuracy = max(ACCURACY, 64 * coarsest)
+        self.target = self.vector(claimed)
+        self.size = float(self.target.abs().max()) or 1.0
+
+    def vector(self, gradients: Gradients) -> Tensor:
+        if any(g is not None and g.shape != v.shape for g, v in zip(gradients, self.values, strict=True)):
+            raise ValueError("a gradient of another shape")
+        parts = [torch.zeros(v.numel(), dtype=v.dtype) if g is None else g.detach().reshape(-1).to("cpu", v.dtype)
+                 for g, v in zip(gradients, self.values, strict=True)]  # fmt: skip
+        return torch.cat(parts)
+
+    def factor(self, base: Tensor, part: Tensor) -> float | None:
+        """c with claimed = base + c · part, if there is one."""
+        norm = float((part.conj() * part).real.sum())
+        if not norm > 0 or not torch.isfinite(part).all():
+            return None
+        c = float((part.conj() * (self.target - base)).real.sum()) / norm
+        off = (self.target - base - c * part).abs()
+        scale = max(float(base.abs().max()), self.size)
+        tight = off <= self.accuracy * torch.maximum(self.target.abs(), torch.full_like(off, 1e-3 * scale))
+        return c if bool(tight.all()) else None
+
+
+def search(
+    tape: Tape, claimed: Gradients, values: Sequence[Tensor], sizes: dict[int, str], names: dict[int, str]
+) -> Found | None:
+    """The first single edit that gives the claimed gradient.
+
+    Args:
+        tape: the recorded passes.
+        claimed: the gradient to be explained.
+        values: the inputs.
+        sizes: what counts, by number ("5": "the last axis of x"), for putting factors in words.
+        names: the inputs by their number on the tape.
+    """
+    match, until = _Match(claimed, values), time.monotonic() + SECONDS
+    right = match.vector(tape.result({}))
+    with torch.no_grad():
+        return (
+            _scaled(tape, match, right, sizes, until)
+            or _throughout(tape, match, names, until)
+            or _edited(tape, match, claimed, sizes, names, until)
+            or _throughout(tape, match, names, until, far=True)
+            or _edited(tape, match, claimed, sizes, names, until, far=True)
+            or _forward(tape, match, names, until)
+        )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What flows through one place of the backward pass: the step, and its share of the gradient as a long vector."""
+
+    step: Step
+    share: Tensor
+
+
+def _scaled(tape: Tape, match: _Match, right: Tensor, sizes: dict[int, str], until: float) -> Found | None:
+    """One result, one operand of a sum, or two results together times an unknown factor."""
+    parts: list[_Part] = []
+    for at, step, changed in _doubled(tape):
+        if time.monotonic() > until:
+            break
+        made = _try(tape, at, changed)
+        if made is None:
+            continue
+        share = match.vector(made) - right
+        c = match.factor(right, share)
+        if c is not None and abs(c) > 1e-12:
+            return Found(_scale_words(1 + c, step, sizes), step.name, step.line)
+        if bool(share.any()) and len(parts) < MOST_PARTS:
+            parts.append(_Part(step, share))
+    return _two(parts, match, right, sizes)
+
+
+def _doubled(tape: Tape) -> Iterator[tuple[int, Step, object]]:
+    """Every step of the backward pass with one result doubled, or for sums with one operand doubled."""
+    for at, step in tape.backward_steps():
+        if not any(n in tape.carried for n in step.outs if n >= 0):
+            continue
+        for k, number in enumerate(step.outs):
+            if number >= 0 and (tape.values[number].is_floating_point() or tape.values[number].is_complex()):
+                outs = [tape.values.get(n) for n in step.outs]
+                outs[k] = 2 * tape.values[number]
+                yield at, step, tuple(outs)
+        if step.name in ("add", "sub", "rsub", "add_"):
+            flat = tape.arguments(step)
+            for place, number in step.operands:
+                if number in tape.carried:
+                    yield at, step, tape.call(step, [*flat[:place], 2 * tape.values[number], *flat[place + 1 :]])[0]
+
+
+def _two(parts: list[_Part], match: _Match, right: Tensor, sizes: dict[int, str]) -> Found | None:
+    """Two places at once with the same factor, such as two terms that are dropped."""
+    missing = match.target - right
+    probe = torch.randn(missing.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).to(
+        missing.dtype
+    )
+    for i, a in enumerate(parts):
+        for b in parts[i + 1 :]:
+            both = a.share + b.share
+            norm = float((both * both.conj()).real.sum())
+            if not norm > 0:
+                continue
+            c = float((both.conj() * missing).real.sum()) / norm
+            off = abs(complex(((missing - c * both) * probe).sum()))
+            if (
+                off <= 1e-6 * float((missing * probe).abs().square().sum().sqrt())
+                and match.factor(right, both) is not None
+            ):
+                words = _scale_words(1 + c, a.step, sizes)
+                return Found(f"{words}; so does {_called(b.step)}", a.step.name, a.step.line)
+    return None
+
+
+def _scale_words(c: float, step: Step, sizes: dict[int, str]) -> str:
+    what = _called(step)
+    if abs(c) < 1e-9:
+        return f"a term is dropped: {what} does not arrive"
+    if abs(c + 1) < 1e-9:
+        return f"the sign of {what} is reversed"
+    return f"{what} has {factor_words(c, sizes)}"
+
+
+def _called(step: Step) -> str:
+    kind = {"sum": "the sum", "mm": "the matrix product", "bmm": "the matrix product", "mul": "the product", "div": "the quotient",
+            "convolution_backward": "the convolution's gradient", "neg": "the negative part", "t": "the transposed factor",
+            "expand": "the mean or sum spread over its axis"}.get(step.name, f"the result of {step.name}")  # fmt: skip
+    return f"{kind} in the backward pass" + (f" of line {step.line}" if step.line else "")
+
+
+def _try(tape: Tape, at: int, out: object) -> list[Tensor | None] | None:
+    try:
+        return tape.replay(at, lambda _: out)
+    except (RuntimeError, IndexError, ValueError, TypeError):
+        return None
+
+
+def _edited(
+    tape: Tape,
+    match: _Match,
+    claimed: Gradients,
+    sizes: dict[int, str],
+    names: dict[int, str],
+    until: float,
+    far: bool = False,
+) -> Found | None:
+    """One operand or operation replaced; an unknown factor is fitted besides."""
+    for at, step in tape.backward_steps():
+        outs = [tape.values.get(n) for n in step.outs if n >= 0]
+        if not outs or not (outs[0].is_floating_point() or outs[0].is_complex()) or step.function.is_view:  # type: ignore[union-attr]
+            continue
+        nothing = _try(tape, at, tuple(torch.zeros_like(o) if o is not None else None for o in outs))
+        if nothing is None:
+            continue
+        base = match.vector(nothing)
+        if float((match.target - base).abs().max()) <= match.accuracy * match.size:
+            continue
+        for words, flat, function in candidates(tape, step, claimed, names, far):
+            if time.monotonic() > until:
+                return None
+            try:
+                made = tape.call(step, flat, function)
+                if made[0].shape != outs[0].shape:  # type: ignore[union-attr]
+                    if step.name not in ("sum", "mean"):
+                        continue
+                changed = match.vector(tape.replay(at, lambda _, made=made: tuple(made)))  # type: ignore[misc]
+            except (RuntimeError, IndexError, ValueError, TypeError):
+                continue
+            linear = any(n in tape.carried for n in step.outs)
+            c = match.factor(base, changed - base) if linear else (1.0 if _same(match, changed) else None)
+            if c is not None and abs(c) > 1e-12:
+                extra = "" if abs(c - 1) < 1e-9 else f", with {factor_words(c, sizes)}"
+                return Found(f"{words}{extra}", step.name, step.line)
+    return None
+
+
+def _forward(tape: Tape, match: _Match, names: dict[int, str], until: float) -> Found | None:
+    """A value of the forward pass that the backward pass has otherwise: another constant, another correction."""
+    for at, step in enumerate(tape.steps):
+        if step.backward:
+            return None
+        for words, flat, function in forward_candidates(tape, step, names):
+            if time.monotonic() > until:
+                return None
+            try:
+                made = tape.call(step, flat, function)
+                changed = match.vector(tape.replay(at, lambda _, made=made: tuple(made)))  # type: ignore[misc]
+            except (RuntimeError, IndexError, ValueError, TypeError):
+                continue
+            if _same(match, changed):
+                return Found(words, step.name, step.line)
+    return None
+
+
+def _throughout(tape: Tape, match: _Match, names: dict[int, str], until: float, far: bool = False) -> Found | None:
+    """The same edit at every step of a loop: a line whose operation occurs several times in the backward pass."""
+    for step, words, edits in together(tape, names, far):
+        if time.monotonic() > until:
+            return None
+        try:
+            changed = match.vector(tape.replay_many(edits))
+        except (RuntimeError, IndexError, ValueError, TypeError):
+            continue
+        if _same(match, changed):
+            return Found(f"{words}, at every place of this kind", step.name, step.line)
+    return None
+
+
+def _same(match: _Match, changed: Tensor) -> bool:
+    off = (match.target - changed).abs()
+    return bool(
+        (off <= match.accuracy * torch.maximum(match.target.abs(), torch.full_like(off, 1e-3 * match.size))).all()
+    )
