@@ -213,6 +213,11 @@ class _Growing:
 
     _argmin = _argmax
 
+    def _positions(self, op: Op) -> Node:
+        """Entries weighed by their places along an axis."""
+        x = self.any(1)
+        return self.emit("mul", x, self.emit(op, x, dim=self.number(0, len(x.shape) - 1)))
+
     def _reshape(self, op: Op) -> Node:
         x = self.any()
         divisors = [n for n in range(1, x.size + 1) if x.size % n == 0]

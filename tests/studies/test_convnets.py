@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from backproof.studies.certificates.confirming.local import entry_error
+from backproof.studies.confirming.local import entry_error
 from torch import Tensor, nn
 
 import backproof as bp
