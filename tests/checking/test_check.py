@@ -159,6 +159,11 @@ class Rare(Relu):
         return g * (x > 0) * torch.where(x > 5, 2.0, 1.0)
 
 
+def under_autocast(x: Tensor, w: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return (x @ w).float().sin()
+
+
 def normal(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
 
@@ -185,6 +190,7 @@ AWKWARD: dict[str, tuple[Callable[..., Any], Any]] = {
     "in place": (lambda x: x.mul_(2).sin_(), normal(4)),
     "recurrent": (nn.LSTM(3, 4), normal(5, 2, 3, dtype=torch.float32)),
     "batch norm": (nn.BatchNorm1d(4), normal(6, 4, dtype=torch.float32)),
+    "autocast": (under_autocast, (normal(6, 6, dtype=torch.float32), normal(6, 6, dtype=torch.float32))),
     "through numpy": (Opaque.apply, normal(5)),
 }
 

@@ -308,6 +308,10 @@ def _other_function(step: Step, flat: list[Any]) -> Iterator[Candidate]:
             head,
         )
         yield "the mean stands where the sum belongs", flat, aten.mean.dim
+    if step.name == "embedding_dense_backward":
+        source, index = first.reshape(-1, first.shape[-1]), flat[1].reshape(-1)
+        for words, out in _scatter_slips(source.new_zeros(flat[2], source.shape[-1]), index, source):
+            yield words, flat, lambda *_, out=out: out
     if step.name == "where":
         yield "the first branch is taken everywhere", flat, lambda c, a, b: torch.as_tensor(a).expand(c.shape)
         yield "the second branch is taken everywhere", flat, lambda c, a, b: torch.as_tensor(b).expand(c.shape)

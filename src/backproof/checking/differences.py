@@ -87,7 +87,7 @@ def precision(values: Iterable[Tensor]) -> float:
 
 def slope(program: Program, values: Sequence[Tensor], weights: Sequence[Tensor], u: Sequence[Tensor]) -> Slope:
     """The slope along u, quickly where the function is smooth at one part in ten thousand."""
-    eps = precision(values)
+    eps = max(precision(values), program.rounding)
     centre: list[float] = []
 
     def phi(h: float) -> float:
@@ -111,7 +111,7 @@ def slope_at(
         moved[which].view(-1)[entry] += h * size
         return inner(weights, program.at(moved))
 
-    eps = precision(values)
+    eps = max(precision(values), program.rounding)
     found = _quick(phi, eps) or _ladder(phi, phi(0.0), eps)
     return Slope(found.value / size, found.error / size, found.left / size, found.right / size, found.kink)
 

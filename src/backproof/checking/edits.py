@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from .compare import Gradients
 from .factors import factor_words
 from .tape import Step, Tape
 
-__all__ = ["Found", "search"]
+__all__ = ["Found", "search", "search_each"]
 
 ACCURACY = 1e-9
 SECONDS = 4.0
@@ -95,6 +95,26 @@ class _Part:
 
     step: Step
     share: Tensor
+
+
+def search_each(
+    tape: Tape,
+    claimed: Gradients,
+    wrong: Sequence[int],
+    values: Sequence[Tensor],
+    sizes: dict[int, str],
+    names: dict[int, str],
+) -> Found | None:
+    """An edit for each wrong input by itself, where several mistakes were made."""
+    found: list[Found] = []
+    for i in wrong:
+        own = Tape(tape.steps, tape.values, tape.leaves, tape.weights, [tape.gradients[i]])
+        one = search(own, [claimed[i]], [values[i]], sizes, names)
+        if one is None:
+            return None
+        found.append(replace(one, words=f"in the gradient of {names.get(tape.leaves[i], f'input {i}')}: {one.words}"))
+    words = "; ".join(dict.fromkeys(f.words for f in found))
+    return replace(found[0], words=words) if found else None
 
 
 def _scaled(tape: Tape, match: _Match, right: Tensor, sizes: dict[int, str], until: float) -> Found | None:

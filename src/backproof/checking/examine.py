@@ -30,6 +30,7 @@ from .naming import name_the_mistake
 from .oracles import RAW, Along, along, between_slopes, by_entries, cotangents, differences_oracle
 from .points import elsewhere
 from .program import WIDE, Program, program_of
+from .rounding import Coarsest
 
 __all__ = ["Examination"]
 
@@ -131,7 +132,9 @@ class Examination:
         try:
             if program is not self.program:
                 self.program.at(self.program.start)
-            outputs = program.at(program.start)
+            with Coarsest() as seen:
+                outputs = program.at(program.start)
+            program.rounding = seen.rounding
             drew = not torch.equal(torch.get_rng_state(), program.rng)
             again = program.at(program.start)
         except InputError:
@@ -140,6 +143,8 @@ class Examination:
             raise InputError(
                 f"{self.title} cannot be run at these inputs: {type(error).__name__}: {_line(error)}"
             ) from None
+        if program.rounding > 1e-12 and all(v.dtype not in WIDE for v in program.start):
+            self.notes.append("it computes in a shorter dtype inside: small mistakes are not told from rounding")
         if drew:
             self.notes.append(
                 "random: it draws random numbers; the generator was set to the same state before each run"
@@ -229,7 +234,7 @@ class Examination:
         masks = quick_masks(claimed, expected, values)
         if not any_wrong(masks) or all(e is None for e in expected):
             return masks
-        eps = max((torch.finfo(v.dtype).eps for v in values), default=2.0**-52)
+        eps = max([2 * program.rounding, *(torch.finfo(v.dtype).eps for v in values)])
         if self.claims:
             eps = max([eps, *(torch.finfo(c.read(program).dtype).eps for c in self.claims.values())])
         runs = [lambda: self.claimed(program, values, weights), lambda: self._expected(program, values, weights)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .checked import Where
 from .compare import Gradients, Masks
-from .edits import Found, search
+from .edits import Found, search, search_each
 from .functions import Site, Sites, backward_line
 from .patterns import from_numbers, weak_pattern
 from .program import Program, program_of, wide
@@ -19,6 +19,7 @@ from .tape import Tape, record
 __all__ = ["name_the_mistake"]
 
 MOST_STEPS = 400
+MOST_MISTAKES = 3
 FAILS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, NotImplementedError, KeyError)
 
 
@@ -132,7 +133,12 @@ def _by_edits(exam: Any, program: Program, weights: Sequence[Tensor], claimed: G
         if len(tape.steps) > MOST_STEPS:
             exam.notes.append(f"single edits were not tried: the passes have {len(tape.steps)} operations")
             return None
-        return search(tape, claimed, program.start, _sizes(program), _known(tape, program))
+        sizes, known = _sizes(program), _known(tape, program)
+        found = search(tape, claimed, program.start, sizes, known)
+        wrong = [i for i, (c, e) in enumerate(zip(claimed, tape.result({}), strict=True)) if _differ(c, e)]
+        if found is None and 1 < len(wrong) <= MOST_MISTAKES:
+            return search_each(tape, claimed, wrong, program.start, sizes, known)
+        return found
     except FAILS:
         return None
 

@@ -63,7 +63,7 @@ def along(
             continue  # a constant: no difference beyond the noise, and none claimed
         if not found.is_usable or not math.isfinite(claimed) or found.error > RESOLVES * size:
             return Along(None)
-        margin = (1e-7 + 64 * precision(values)) * size
+        margin = (1e-7 + 64 * max(precision(values), program.rounding)) * size
         verdict = verdict and found.takes(claimed, margin + 2 * found.error)
         worst = max(worst, abs(claimed - found.value) / size)
         coarse = max(coarse, (margin + found.error) / size)

@@ -82,6 +82,7 @@ class Program:
     rng: Tensor = field(default_factory=torch.get_rng_state)
     copies: bool = False
     accumulates: bool = False
+    rounding: float = 0.0
     labels: tuple[Input, ...] = ()
 
     @property

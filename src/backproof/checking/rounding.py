@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["SHAKE", "Shaken", "spread"]
+__all__ = ["SHAKE", "Coarsest", "Shaken", "spread"]
 
 SHAKE = 2.0**-34
 SAMPLES = 2
@@ -30,6 +30,21 @@ _MAKING = ("zeros", "ones", "empty", "full", "new_", "rand", "max_pool")
 def _is_exact(name: str) -> bool:
     """Whether an operation moves or makes numbers and rounds none."""
     return name.rstrip("_") in _EXACT or name.startswith(_MAKING)
+
+
+class Coarsest(TorchDispatchMode):
+    """Notes the coarsest float dtype that a computation passes through, as under autocast; ``.rounding`` is its half unit."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rounding = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for o in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(o, Tensor) and (o.is_floating_point() or o.is_complex()):
+                self.rounding = max(self.rounding, torch.finfo(o.dtype).eps / 2)
+        return out
 
 
 class Shaken(TorchDispatchMode):

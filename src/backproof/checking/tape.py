@@ -25,7 +25,7 @@ __all__ = ["Step", "Tape", "record"]
 _APART = ("native_layer_norm_backward", "_softmax_backward_data", "_log_softmax_backward_data", "nll_loss_backward",
           "huber_loss_backward", "smooth_l1_loss_backward", "mse_loss_backward", "sigmoid_backward", "tanh_backward",
           "native_batch_norm_backward", "native_group_norm_backward", "gelu_backward", "silu_backward", "softplus_backward",
-          "leaky_relu_backward", "elu_backward", "logit_backward", "embedding_dense_backward")  # fmt: skip
+          "leaky_relu_backward", "elu_backward", "logit_backward")  # fmt: skip
 
 
 @dataclass(frozen=True)
