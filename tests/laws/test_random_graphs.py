@@ -54,7 +54,7 @@ def _exact(found: RandomGraph, gradient: Any) -> torch.Tensor:
     return exact_tensor(digits.run(graph, arrays(found.leaves))[graph.by_name[gradient.name]], gradient.shape)
 
 
-@settings(max_examples=400, **DAILY)
+@settings(max_examples=1200, **DAILY)
 @given(random_graphs())
 def test_gradients_of_random_graphs(found: RandomGraph) -> None:
     check_against_autograd(found)
@@ -80,7 +80,7 @@ def test_gradients_of_many_random_graphs(found: RandomGraph) -> None:
 def test_random_graphs_reach_every_operation() -> None:
     seen: set[str] = set()
 
-    @settings(max_examples=400, **DAILY)
+    @settings(max_examples=1200, **DAILY)
     @given(random_graphs())
     def collect(found: RandomGraph) -> None:
         seen.update(node.op.name for node in found.graph.nodes)

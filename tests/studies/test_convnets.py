@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from backproof.studies.confirming.local import entry_error
 from torch import Tensor, nn
 
 import backproof as bp
@@ -19,6 +18,7 @@ from backproof import vjps
 from backproof.domains.numbers import evaluate
 from backproof.ops import OPS
 from backproof.studies import trace as trace_module
+from backproof.studies.confirming.local import entry_error
 from tests.laws.samples import sample
 
 
