@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +17,7 @@ import torch
 
 from ..errors import BackproofError, InputError
 
-__all__ = ["Allocations", "counted", "in_fresh_process", "side_by_side"]
+__all__ = ["Allocations", "counted", "in_fresh_process"]
 
 
 class Allocations:
@@ -99,38 +97,6 @@ def in_fresh_process(work: Callable[[], Any], seconds: float = 600) -> Any:
     if not done:
         raise InputError(f"the run in a process of its own failed: {value}")
     return value
-
-
-MOST_SHARING = 6
-"""So many processes may share fewer processors."""
-
-
-def side_by_side(jobs: Sequence[Callable[[], Any]], done: Callable[[], Any]) -> list[Any]:
-    """What the jobs return, in order: several at a time, each in a process of its own.
-
-    Many small operations keep one thread busy and not two; two runs keep two processors busy. There are a few more
-    processes than processors, so that none stands still at the end. Where a process cannot be started, or cannot send
-    back what it has, the job runs here.
-
-    Args:
-        jobs: functions without arguments.
-        done: called after each job, for progress.
-    """
-
-    def one(job: Callable[[], Any]) -> Any:
-        try:
-            found = pickle.loads(in_fresh_process(lambda: pickle.dumps(job()), seconds=7 * 24 * 3600))
-        except InputError:
-            found = job()  # and if it is the job's own error, it is raised here
-        done()
-        return found
-
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(len(jobs), max(processors, min(3 * processors, MOST_SHARING)))
-    if processors < 2 or len(jobs) < 2 or not hasattr(os, "fork") or torch.cuda.is_initialized():
-        return [(job(), done())[0] for job in jobs]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, jobs))
 
 
 def _child(work: Callable[[], Any], pipe: Any) -> None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from ...data.canvas import canvas_for
 from ...errors import InputError
 from ...progress import task
 from ..answer import Answer
-from ..fresh import side_by_side
 from ..numbers_in import number_in
 from ..training import History, train
 from ..training.chance import drawn_from, generator_for, number_for
@@ -144,10 +142,14 @@ def depth_study(
     model = nets[depth, KINDS[0]]
     runs = _Runs(found, numbers, float(lr), float(weight_decay), seed, _file(checkpoint))
     with task("training", 2 * len(trained)) as advance:
-        jobs = [partial(runs.one, d, k, nets[d, k], nets[d, KINDS[1]]) for d in sorted(trained)[::-1] for k in KINDS]
-        made = tuple(sorted(side_by_side(jobs, advance), key=lambda r: (trained.index(r.depth), KINDS.index(r.kind))))
+        made = []
+        for d, k in [(d, k) for d in trained for k in KINDS]:
+            made.append(runs.one(d, k, nets[d, k], nets[d, KINDS[1]]))
+            advance()
     skips = skips_of(model, torch.zeros(2, 1, canvas, canvas))
-    study = Study(found, canvas, depth, model, skips, made, numbers["epochs"], numbers["batch"], lr, weight_decay)
+    study = Study(
+        found, canvas, depth, model, skips, tuple(made), numbers["epochs"], numbers["batch"], lr, weight_decay
+    )
     shallow = nets[min(trained), KINDS[0]]
     evidence = (counting_evidence(f"depth {depth}", model), *skips.evidence, *runs.evidence(study, nets, shallow))
     return Answer(_answers(study), depth_blocks(study), evidence, depth_remarks(study))

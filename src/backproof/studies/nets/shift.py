@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from ...data.canvas import VARIANTS, Canvas, canvas_for
 from ...errors import InputError
 from ...progress import task
 from ..answer import Answer
-from ..fresh import side_by_side
 from ..numbers_in import number_in
 from ..training import History, train
 from ..training.chance import drawn_from, generator_for, number_for
@@ -130,8 +128,10 @@ def shift_study(
     setup = _setup(data, canvas, size, noise, epochs, batch, seed, limit)
     runs = [(name, variant) for name in contenders for variant in VARIANTS]
     with task("training", len(runs)) as advance:
-        jobs = [partial(_trained, name, contenders[name], setup, variant) for name, variant in runs]
-        histories = dict(zip(runs, side_by_side(jobs, advance), strict=True))
+        histories = {}
+        for name, variant in runs:
+            histories[name, variant] = _trained(name, contenders[name], setup, variant)
+            advance()
     found = [
         _measured(name, contender, setup, {v: histories[name, v] for v in VARIANTS})
         for name, contender in contenders.items()
