@@ -65,7 +65,7 @@ def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | No
 
 def _is_wanted(node: Node) -> bool:
     """Float leaves that are neither constant nor held fixed, and every named value (also behind a step such as floor)."""
-    return node.is_float and node.role not in ("constant", "helper") and not node.is_frozen
+    return node.is_float and node.role not in ("constant", "draw", "helper") and not node.is_frozen
 
 
 def _require_rules(graph: Graph, active: set[Node], output: Node) -> None:

@@ -18,7 +18,7 @@ from .ops import OPS, Op, Shape
 
 __all__ = ["Builder", "Graph", "Node", "Role", "Source"]
 
-Role = Literal["input", "target", "parameter", "buffer", "constant", "value", "helper", "adjoint"]
+Role = Literal["input", "target", "parameter", "buffer", "constant", "draw", "value", "helper", "adjoint"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Node:
         attrs: its attributes, complete with defaults.
         shape, dtype: of its result ("float64", "int64", "bool"...).
         name: unique in the graph; the user's own where the source gives it.
-        role: what kind of node it is; a "helper" is a step inside a formula that has no name of its own, an
-            "adjoint" is the gradient of the loss with respect to ``of``.
+        role: what kind of node it is; a "draw" is what a run draws at random, a "helper" a step inside a formula
+            that has no name of its own, an "adjoint" the gradient of the loss with respect to ``of``.
         module: the path of the module it belongs to ("layer1.0.conv1"), "" at the top.
         source: where the user wrote it.
         value: a constant's value (a number or nested tuple); None otherwise.

@@ -68,12 +68,22 @@ def symbol(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) 
     return named(node.name, ref=ref, symbols=symbols)
 
 
+_DRAWN = {"mask": "m", "noise": "epsilon", "slope": "a"}
+
+
+def _relettered(name: str, letters: Mapping[str, str]) -> str:
+    """A name with another last word: drop.mask#2 as drop.m#2."""
+    path, dot, last = name.rpartition(".")
+    word, mark, count = last.partition("#")
+    return path + dot + letters.get(word, word) + mark + count
+
+
 _NORMALISED = {"batch_norm": ("", "mu", "", "gamma", "beta"), "layer_norm": ("", "mu", "", "gamma", "beta")}
 
 
 def layer_symbols(graph: Graph) -> dict[str, str]:
-    """The letters that the field gives to a layer's own quantities: μ, γ and β of a normalisation."""
-    found = {}
+    """The letters that the field gives to a layer's own quantities: μ, γ and β of a normalisation, m of a mask."""
+    found = {n.name: _relettered(n.name, _DRAWN) for n in graph.of_role("draw")}
     for node in graph.nodes:
         for x, letter in zip(node.inputs, _NORMALISED.get(node.op.name, ()), strict=False):
             path, _, last = x.name.rpartition(".")

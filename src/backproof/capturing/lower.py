@@ -13,7 +13,7 @@ import torch
 
 from ..errors import CaptureError
 from ..graph import Builder, Node
-from ..ops import Op, by_aten
+from ..ops import OPS, Op, Shape, by_aten
 
 __all__ = ["LOWERINGS", "Call", "NotCaptured", "lower", "lowering"]
 
@@ -53,6 +53,15 @@ class Call:
         """Give a node that was just emitted a name of its own in the call's module."""
         module = self._place["module"]
         return self.builder.rename(node, f"{module}.{name}" if module else name, "value")
+
+    def draw(
+        self, name: str, method: str, arguments: tuple[float, ...], shape: Shape, dtype: str, stride: Any = None
+    ) -> Node:
+        """Append a leaf that a run draws at random."""
+        module = self._place["module"]
+        attrs = {"shape": shape, "method": method, "arguments": arguments, "stride": stride}
+        path = f"{module}.{name}" if module else name
+        return self.builder.add(Node(OPS["draw"], (), attrs, shape, dtype, path, "draw", **self._place))
 
     def node(self, value: Any) -> Node:
         """A node for an operand that may be a plain number."""
@@ -266,14 +275,9 @@ def _broadcast_tensors(call: Call) -> tuple[Node, ...]:
     "detach_.default",
     "expand_copy.default",
     "to.device",
-    "feature_dropout.default",
-    "alpha_dropout.default",
-    "dropout.default",
 )
 def _same(call: Call) -> Node:
     first: Node = next(iter(call.args.values()))
-    random = call.overload.endswith("dropout.default") and call["train"] and call["p"] > 0
-    call.refuse_unless(not random, "random draws in training; call model.eval(), or set p = 0")
     call.refuse_unless(first.dtype == call.dtype, "another dtype")
     return (
         call.emit("stop_gradient", first) if call.overload == "detach_.default" and first.role != "constant" else first

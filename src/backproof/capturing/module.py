@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_images, lower_layers, origin
+from . import lower_images, lower_layers, lower_random, origin
+from .chance import unvalidated
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower
@@ -169,7 +170,7 @@ def _quiet() -> Any:
 
 def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
     try:
-        with _quiet(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
+        with _quiet(), unvalidated(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
             return torch.export.export(wrapped, call, strict=False)
     except Exception as error:
         raise CaptureError(_why_not(error)) from None
@@ -185,7 +186,7 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
-_ = lower_layers, lower_images  # imported for what it registers
+_ = lower_layers, lower_images, lower_random  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
@@ -232,6 +233,7 @@ class _Reader:
             loss.name if loss else None,
             self.ties,
             tuple(self.order),
+            tuple(n for n in kept if n.role == "draw"),
         )
         return Graph(kept, outputs, loss, title, origin, dict(self.changed)).check()
 
@@ -249,7 +251,7 @@ class _Reader:
 
     def _reachable(self, outputs: tuple[Node, ...]) -> tuple[Node, ...]:
         """The nodes that matter: every leaf of the user's, and what leads to an output."""
-        given = ("input", "target", "parameter", "buffer")
+        given = ("input", "target", "parameter", "buffer", "draw")
         needed = {n for n in self.builder.nodes if n.role in given} | {*outputs, *self.changed.values()}
         for node in reversed(self.builder.nodes):
             if node in needed:
@@ -417,7 +419,7 @@ class _Reader:
         """Give the last new node the user's name, if the call made one."""
         if not isinstance(result, Node) or result not in self.builder.nodes[before:] or result.role == "constant":
             return result
-        return self.builder.rename(result, place.name, "value")
+        return self.builder.rename(result, place.name, "draw" if result.role == "draw" else "value")
 
     def _follow_views(self, node: torch.fx.Node, target: Any) -> None:
         returns = target._schema.returns

@@ -10,7 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ModuleOrigin", "Origin", "Wrapped", "tensors_of"]
+from ..graph import Node
+from .chance import drawn, generator_of, replayed
+
+__all__ = ["ModuleOrigin", "Origin", "Wrapped", "device_of", "tensors_of"]
 
 
 class Origin(Protocol):
@@ -60,6 +63,11 @@ def tensors_of(wrapped: nn.Module) -> dict[str, Tensor]:
     return {user_name(name): tensor for name, tensor in found.items()}
 
 
+def device_of(leaves: Mapping[str, Tensor]) -> torch.device:
+    """The device that a program's tensors are on."""
+    return next((t.device for t in leaves.values()), torch.device("cpu"))
+
+
 def user_name(name: str) -> str:
     """``model.fc1.weight`` in our wrapper is ``fc1.weight`` in the user's module."""
     return name.removeprefix("model.") if name.startswith("model.") else name.replace("loss_module.", "loss.", 1)
@@ -76,6 +84,7 @@ class ModuleOrigin:
         order: our names of their leaves as torch flattens them; None for what is no tensor.
         program: the exported graph module and, for each of its nodes, our node's name.
         loss_name: our name of the loss node.
+        draws: the nodes of what the program draws at random, in its order.
     """
 
     wrapped: Wrapped
@@ -89,17 +98,24 @@ class ModuleOrigin:
     loss_name: str | None = None
     ties: dict[str, str] = field(default_factory=dict)
     order: tuple[str | None, ...] = ()
+    draws: tuple[Node, ...] = ()
 
-    def leaves(self) -> dict[str, Tensor]:
-        """The inputs, parameters, buffers and lifted constants as they are now."""
+    def leaves(self, seed: int = 0) -> dict[str, Tensor]:
+        """The inputs, parameters, buffers and lifted constants as they are now, and what a seed draws."""
         state = {name: tensor.detach() for name, tensor in tensors_of(self.wrapped).items()}
-        return {**state, **{name: tensor.detach() for name, tensor in self.inputs.items()}}
+        found = {**state, **{name: tensor.detach() for name, tensor in self.inputs.items()}}
+        return {**found, **self.drawn(generator_of(seed, device_of(found)))} if self.draws else found
+
+    def drawn(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """The next values of what the program draws at random."""
+        return drawn(self.draws, generator)
 
     def values(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the exported program on other leaves; autograd sees every named value."""
         written = {n.args[0].name for n in self.fx.graph.nodes if _writes(n)}
         interpreter = _Recorder(self.fx, {fx: ours for fx, ours in self.names.items() if fx not in written})
-        interpreter.run(*self._given(leaves))
+        with replayed(self.draws, leaves):
+            interpreter.run(*self._given(leaves))
         return interpreter.seen
 
     def _given(self, leaves: Mapping[str, Tensor]) -> list[Any]:
@@ -123,7 +139,8 @@ class ModuleOrigin:
         values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
         given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
         args = torch.utils._pytree.tree_unflatten(given, form)
-        output, loss = torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
+        with replayed(self.draws, leaves):
+            output, loss = torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
         result = output if loss is None else loss
         while isinstance(result, (tuple, list)):
             result = result[0]

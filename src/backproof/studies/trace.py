@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from ..capturing.chance import drawn, generator_of
+from ..capturing.origin import device_of
 from ..document.blocks import Document
 from ..domains.entries import Array
 from ..domains.exact import TooLarge, exact, spelled
@@ -136,6 +138,7 @@ class _Run:
     def __init__(self, program: Program, use_exact: bool) -> None:
         self.program = program
         self.leaves = dict(program.start)
+        self.generator = generator_of(program.seed, device_of(program.start))
         names = program.optimizer.state if program.optimizer else ()
         zero = {n: torch.zeros_like(self.leaves[n]) for n in program.trained}
         self.state = {n: dict.fromkeys(names, zero[n]) for n in program.trained}
@@ -151,7 +154,10 @@ class _Run:
 
     def step(self, number: int, sample: int | None) -> Step:
         program, graph = self.program, self.program.graph_for(sample)
-        leaves = program.leaves_for(self.leaves, sample)
+        draws = drawn(graph.of_role("draw"), self.generator)
+        leaves = {**program.leaves_for(self.leaves, sample), **draws}
+        if self.exact is not None:
+            self.exact |= {n.name: exact.array(draws[n.name].tolist(), n.shape) for n in graph.of_role("draw")}
         values, grads, exact_values = self._read(graph, leaves, sample, number)
         before = {n: dict(self.state[n]) for n in program.trained}
         held = [n.name for n in graph.parameters if n.name not in program.trained]
@@ -185,10 +191,10 @@ class _Run:
             if node.role == "helper" or (node.role == "constant"):
                 continue
             delta = gradient.get(node)
-            if not node.is_leaf:
+            if not node.is_leaf or node.role == "draw":
                 values[node.name] = _best(node, numbers, exact_values)
                 _speak(spoken, node.name, node, exact_values)
-            if node.is_float:
+            if node.is_float and node.role != "draw":
                 grads[node.name] = None if delta is None else _best(delta, numbers, exact_values)
                 _speak(spoken, f"grad.{node.name}", delta, exact_values)
         return values, grads, spoken
@@ -306,7 +312,7 @@ def trace(
         evidence: "full", "sampled" or "none": whether every number is confirmed by independent means.
         batch: "full", or "sample" for one update per sample.
         output: which tensor of the output the loss takes.
-        seed: of the sampled evidence.
+        seed: of what the model draws at random (as after ``torch.manual_seed(seed)``), and of the sampled evidence.
 
     Returns:
         A :class:`Trace`. The model itself is not changed.
@@ -324,7 +330,7 @@ def trace(
     program = _program(model, inputs, targets, loss, output, arithmetic)
     program.optimizer = None if optimizer is None else find_optimizer(optimizer)
     program.steps = steps if program.optimizer else 1
-    program.batch = batch
+    program.batch, program.seed = batch, seed
     if program.optimizer is not None and program.graph.loss is None:
         raise CaptureError("an update needs a loss: give loss=..., or a model whose output is one number")
     records, remarks = run(program, use_exact=arithmetic == "exact")

@@ -145,8 +145,8 @@ def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = GRADIENT_F
 
 
 def _buffers(step: Step) -> frozenset[str]:
-    """Leaves that torch may refuse to differentiate, such as the class weights of a loss."""
-    return frozenset(n.name for n in step.graph.of_role("buffer"))
+    """Leaves that torch may refuse to differentiate, such as the class weights of a loss, and draws."""
+    return frozenset(n.name for n in step.graph.of_role("buffer", "draw"))
 
 
 def _double(leaves: Mapping[str, Tensor], grad: bool, held: frozenset[str] = frozenset()) -> dict[str, Tensor]:
@@ -217,7 +217,8 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     trained = {n: torch.nn.Parameter(start[n].clone()) for n in program.trained}
     rule = program.optimizer.torch(list(trained.values()))
     for step in steps:
-        leaves = program.leaves_for({**start, **trained}, step.sample)
+        draws = {n.name: step.leaves[n.name] for n in step.graph.of_role("draw")}
+        leaves = {**program.leaves_for({**start, **trained}, step.sample), **draws}
         rule.zero_grad()
         loss = run_eagerly(step.graph, leaves)
         if loss is not None and loss.requires_grad:

@@ -123,10 +123,8 @@ def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
     flipped = (node.of or node).name in writer.writer.layout.flipped
     ref = writer.ref(node)
     result = matrix_of(tensor, writer.exact(ref), ref, flipped)
-    return [
-        Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),)),
-        Details("each entry", (Derivation(entries),), open=True),
-    ]
+    written = Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),))
+    return [written, Details("each entry", (Derivation(entries),), open=True)] if entries else [written]
 
 
 def _at_a_glance(whole: Equation, tensor: Tensor) -> Block:
