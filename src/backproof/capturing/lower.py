@@ -63,6 +63,19 @@ class Call:
         path = f"{module}.{name}" if module else name
         return self.builder.add(Node(OPS["draw"], (), attrs, shape, dtype, path, "draw", **self._place))
 
+    def constant(self, value: torch.Tensor, name: str) -> Node:
+        """Append a tensor that is given, under a name of its own in the call's module."""
+        module = self._place["module"]
+        dtype = str(value.dtype).removeprefix("torch.")
+        return self.builder.constant(value, tuple(value.shape), dtype, name=f"{module}.{name}" if module else name)
+
+    def within(self, part: str, root: str = "") -> Call:
+        """The same call, in a part of its module; ``root`` stands for a module without a path."""
+        path = ".".join(x for x in (self._place["module"] or root, part) if x)
+        inner = Call(self.builder, self.overload, self.args, self.meta, {**self._place, "module": path})
+        inner.updates = self.updates
+        return inner
+
     def node(self, value: Any) -> Node:
         """A node for an operand that may be a plain number."""
         if isinstance(value, Node):

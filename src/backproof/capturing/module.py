@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_images, lower_layers, lower_random, origin
+from . import lower_images, lower_layers, lower_random, lower_recurrent, origin
 from .chance import unvalidated
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
@@ -186,7 +186,7 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
-_ = lower_layers, lower_images, lower_random  # imported for what it registers
+_ = lower_layers, lower_images, lower_random, lower_recurrent  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
