@@ -105,11 +105,21 @@ def _transform(graph: Graph, output: Node, active: set[Node]) -> Joint:
             gradients[node] = delta = _adjoint(builder, node, pieces[node])
             if _passes(node):
                 _send_back(builder, node, delta, active, pieces)
-    return Joint(replace(graph, nodes=tuple(builder.nodes)), output, gradients)
+    kept = _used(builder.nodes, {*graph.nodes, *(g for g in gradients.values() if g is not None)})
+    return Joint(replace(graph, nodes=kept), output, gradients)
+
+
+def _used(nodes: list[Node], wanted: set[Node]) -> tuple[Node, ...]:
+    """The nodes that are wanted, or that one of them is computed from."""
+    for node in reversed(nodes):
+        if node in wanted:
+            wanted.update(node.inputs)
+    return tuple(n for n in nodes if n in wanted)
 
 
 def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
     """Add up the contributions along all paths and name the sum the adjoint of ``node``."""
+    parts = _put_together(builder, node, parts)
     total = parts[0]
     for part in parts[1:]:
         total = builder.emit("add", total, part, module=node.module, source=node.source)
@@ -120,6 +130,39 @@ def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
     return builder.emit(
         "identity", total, name=f"grad({node.name})", role="adjoint", of=node, module=node.module, source=node.source
     )
+
+
+def _put_together(builder: Builder, node: Node, parts: list[Node]) -> list[Node]:
+    """Contributions that lie side by side and fill the operand, as one: of its slices, or of its rows.
+
+    The adjoint of taking apart is putting together; as a sum of zeros it would grow with the square of their number.
+    """
+    for op in ("unslice", "unselect"):
+        pieces = [p for p in parts if p.op.name == op and p.attrs["dim"] == parts[0].attrs.get("dim")]
+        if len(pieces) > 1 and len(node.shape) > 1 and (filled := _in_order(pieces, node)):
+            whole = builder.emit(
+                "cat" if op == "unslice" else "stack",
+                *(p.inputs[0] for p in filled),
+                dim=filled[0].attrs["dim"],
+                module=node.module,
+                source=node.source,
+            )
+            return [*(p for p in parts if p not in filled), whole]
+    return parts
+
+
+def _in_order(pieces: list[Node], node: Node) -> list[Node] | None:
+    """The pieces in the order in which they lie along their axis, if each place belongs to exactly one of them."""
+    size = node.shape[pieces[0].attrs["dim"]]
+
+    def span(piece: Node) -> range:
+        if piece.op.name == "unselect":
+            return range(piece.attrs["index"] % size, piece.attrs["index"] % size + 1)
+        return range(*slice(piece.attrs["start"], piece.attrs["end"], piece.attrs["step"]).indices(size))
+
+    ordered = sorted(pieces, key=lambda p: span(p).start)
+    places = [i for p in ordered for i in span(p)]
+    return ordered if places == list(range(size)) else None
 
 
 def _send_back(builder: Builder, node: Node, delta: Node, active: set[Node], pieces: dict[Node, list[Node]]) -> None:

@@ -269,18 +269,24 @@ class Builder:
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
         self.nodes: list[Node] = list(nodes)
         self._names: set[str] = {node.name for node in self.nodes}
+        self._counts: dict[str, int] = {}  # where to begin the search for a free number
 
     def unique(self, name: str) -> str:
         """Return the name, numbered (#2, #3...) if it is taken."""
-        candidate, count = name, 1
-        while candidate in self._names:
+        if name not in self._names:
+            return name
+        count = self._counts.get(name, 2)
+        while f"{name}#{count}" in self._names:
             count += 1
-            candidate = f"{name}#{count}"
-        return candidate
+        self._counts[name] = count
+        return f"{name}#{count}"
 
     def release(self, name: str) -> None:
         """Free the name of a node that was taken out again."""
         self._names.discard(name)
+        base, _, count = name.rpartition("#")
+        if count.isdecimal() and base in self._counts:
+            self._counts[base] = min(self._counts[base], int(count))
 
     def rename(self, node: Node, name: str, role: Role) -> Node:
         """Give a node that nothing uses yet another name and role."""

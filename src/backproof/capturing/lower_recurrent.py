@@ -101,22 +101,22 @@ def _cell(call: Call) -> Node | State:
     return after if len(after) > 1 else after[0]
 
 
-def _started(call: Call, hx: Sequence[Node]) -> State:
-    """The state before the first step; where it is 0 by default, under the names h0 and c0."""
-    return tuple(_initial(call, x, name) for x, name in zip(hx, ("h0", "c0"), strict=False))
+def _started(call: Call, hx: Sequence[Node], place: int | None = None) -> State:
+    """The state before the first step, of one layer and direction; the zeros that it is by default are called h0 and c0."""
+    return tuple(_initial(call, x, name, place) for x, name in zip(hx, ("h0", "c0"), strict=False))
 
 
-def _initial(call: Call, x: Node, name: str) -> Node:
-    if x.role != "constant" or not isinstance(x.value, torch.Tensor) or not x.name.startswith("zeros"):
-        return x
-    return call.constant(x.value, name)
+def _initial(call: Call, x: Node, name: str, place: int | None) -> Node:
+    if isinstance(x.value, torch.Tensor):
+        return call.constant(x.value if place is None else x.value[place], name)
+    return x if place is None else call.emit("select", x, dim=0, index=place)
 
 
 # --- layers --------------------------------------------------------------------------------------------------------------
 @lowering("lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input")
 def _layers(call: Call) -> tuple[Node, ...]:
     hx, sides = call["hx"], 2 if call["bidirectional"] else 1
-    first = _started(call, hx if isinstance(hx, (list, tuple)) else [hx])
+    first = hx if isinstance(hx, (list, tuple)) else [hx]
     x, axis = call["input"], 1 if call["batch_first"] else 0
     call.refuse_unless(len(x.shape) == 3, "an input without a batch axis")
     weights, last = _weights(call), call["num_layers"] - 1
@@ -126,7 +126,7 @@ def _layers(call: Call) -> tuple[Node, ...]:
             x = dropped(call, x, call["dropout"])
         over = axis if layer == 0 else 0
         found = [
-            _direction(call, x, over, _at(call, first, layer * sides + side), weights[layer * sides + side], layer, side)
+            _direction(call, x, over, first, weights[layer * sides + side], (layer, side))
             for side in range(sides)
         ]
         finals += [states[-1 if side == 0 else 0] for side, states in enumerate(found)]
@@ -154,24 +154,16 @@ def _weights(call: Call) -> list[_Weights]:
     return found
 
 
-def _at(call: Call, state: State, place: int) -> State:
-    """The part of the initial state that belongs to one layer and direction."""
-    return tuple(_row(call, x, place) for x in state)
-
-
-def _row(call: Call, x: Node, place: int) -> Node:
-    if isinstance(x.value, torch.Tensor):
-        name = x.name.rpartition(".")[2]
-        return call.constant(x.value[place], name)
-    return call.emit("select", x, dim=0, index=place)
-
 
 def _direction(
-    call: Call, x: Node, axis: int, state: State, weights: _Weights, layer: int, side: int
+    call: Call, x: Node, axis: int, first: Sequence[Node], weights: _Weights, place: tuple[int, int]
 ) -> list[State]:
     """The states after each step of one layer in one direction, in the order of the sequence."""
-    path = f"l{layer}{'_reverse' if side else ''}"
-    here = call.within("" if call["num_layers"] == 1 and not call["bidirectional"] else path, call.overload.partition(".")[0])
+    layer, side = place
+    alone = call["num_layers"] == 1 and not call["bidirectional"]
+    path = "" if alone else f"l{layer}{'_reverse' if side else ''}"
+    here = call.within(path, call.overload.partition(".")[0])
+    state = _started(here, first, layer * (2 if call["bidirectional"] else 1) + side)
     a = here.named(here.emit("linear", x, weights.ih, weights.b_ih), "a")
     steps, states = range(x.shape[axis]), {}
     for t in reversed(steps) if side else steps:
