@@ -113,10 +113,17 @@ class ModuleOrigin:
     def values(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the exported program on other leaves; autograd sees every named value."""
         written = {n.args[0].name for n in self.fx.graph.nodes if _writes(n)}
-        interpreter = _Recorder(self.fx, {fx: ours for fx, ours in self.names.items() if fx not in written})
+        names = {fx: ours for fx, ours in self.names.items() if fx not in written}
+        interpreter = _Recorder(self.fx, names, self._other_dtypes(leaves))
         with replayed(self.draws, leaves):
             interpreter.run(*self._given(leaves))
         return interpreter.seen
+
+    def _other_dtypes(self, leaves: Mapping[str, Tensor]) -> dict[torch.dtype, torch.dtype]:
+        """What the program's dtypes become when its leaves are given in others: the zeros that it makes follow."""
+        own = self.leaves()
+        pairs = {(own[n].dtype, t.dtype) for n, t in leaves.items() if n in own and t.is_floating_point()}
+        return {mine: given for mine, given in pairs if mine is not given}
 
     def _given(self, leaves: Mapping[str, Tensor]) -> list[Any]:
         """What the exported program takes, in order: leaves, and inputs that are no tensors."""
@@ -153,12 +160,21 @@ def _writes(node: torch.fx.Node) -> bool:
 
 
 class _Recorder(torch.fx.Interpreter):
-    """Runs an exported graph and keeps the values of the nodes that have a name of ours."""
+    """Runs an exported graph and keeps the values of the nodes that have a name of ours; some dtypes are read as others."""
 
-    def __init__(self, module: torch.fx.GraphModule, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, module: torch.fx.GraphModule, names: Mapping[str, str], dtypes: Mapping[torch.dtype, torch.dtype]
+    ) -> None:
         super().__init__(module, garbage_collect_values=False)
-        self._ours = names
+        self._ours, self._dtypes = names, dtypes
         self.seen: dict[str, Tensor] = {}
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        def other(value: Any) -> Any:
+            return self._dtypes.get(value, value) if isinstance(value, torch.dtype) else value
+
+        args, kwargs = torch.utils._pytree.tree_map(other, (args, kwargs)) if self._dtypes else (args, kwargs)
+        return super().call_function(target, args, kwargs)
 
     def run_node(self, n: torch.fx.Node) -> Any:
         result = super().run_node(n)
