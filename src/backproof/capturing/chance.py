@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import CaptureError
 from ..graph import Node
 
-__all__ = ["drawn", "generator_of", "replayed", "unvalidated"]
+__all__ = ["drawn", "generator_of", "replayed"]
 
 
 def generator_of(seed: int, device: Any = "cpu") -> torch.Generator:
@@ -42,18 +42,6 @@ def _draw(node: Node, generator: torch.Generator) -> Tensor:
         fresh = torch.empty_strided(node.shape, stride, dtype=dtype, device=device)
     filled: Tensor = getattr(fresh, f"{method}_")(*node.attrs["arguments"], generator=generator)
     return filled
-
-
-@contextmanager
-def unvalidated() -> Iterator[None]:
-    """Within it, ``torch.distributions`` does not look at the values of its parameters: a capture has none yet."""
-    distribution = torch.distributions.Distribution
-    before = distribution._validate_args
-    distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        distribution.set_default_validate_args(before)
 
 
 # --- replay --------------------------------------------------------------------------------------------------------------

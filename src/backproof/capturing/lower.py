@@ -5,7 +5,6 @@ Most overloads need nothing here: the operation's record names them, and the sch
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -406,74 +405,6 @@ def _glu(call: Call) -> Node:
     dim = call["dim"] % len(call["self"].shape)
     half = call["self"].shape[dim] // 2
     return call.emit("mul", _piece(call, dim, 0, half), call.emit("sigmoid", _piece(call, dim, half, 2 * half)))
-
-
-# --- losses: the error of an entry, then the reduction -----------------------------------------------------------------
-_ERRORS = {
-    "mse_loss": "squared_error",
-    "l1_loss": "absolute_error",
-    "huber_loss": "huber_error",
-    "smooth_l1_loss": "smooth_l1_error",
-    "soft_margin_loss": "soft_margin_error",
-    "hinge_embedding_loss": "hinge_embedding_error",
-    "poisson_nll_loss": "poisson_error",
-    "kl_div": "kl_error",
-}
-
-
-@lowering(*(f"{name}.default" for name in _ERRORS))
-def _loss(call: Call) -> Node:
-    names = list(call.args)
-    y, t = call.args[names[0]], call.args[names[1]]
-    call.refuse_unless(not call["full"], "full=True")
-    known = {key: call[key] for key in ("delta", "beta", "margin", "log_input", "log_target") if key in call.args}
-    return call.reduced(call.emit(_ERRORS[call.overload.split(".")[0]], y, t, **known))
-
-
-@lowering("binary_cross_entropy.default", "binary_cross_entropy_with_logits.default")
-def _bce(call: Call) -> Node:
-    call.refuse_unless(call["pos_weight"] is None, "pos_weight")
-    name = "logistic_error" if "logits" in call.overload else "bernoulli_error"
-    errors = call.emit(name, call["self"], call["target"])
-    weighted = errors if call["weight"] is None else call.emit("mul", errors, call["weight"])
-    return call.reduced(weighted)
-
-
-_REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
-
-
-def _nll_of(call: Call, y: Node, target: Node) -> Node:
-    attrs = {"reduction": _REDUCTIONS[call["reduction"]], "ignore_index": call["ignore_index"]}
-    return call.emit("nll", y, target, *([] if call["weight"] is None else [call["weight"]]), **attrs)
-
-
-@lowering("nll_loss.default", "nll_loss_nd.default", "nll_loss2d.default")
-def _nll(call: Call) -> Node:
-    return _nll_of(call, call["self"], call["target"])
-
-
-@lowering("cross_entropy_loss.default")
-def _cross_entropy(call: Call) -> Node:
-    x, target, smooth = call["self"], call["target"], call["label_smoothing"]
-    call.refuse_unless(len(x.shape) > 1, "an input without a batch axis")
-    log_p = call.emit("log_softmax", x, dim=1)
-    if target.is_float:
-        return _soft_targets(call, log_p, target)
-    hard = _nll_of(call, log_p, target)
-    if not smooth:
-        return hard
-    call.refuse_unless(call["weight"] is None and call["ignore_index"] == -100, "label smoothing with weights")
-    spread = call.reduced(call.emit("neg", call.emit("mean", log_p, dim=(1,))))
-    return call.emit("add", call.emit("mul", 1 - smooth, hard), call.emit("mul", smooth, spread))
-
-
-def _soft_targets(call: Call, log_p: Node, target: Node) -> Node:
-    call.refuse_unless(call["weight"] is None and not call["label_smoothing"], "weights or smoothing of soft targets")
-    per_sample = call.emit("neg", call.emit("sum", call.emit("mul", target, log_p), dim=(1,)))
-    if call["reduction"] != 1:
-        return call.reduced(per_sample)
-    samples = math.prod(log_p.shape) // log_p.shape[1]
-    return call.emit("div", call.emit("sum", per_sample), samples)
 
 
 # --- tensors made on the way -------------------------------------------------------------------------------------------

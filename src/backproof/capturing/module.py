@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_images, lower_layers, lower_random, lower_recurrent, origin
-from .chance import unvalidated
+from . import lower_images, lower_layers, lower_losses, lower_random, lower_recurrent, origin
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower
 from .names import Origin as Place
 from .names import is_library, origins, user_line
 from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
+from .unseen import unseen
 
 __all__ = ["capture"]
 
@@ -170,7 +170,7 @@ def _quiet() -> Any:
 
 def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
     try:
-        with _quiet(), unvalidated(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
+        with _quiet(), unseen(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
             return torch.export.export(wrapped, call, strict=False)
     except Exception as error:
         raise CaptureError(_why_not(error)) from None
@@ -178,6 +178,13 @@ def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
 
 def _why_not(error: Exception) -> str:
     where = _user_frame(error)
+    if isinstance(error, BackproofError):
+        return f"the model cannot be captured{where}: {error}"
+    if _holds_packed(error):
+        return (
+            f"the model packs sequences of different lengths{where}, and a Graph has one shape: give padded sequences to "
+            "the recurrent layer itself, and mask the loss where a sequence has ended"
+        )
     if "DataDependent" in type(error).__name__ or "data-dependent" in str(error).lower():
         return (
             f"the model branches on a value that is only known when it runs{where}; "
@@ -186,7 +193,13 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
-_ = lower_layers, lower_images, lower_random, lower_recurrent  # imported for what it registers
+def _holds_packed(error: BaseException) -> bool:
+    """Whether a PackedSequence is at work where an exception comes from."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(isinstance(v, nn.utils.rnn.PackedSequence) for frame, _ in frames for v in frame.f_locals.values())
+
+
+_ = lower_layers, lower_images, lower_losses, lower_random, lower_recurrent  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
