@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LOSSES", "Case", "made"]
+__all__ = ["CTC", "LOSSES", "Case", "made"]
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -55,13 +55,23 @@ MULTI = torch.tensor([[3, 0, -1, 1], [1, 2, 0, -1], [-1, 0, 0, 0]])
 
 
 def _every(
-    loss: type[nn.Module], inputs: tuple[Any, ...], *settings: dict[str, Any], moving: tuple[int, ...] = (0,)
+    loss: Callable[..., nn.Module], inputs: tuple[Any, ...], *settings: dict[str, Any], moving: tuple[int, ...] = (0,)
 ) -> Iterator[tuple[str, Case]]:
     """One case for each reduction and each of the settings."""
     for reduction, setting in itertools.product(REDUCTIONS, settings or ({},)):
         given = {**setting, "reduction": reduction}
-        yield f"{loss.__name__} {given}", Case(lambda given=given: loss(**given), inputs, moving)
+        name = getattr(loss, "__name__", "")
+        yield (
+            f"{'LinearCrossEntropyLoss' if name == '<lambda>' else name} {given}",
+            Case(lambda given=given: loss(**given), inputs, moving),
+        )
 
+
+def _linear_cross_entropy(**settings: Any) -> nn.Module:
+    return nn.LinearCrossEntropyLoss(4, 5, bias=True, **settings)
+
+
+_linear_cross_entropy.__name__ = "LinearCrossEntropyLoss"
 
 LOSSES: dict[str, Case] = dict(itertools.chain(
     _every(nn.L1Loss, (X, T), moving=(0, 1)),
@@ -104,6 +114,16 @@ LOSSES: dict[str, Case] = dict(itertools.chain(
     _every(nn.KLDivLoss, (F.log_softmax(X, 1), _probabilities(3, 4)), {}, {"log_target": False}),
     _every(nn.KLDivLoss, (F.log_softmax(X, 1), F.log_softmax(T, 1)), {"log_target": True}),
     [("KLDivLoss batchmean", Case(lambda: nn.KLDivLoss(reduction="batchmean"), (F.log_softmax(X, 1), _probabilities(3, 4))))],
-    _every(nn.CTCLoss, (F.log_softmax(made(6, 2, 4), 2), torch.tensor([[1, 2, 2], [3, 1, 1]]), torch.tensor([6, 5]), torch.tensor([3, 2]))),
-    _every(nn.LinearCrossEntropyLoss, (X, _classes(3))) if False else (),
+    _every(_linear_cross_entropy, (X, _classes(3, below=5)), {}, {"label_smoothing": 0.1}),
+    _every(nn.NLLLoss2d, (F.log_softmax(PICTURE, 1), LABELS)),
 ))  # fmt: skip
+
+CTC = Case(
+    nn.CTCLoss,
+    (
+        F.log_softmax(made(6, 2, 4), 2),
+        torch.tensor([[1, 2, 2], [3, 1, 1]]),
+        torch.tensor([6, 5]),
+        torch.tensor([3, 2]),
+    ),
+)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .torch_losses import LOSSES, Case, made
+from .torch_losses import CTC, Case, made
 
 __all__ = ["LAYERS", "NO_MODULES", "REFUSED"]
 
@@ -154,6 +153,10 @@ LAYERS: dict[str, Case] = {
     "Embedding": Case(lambda: nn.Embedding(5, 3, padding_idx=0), (TOKENS,), ()),
     "EmbeddingBag": Case(lambda: nn.EmbeddingBag(5, 3), (TOKENS,), ()),
     "EmbeddingBag sum": Case(lambda: Weighted(nn.EmbeddingBag(5, 3, mode="sum"), per_sample_weights=made(2, 3)), (TOKENS,), ()),
+    "EmbeddingBag with offsets": Case(
+        lambda: nn.EmbeddingBag(5, 3, padding_idx=2), (TOKENS.reshape(-1), torch.tensor([0, 1, 1, 4])), ()),
+    "EmbeddingBag with a last offset": Case(
+        lambda: nn.EmbeddingBag(5, 3, mode="sum", include_last_offset=True), (TOKENS.reshape(-1), torch.tensor([0, 2, 6])), ()),
     "EmbeddingBag max": Case(lambda: nn.EmbeddingBag(5, 3, mode="max"), (TOKENS,), ()),
     "LazyLinear": Case(lambda: nn.LazyLinear(2), (ROW,)),
     "LazyConv1d": Case(lambda: nn.LazyConv1d(2, 3), (LINE,)),
@@ -200,12 +203,11 @@ LAYERS: dict[str, Case] = {
        for d, x in ((1, LINE), (2, PICTURE), (3, BODY))},
     "AdaptiveMaxPool2d of unequal windows": Case(lambda: nn.AdaptiveMaxPool2d(4), (PICTURE,)),
     "LPPool1d": Case(lambda: nn.LPPool1d(2, 2), (LINE,)),
-    "LPPool2d": Case(lambda: nn.LPPool2d(3, 2, 1), (PICTURE,)),
+    "LPPool2d": Case(lambda: nn.LPPool2d(3, 2, 1), (PICTURE.abs(),)),
     "LPPool3d": Case(lambda: nn.LPPool3d(2, 2), (BODY,)),
     **{f"MaxUnpool{d}d": Case(
         lambda d=d: Unpooled(getattr(nn, f"MaxPool{d}d")(2, return_indices=True), getattr(nn, f"MaxUnpool{d}d")(2)), (x,))
        for d, x in ((1, LINE), (2, PICTURE), (3, BODY))},
-    "FractionalMaxPool2d": Case(lambda: nn.FractionalMaxPool2d(2, output_size=3, _random_samples=made(2, 4, 2, low=0, high=1)), (PICTURE,)),
     # padding and shapes
     **{f"{kind}Pad{d}d": Case(lambda d=d, kind=kind: getattr(nn, f"{kind}Pad{d}d")(1, *([0.5] if kind == "Constant" else [])), (x,))
        for kind in ("Constant", "Zero", "Circular", "Reflection", "Replication")
@@ -229,5 +231,26 @@ LAYERS: dict[str, Case] = {
     "PairwiseDistance of order 3": Case(lambda: nn.PairwiseDistance(3.0, keepdim=True), (ROW, made(3, 4, seed=1)), (0, 1)),
     "PairwiseDistance of order inf": Case(lambda: nn.PairwiseDistance(float("inf")), (ROW, made(3, 4, seed=1)), (0, 1)),
     "Sequential": Case(lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh()), (ROW,)),
-    "AdaptiveLogSoftmaxWithLoss": Case(lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 6, [2, 4]), (ROW, torch.tensor([0, 3, 5]))),
 }  # fmt: skip
+
+# What is refused, and what the message says instead of a Graph.
+REFUSED: dict[str, tuple[Case, str]] = {
+    "FractionalMaxPool2d": (
+        Case(lambda: nn.FractionalMaxPool2d(2, output_size=3), (PICTURE,)),
+        "fractional_max_pool2d",
+    ),
+    "FractionalMaxPool3d": (Case(lambda: nn.FractionalMaxPool3d(2, output_size=3), (BODY,)), "fractional_max_pool3d"),
+    "CTCLoss": (CTC, "the CTC loss, a sum over all alignments"),
+    "AdaptiveLogSoftmaxWithLoss": (
+        Case(lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 6, [2, 4]), (ROW, torch.tensor([0, 3, 5]))),
+        "branches on a value that is only known when it runs",
+    ),
+    "CrossMapLRN2d": (
+        Case(lambda: nn.CrossMapLRN2d(3), (PICTURE,)),
+        "aten.resize_as.default has no operation here yet",
+    ),
+}
+# Not layers: bases, containers of modules or parameters, options.
+NO_MODULES = frozenset(
+    "Module Container ModuleDict ModuleList ParameterDict ParameterList RNNBase RNNCellBase LinearCrossEntropyOptions".split()
+)

@@ -7,7 +7,7 @@ these calls, whatever the user's code around them, and puts in the recorded numb
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,7 +75,7 @@ class _Replay(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         rule = _RULES.get(func.overloadpacket.__name__) if torch.Tag.nondeterministic_seeded in func.tags else None
-        if rule is None:
+        if rule is None or not _draws(func, args, kwargs or {}):
             return func(*args, **(kwargs or {}))
         return rule(self._next(func), func, *args, **(kwargs or {}))
 
@@ -92,6 +92,14 @@ class _Replay(TorchDispatchMode):
                 f"the program drew {self.count} times, and {len(self.nodes)} times when it was captured; "
                 f"'{self.nodes[self.count].name}' is the first draw that it did not make"
             )
+
+
+def _draws(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the call draws at all: in evaluation some of these operations do not."""
+    names = [a.name for a in func._schema.arguments]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
+    return all({**defaults, **given}.get(key) is not False for key in ("training", "train"))
 
 
 def _fresh(value: Tensor, func: Any, *args: Any, dtype: Any = None, **kwargs: Any) -> Tensor:

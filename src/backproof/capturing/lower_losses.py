@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 
 from ..graph import Node
 from .lower import Call, lowering
+from .lower_pairs import distance
 
 __all__: list[str] = []
 
@@ -218,50 +218,7 @@ def _cosine_embedding(call: Call) -> Node:
 def _triplet(call: Call) -> Node:
     """max(0, margin + d(a, p) - d(a, n)), where swap takes d(p, n) if that is the smaller."""
     anchor, positive, negative = call["anchor"], call["positive"], call["negative"]
-    near, far = (_distance(call, anchor, other) for other in (positive, negative))
+    near, far = (distance(call, anchor, other) for other in (positive, negative))
     if call["swap"]:
-        far = call.emit("minimum", far, _distance(call, positive, negative))
+        far = call.emit("minimum", far, distance(call, positive, negative))
     return call.reduced(_hinge_at_zero(call, call.emit("add", call["margin"], call.emit("sub", near, far))))
-
-
-# --- distances and angles ------------------------------------------------------------------------------------------------
-@lowering("pairwise_distance.default")
-def _pairwise_distance(call: Call) -> Node:
-    return _distance(call, call["x1"], call["x2"], bool(call["keepdim"]))
-
-
-def _distance(call: Call, a: Node, b: Node, keepdim: bool = False) -> Node:
-    """The p-norm of a - b + eps along the last axis."""
-    gap = call.emit("add", call.emit("sub", a, b), call["eps"])
-    return _length(call, gap, call["p"], (len(gap.shape) - 1,), keepdim)
-
-
-def _length(call: Call, x: Node, p: float, dim: Sequence[int], keepdim: bool) -> Node:
-    """The p-norm."""
-    along = {"dim": tuple(dim), "keepdim": keepdim}
-    if p == 2:
-        return call.emit("sqrt", call.emit("sum", call.emit("square", x), **along))
-    size = call.emit("abs", x)
-    if p == math.inf:
-        return call.emit("amax", size, **along)
-    if p == 1:
-        return call.emit("sum", size, **along)
-    call.refuse_unless(p > 0, f"a norm of order {p}")
-    return call.emit("pow", call.emit("sum", call.emit("pow", size, float(p)), **along), 1 / p)
-
-
-@lowering("cosine_similarity.default")
-def _cosine(call: Call) -> Node:
-    """x₁ · x₂ / (‖x₁‖ ‖x₂‖), the lengths not below eps; torch lets the gradient pass as if they were not held."""
-    dim = call["dim"] % max(len(call["x1"].shape), len(call["x2"].shape))
-    parts = []
-    for x in (call["x1"], call["x2"]):
-        length = _length(call, x, 2, (dim - max(len(call["x1"].shape), len(call["x2"].shape)),), True)
-        parts.append(call.emit("div", x, _not_below(call, length, call["eps"])))
-    return call.emit("sum", call.emit("mul", *parts), dim=(dim,))
-
-
-def _not_below(call: Call, x: Node, low: float) -> Node:
-    """max(x, low), whose gradient is that of x everywhere (a clamp under no_grad)."""
-    missing = call.emit("stop_gradient", call.emit("relu", call.emit("sub", low, x)))
-    return call.emit("add", x, missing)

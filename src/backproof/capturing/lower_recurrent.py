@@ -50,9 +50,7 @@ def _lstm_step(call: Call, a: Node, state: State, w: _Weights) -> State:
     h, c = state
     s = call.named(call.emit("add", call.emit("linear", h, w.hh, w.b_hh), a), "s")
     parts = zip("ifgo", _gates(call, s, 4), strict=True)
-    i, f, g, o = [
-        call.named(call.emit("tanh" if letter == "g" else "sigmoid", part), letter) for letter, part in parts
-    ]
+    i, f, g, o = [call.named(call.emit("tanh" if letter == "g" else "sigmoid", part), letter) for letter, part in parts]
     c = call.named(call.emit("add", call.emit("mul", f, c), call.emit("mul", i, g)), "c")
     out = call.emit("mul", o, call.emit("tanh", c))
     if w.hr is not None:
@@ -126,12 +124,13 @@ def _layers(call: Call) -> tuple[Node, ...]:
             x = dropped(call, x, call["dropout"])
         over = axis if layer == 0 else 0
         found = [
-            _direction(call, x, over, first, weights[layer * sides + side], (layer, side))
-            for side in range(sides)
+            _direction(call, x, over, first, weights[layer * sides + side], (layer, side)) for side in range(sides)
         ]
         finals += [states[-1 if side == 0 else 0] for side, states in enumerate(found)]
         x = _joined(call, found, axis if layer == last else 0)
-    ends = [call.named(call.emit("stack", *parts, dim=0), f"{s}_n") for s, parts in zip("hc", zip(*finals, strict=True))]
+    names = ("h_n", "c_n")[: len(finals[0])]
+    parts = zip(names, zip(*finals, strict=True), strict=True)
+    ends = [call.named(call.emit("stack", *states, dim=0), name) for name, states in parts]
     return call.named(x, "output") if x.role == "helper" else x, *ends
 
 
@@ -152,7 +151,6 @@ def _weights(call: Call) -> list[_Weights]:
         b_ih, b_hh = (rest.pop(0), rest.pop(0)) if biases else (None, None)
         found.append(_Weights(ih, hh, b_ih, b_hh, rest[0] if rest else None))
     return found
-
 
 
 def _direction(

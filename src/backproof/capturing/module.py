@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_images, lower_layers, lower_losses, lower_random, lower_recurrent, origin
+from . import lower_bags, lower_images, lower_layers, lower_losses, lower_random, lower_recurrent, origin
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower
@@ -199,7 +199,14 @@ def _holds_packed(error: BaseException) -> bool:
     return any(isinstance(v, nn.utils.rnn.PackedSequence) for frame, _ in frames for v in frame.f_locals.values())
 
 
-_ = lower_layers, lower_images, lower_losses, lower_random, lower_recurrent  # imported for what it registers
+_ = (
+    lower_bags,
+    lower_layers,
+    lower_images,
+    lower_losses,
+    lower_random,
+    lower_recurrent,
+)  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
