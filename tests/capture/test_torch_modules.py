@@ -124,5 +124,5 @@ def test_a_packed_sequence_is_refused_with_a_way_out() -> None:
             packed = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
             return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0])[0].sum()
 
-    with pytest.raises(CaptureError, match="packs sequences of different lengths.*give padded sequences"):
+    with pytest.raises(CaptureError, match=r"packs sequences of different lengths.*give padded sequences"):
         bp.capture(Packed(), torch.randn(3, 2, 4), torch.tensor([3, 2]))

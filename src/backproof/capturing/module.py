@@ -23,7 +23,7 @@ from .lower import Call, NotCaptured, lower
 from .names import Origin as Place
 from .names import is_library, origins, user_line
 from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
-from .unseen import unseen
+from .unseen import PACKED, holds_packed, unseen
 
 __all__ = ["capture"]
 
@@ -180,11 +180,8 @@ def _why_not(error: Exception) -> str:
     where = _user_frame(error)
     if isinstance(error, BackproofError):
         return f"the model cannot be captured{where}: {error}"
-    if _holds_packed(error):
-        return (
-            f"the model packs sequences of different lengths{where}, and a Graph has one shape: give padded sequences to "
-            "the recurrent layer itself, and mask the loss where a sequence has ended"
-        )
+    if holds_packed(error):
+        return PACKED.format(where)
     if "DataDependent" in type(error).__name__ or "data-dependent" in str(error).lower():
         return (
             f"the model branches on a value that is only known when it runs{where}; "
@@ -193,20 +190,8 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
-def _holds_packed(error: BaseException) -> bool:
-    """Whether a PackedSequence is at work where an exception comes from."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(isinstance(v, nn.utils.rnn.PackedSequence) for frame, _ in frames for v in frame.f_locals.values())
-
-
-_ = (
-    lower_bags,
-    lower_layers,
-    lower_images,
-    lower_losses,
-    lower_random,
-    lower_recurrent,
-)  # imported for what it registers
+# imported for what they register
+_ = (lower_bags, lower_layers, lower_images, lower_losses, lower_random, lower_recurrent)
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 

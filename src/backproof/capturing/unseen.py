@@ -6,6 +6,7 @@ The eager run that comes before a capture has made the same checks on the exampl
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .lower import NotCaptured
 
-__all__ = ["unseen"]
+__all__ = ["PACKED", "holds_packed", "unseen"]
 
 
 @contextmanager
@@ -38,6 +39,19 @@ class _WithoutLooking(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _FORMS.get(func, func)(*args, **(kwargs or {}))
+
+
+PACKED = (
+    "the model packs sequences of different lengths{}, and a Graph has one shape: give padded sequences to the recurrent "
+    "layer itself, and mask the loss where a sequence has ended"
+)
+
+
+def holds_packed(error: BaseException) -> bool:
+    """Whether a PackedSequence is at work where an exception comes from."""
+    frames = traceback.walk_tb(error.__traceback__)
+    packed = torch.nn.utils.rnn.PackedSequence
+    return any(isinstance(v, packed) for frame, _ in frames for v in frame.f_locals.values())
 
 
 def _gaussian_nll(
