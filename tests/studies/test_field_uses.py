@@ -431,3 +431,21 @@ def test_every_layer_of_the_cone_and_every_square_answers_to_the_pointer() -> No
     assert len(re.findall(r'class="hint" tabindex="0"', page)) == 4  # three layers, and the field as a whole
     squares = re.findall(r'aria-hidden="true".*?row (\d+), column (\d+): ([\d.]+) % of all paths', page)
     assert len(squares) == 49 and abs(sum(float(s) for _, _, s in squares) - 100) < 0.2
+
+
+def test_the_gradient_confirms_a_field_and_finds_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), nn.BatchNorm2d(2), nn.ReLU(), nn.AvgPool2d(2)).eval()
+    shape, oracle = (1, 1, 20, 20), "the gradient of the program with positive weights"
+
+    def outcome(model: nn.Module) -> list[tuple[bool | None, str]]:
+        return [(e.agrees, e.note) for e in bp.receptive_field(model, shape).evidence if e.oracle == oracle]
+
+    assert outcome(net) == [(True, "")]
+    (behind,) = outcome(nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2)).eval())
+    assert behind[0] is True and "max_pool" in behind[1]
+    right = ReceptiveField.indices
+    for wrong in (lambda seen: {*seen, (0, 0)}, lambda seen: set(sorted(seen)[1:])):
+        monkeypatch.setattr(ReceptiveField, "indices", lambda self, *args, wrong=wrong, **more: (
+            wrong(right(self, *args, **more)) if len(args) == 2 and "axis" not in more else right(self, *args, **more)
+        ))  # fmt: skip
+        assert outcome(net)[0][0] is False

@@ -20,6 +20,7 @@ from ...graph import Graph, Node
 from ...result import Result
 from ..verdicts import Evidence
 from .effective import Effective, effective
+from .gradients import by_gradient
 from .page import field_document, field_facts, layers_table
 from .poison import poisoned
 from .uses import Fits, Halo, alignment, fits, halo_evidence, halo_of
@@ -326,7 +327,9 @@ def receptive_field(model: Any, *inputs_or_shape: Any, evidence: bool = True) ->
     if not any(layer.output_size for layer in layers):
         raise InputError("no layer of the network has positions; give an input with spatial axes, as 1x3x64x64")
     found = ReceptiveField(graph.title, layers, graph, source, values)
-    return replace(found, evidence=(*poisoned(found), *halo_evidence(found))) if evidence else found
+    return (
+        replace(found, evidence=(*poisoned(found), *by_gradient(found), *halo_evidence(found))) if evidence else found
+    )
 
 
 def _captured(model: Any, given: tuple[Any, ...]) -> Graph:
