@@ -7,7 +7,7 @@ on shares its memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from ..graph import Graph, Node
 from ..ops import Elementwise
 from . import numbers as tensors
 from .fused import kernel_of
+from .occupancy import Drops, Occupancy, occupancy
 
 __all__ = ["Plan", "planned"]
 
@@ -32,12 +33,13 @@ class Plan:
     """A list of calls.
 
     Args:
-        places: where the value of each node lies.
+        places: where the values that are asked for lie.
         given: the leaves that have to be filled in, by name, and their places.
         constants: values that are there from the start.
         acts: the calls: a function, the places of its operands and that of its result.
         size: the number of places.
         last: for each call the places that nothing reads afterwards.
+        occupancy: the memory that it takes.
     """
 
     places: Mapping[Node, int]
@@ -45,34 +47,39 @@ class Plan:
     constants: tuple[tuple[int, Any], ...]
     acts: tuple[Act, ...]
     size: int
-    last: tuple[tuple[int, ...], ...]
+    last: Drops
+    occupancy: Occupancy
 
-    def run(self, leaves: Mapping[str, Tensor]) -> list[Any]:
-        """The value at each place from the leaves by name; torch.autograd takes no part."""
+    def drops(self, kept: Container[int]) -> Drops:
+        """For each call the places whose values can go after it, if some are kept."""
+        return tuple(tuple(place for place in places if place not in kept) for places in self.last)
+
+    def run(
+        self, leaves: Mapping[str, Tensor], drops: Drops, show: Callable[[int, Any], None] | None = None
+    ) -> list[Any]:
+        """The values at each place, None where they were dropped; torch.autograd takes no part.
+
+        Args:
+            leaves: the leaves by name.
+            drops: what to drop after each call, see :meth:`drops`.
+            show: called with each place and its value as soon as it is there.
+        """
         values: list[Any] = [None] * self.size
         for place, value in self.constants:
             values[place] = value
         for name, place in self.given:
             values[place] = leaves[name]
-        with torch.no_grad():
-            for function, operands, place in self.acts:
-                values[place] = function(*[values[i] for i in operands])
-        return values
-
-    def passing(self, leaves: Mapping[str, Tensor], show: Callable[[int, Tensor], None]) -> None:
-        """Run without keeping: each value is shown with its place when it is there, and dropped after its last use."""
-        values: list[Any] = [None] * self.size
-        for place, value in self.constants:
-            values[place] = value
-        for name, place in self.given:
-            values[place] = leaves[name]
-            show(place, values[place])
-        with torch.no_grad():
-            for (function, operands, place), dropped in zip(self.acts, self.last, strict=True):
-                values[place] = function(*[values[i] for i in operands])
+        if show is not None:
+            for place in (*(p for p, _ in self.constants), *(p for _, p in self.given)):
                 show(place, values[place])
+        with torch.no_grad():
+            for (function, operands, place), dropped in zip(self.acts, drops, strict=True):
+                values[place] = function(*[values[i] for i in operands])
+                if show is not None:
+                    show(place, values[place])
                 for other in dropped:
                     values[other] = None
+        return values
 
 
 def planned(graph: Graph, wanted: Iterable[Node], instead: Mapping[Node, Node] | None = None) -> Plan:
@@ -89,15 +96,17 @@ def planned(graph: Graph, wanted: Iterable[Node], instead: Mapping[Node, Node] |
     order = _in_order([stands.get(n, n) for n in wanted], stands)
     place = {node: i for i, node in enumerate(order)}
     _pass_on(order, place, stands)
-    constants, acts = [], []
-    for node in order:
-        if node.role == "constant":
-            constants.append((place[node], tensors.tensor_of(node)))
-        elif not node.is_leaf and not _passes_on(node, stands):
-            acts.append(_act(node, place, stands))
-    given = tuple((n.name, place[n]) for n in order if n.is_leaf and n.role != "constant")
-    places = {n: place[stands.get(n, n)] for n in wanted}
-    return Plan(places, given, tuple(constants), tuple(acts), len(order), _last_uses(acts))
+    computed = [n for n in order if not n.is_leaf and not _passes_on(n, stands)]
+    acts = tuple(_act(node, place, stands) for node in computed)
+    return Plan(
+        {n: place[stands.get(n, n)] for n in wanted},
+        tuple((n.name, place[n]) for n in order if n.is_leaf and n.role != "constant"),
+        tuple((place[n], tensors.tensor_of(n)) for n in order if n.role == "constant"),
+        acts,
+        len(order),
+        _last_uses(acts),
+        occupancy(order, dict.fromkeys(computed), place, stands),
+    )
 
 
 def _in_order(wanted: Sequence[Node], stands: Mapping[Node, Node]) -> list[Node]:
@@ -114,7 +123,16 @@ def _in_order(wanted: Sequence[Node], stands: Mapping[Node, Node]) -> list[Node]
             else:
                 stack.append((node, True))
                 stack += [(stands.get(x, x), False) for x in reversed(node.inputs)]
-    return list(order)
+    return _items_at_once(order)
+
+
+def _items_at_once(order: Iterable[Node]) -> list[Node]:
+    """The results of a call right behind it, so that those that are not needed any more can go."""
+    items: dict[Node, list[Node]] = {}
+    for node in order:
+        if node.op.name == "item":
+            items.setdefault(node.inputs[0], []).append(node)
+    return [x for node in order if node.op.name != "item" for x in (node, *items.get(node, ()))]
 
 
 def _passes_on(node: Node, stands: Mapping[Node, Node]) -> bool:
@@ -201,7 +219,7 @@ _FORMS: dict[str, Callable[[Callable[..., Any], Node], Callable[..., Any]]] = {
 }
 
 
-def _last_uses(acts: Sequence[Act]) -> tuple[tuple[int, ...], ...]:
+def _last_uses(acts: Sequence[Act]) -> Drops:
     seen: set[int] = set()
     found: list[tuple[int, ...]] = []
     for _, operands, result in reversed(acts):

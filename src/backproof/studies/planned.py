@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..capturing.origin import ModuleOrigin
 from ..differentiate import in_kernels
@@ -26,6 +27,13 @@ class Planned:
     plan: Plan
     values: Mapping[str, int]
     gradients: Mapping[str, int | None]
+
+    @cached_property
+    def named(self) -> tuple[tuple[str, str, int], ...]:
+        """Everything that a record can keep: "values" or "gradients", the name, the place."""
+        values = (("values", name, place) for name, place in self.values.items())
+        gradients = (("gradients", name, place) for name, place in self.gradients.items() if place is not None)
+        return (*values, *gradients)
 
 
 def planned_step(graph: Graph) -> Planned:

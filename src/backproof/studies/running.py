@@ -14,6 +14,7 @@ from ..domains.numbers import evaluate
 from ..graph import Graph, Node
 from ..progress import task
 from .keeping import Keeping, all_finite
+from .machine import spelled
 from .program import Program
 from .steps import ParameterStep, Step
 
@@ -160,7 +161,7 @@ def run(
     """
     state = _Run(program, use_exact, keeping)
     steps: list[Step] = []
-    with task("training", program.steps * len(program.batches())) as advance:
+    with task(_announced(keeping), program.steps * len(program.batches())) as advance:
         for _ in range(program.steps):
             for sample in program.batches():
                 step = state.step(len(steps) + 1, sample)
@@ -170,6 +171,12 @@ def run(
                     note = f"The run diverged: update {step.number} is no longer finite. A smaller learning rate is needed."
                     return tuple(steps), (*state.remarks, note)
     return tuple(steps), tuple(state.remarks)
+
+
+def _announced(keeping: Keeping | None) -> str:
+    """What the progress says; a run that takes much memory says how much before it begins."""
+    much = keeping is not None and keeping.predicted > 1e9
+    return f"training ({spelled(keeping.predicted)} at most)" if keeping is not None and much else "training"
 
 
 def _finite(step: Step) -> bool:

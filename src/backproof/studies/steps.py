@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,8 +46,8 @@ class Step:
     number: int
     sample: int | None
     loss: float | None
-    values: dict[str, Tensor]
-    gradients: dict[str, Tensor | None]
+    values: Mapping[str, Tensor]
+    gradients: Mapping[str, Tensor | None]
     parameters: dict[str, ParameterStep]
     exact: dict[str, Array]
     graph: Graph

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from ..errors import CaptureError, InputError
 from ..graph import Graph
 from ..optimizers import optimizer as find_optimizer
 from ..result import Result
-from .keeping import Keeping, all_finite
+from .keeping import Keep, Keeping, all_finite, keeping
 from .program import Batch, Program
 from .running import run
 from .steps import ParameterStep, Step
@@ -29,13 +31,17 @@ Arithmetic = Literal["model", "float64", "exact"]
 
 @dataclass(frozen=True)
 class Trace(Result):
-    """The record of a training run: ``steps[k].values``, ``.gradients``, ``.parameters``; see :func:`trace`."""
+    """The record of a training run: ``steps[k].values``, ``.gradients``, ``.parameters``; see :func:`trace`.
+
+    ``predicted_bytes`` is the memory that the run was predicted to take at its peak, beyond the model itself.
+    """
 
     program: Program
     steps: tuple[Step, ...]
     evidence: tuple[Any, ...] = ()
     remarks: tuple[str, ...] = ()
     title: str = ""
+    predicted_bytes: int = 0
 
     @property
     def graph(self) -> Graph:
@@ -83,6 +89,8 @@ def trace(
     batch: Batch = "full",
     output: Any = None,
     seed: int = 0,
+    keep: Keep | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> Trace:
     """Record training steps of a network: every value, error signal, gradient, parameter and state.
 
@@ -98,6 +106,11 @@ def trace(
         batch: "full", or "sample" for one update per sample.
         output: which tensor of the output the loss takes.
         seed: of the sampled evidence.
+        keep: what is kept of values and gradients: "all", "statistics" (shape, sizes, a histogram of each), or a list of
+            module paths and value names whose tensors are kept, with statistics of the others. By default all if it
+            fits into memory, else statistics, and a remark says so.
+        store: a .safetensors file that the kept tensors are written to as they are computed; they are read from it when
+            they are looked at.
 
     Returns:
         A :class:`Trace`. The model itself is not changed.
@@ -118,15 +131,32 @@ def trace(
     program.batch = batch
     if program.optimizer is not None and program.graph.loss is None:
         raise CaptureError("an update needs a loss: give loss=..., or a model whose output is one number")
-    records, remarks = run(
-        program, use_exact=arithmetic == "exact", keeping=None if arithmetic == "exact" else Keeping()
-    )
+    chosen = _keeping(program, arithmetic, keep, store, evidence)
+    with chosen or nullcontext():
+        records, remarks = run(program, use_exact=arithmetic == "exact", keeping=chosen)
     found: tuple[Any, ...] = ()
     if evidence != "none":
         from .confirming.evidence import confirm
 
         found = confirm(program, records, thorough=evidence == "full", seed=seed)
-    return Trace(program, records, found, remarks, program.graph.title)
+    more, predicted = ((), 0) if chosen is None else (chosen.remarks, chosen.predicted)
+    return Trace(program, records, found, (*more, *remarks), program.graph.title, predicted)
+
+
+def _keeping(
+    program: Program, arithmetic: str, keep: Keep | None, store: str | os.PathLike[str] | None, evidence: str
+) -> Keeping | None:
+    """What is kept of a run in torch's kernels; None for one in exact numbers."""
+    program.in_kernels = arithmetic != "exact"
+    if not program.in_kernels and (keep not in (None, "all") or store is not None):
+        raise InputError("exact numbers are kept in memory and whole; leave keep and store out")
+    chosen = keeping(program, keep, store) if program.in_kernels else None
+    if chosen is not None and chosen.keep != "all" and evidence != "none":
+        raise InputError(
+            "evidence compares every number of the record, so it has to be kept: give keep='all', if need be with "
+            "store='trace.safetensors', or leave the evidence out"
+        )
+    return chosen
 
 
 def _check_choices(arithmetic: str, evidence: str, batch: str, steps: int) -> None:
