@@ -143,6 +143,8 @@ def plain(value: Any, full: bool = False) -> Any:
     """Plain data for JSON: tensors as nested lists up to 1,000 entries, beyond that a summary."""
     if hasattr(value, "detach"):
         return _tensor(value.detach(), full)
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
     if isinstance(value, Mapping):
         return {str(k): plain(v, full) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -22,7 +22,7 @@ from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower
 from .names import Origin as Place
 from .names import is_library, origins, user_line
-from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
+from .origin import WHOLE, ModuleOrigin, Whole, Wrapped, tensors_of, user_name
 from .unseen import PACKED, holds_packed, unseen
 
 __all__ = ["capture"]
@@ -212,6 +212,7 @@ class _Reader:
         self.gaps: list[str] = []
         self.buffers: dict[torch.fx.Node, Node] = {}
         self.changed: dict[Node, Node] = {}
+        self.calls: dict[str, Whole] = {}
 
     def graph(self, title: str) -> Graph:
         module = self.exported.graph_module
@@ -238,6 +239,7 @@ class _Reader:
             loss.name if loss else None,
             self.ties,
             tuple(self.order),
+            self.calls,
             tuple(n for n in kept if n.role == "draw"),
         )
         return Graph(kept, outputs, loss, title, origin, dict(self.changed)).check()
@@ -396,6 +398,8 @@ class _Reader:
         result = lower(call)
         buffer = self._written_buffer(node) if target._schema.is_mutable else None
         self.env[node] = self._named(result, before, place) if buffer is None else self._updated(buffer, result)
+        if overload in WHOLE and isinstance(self.env[node], Node) and not args.get("dropout_p"):
+            self.calls[self.env[node].name] = target, args
         for old, new in call.updates.items():
             self._note(old, new)
         if target._schema.is_mutable and isinstance(node.args[0], torch.fx.Node):
