@@ -33,7 +33,7 @@ def _active(graph: Graph, wrt: Iterable[Node]) -> set[Node]:
     """The nodes through which the output depends on ``wrt``."""
     active = set(wrt)
     for node in graph.nodes:
-        if node.is_float and node.op.differentiable and any(x in active for x in node.inputs):
+        if node.is_number and node.op.differentiable and any(x in active for x in node.inputs):
             active.add(node)
     return active
 
@@ -93,7 +93,7 @@ def in_kernels(graph: Graph, calls: Mapping[Node, Any]) -> tuple[Graph, dict[Nod
 
 def _is_wanted(node: Node) -> bool:
     """Float leaves that are neither constant nor held fixed, and every named value (also behind a step such as floor)."""
-    return node.is_float and node.role not in ("constant", "draw", "helper") and not node.is_frozen
+    return node.is_number and node.role not in ("constant", "draw", "helper") and not node.is_frozen
 
 
 def _require_rules(graph: Graph, active: set[Node], output: Node) -> None:
@@ -132,7 +132,8 @@ def _transform(graph: Graph, output: Node, active: set[Node], builder: Builder, 
         if node in pieces:
             gradients[node] = delta = _adjoint(builder, node, pieces[node])
             if _passes(node):
-                contributions = own.get(node, vjp_of(node))(Rule(builder, node, delta, active))
+                rule = Rule(builder, node, delta, active)
+                contributions = rule.fitted(own.get(node, vjp_of(node))(rule))
                 _send_back(node, contributions, active, pieces)
     return Joint(replace(graph, nodes=tuple(builder.nodes)), output, gradients)
 

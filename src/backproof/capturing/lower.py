@@ -79,9 +79,9 @@ class Call:
         """A node for an operand that may be a plain number."""
         if isinstance(value, Node):
             return value
-        if not isinstance(value, (bool, int, float)):
+        if not isinstance(value, (bool, int, float, complex)):
             raise NotCaptured(f"an operand of aten.{self.overload} is {type(value).__name__}, not a tensor or number")
-        kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float64"
+        kind = _KINDS[type(value)]
         return self.builder.constant(value, (), kind)
 
     def reduced(self, errors: Node) -> Node:
@@ -94,6 +94,7 @@ class Call:
             raise NotCaptured(f"aten.{self.overload} with {what}")
 
 
+_KINDS = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
 Lowering = Callable[[Call], Any]
 LOWERINGS: dict[str, Lowering] = {}
 
@@ -110,6 +111,23 @@ def lowering(*overloads: str) -> Callable[[Lowering], Lowering]:
 
 def lower(call: Call) -> Any:
     """Append the operations that an ATen call is; returns its node, or a tuple of nodes."""
+    before = len(call.builder.nodes)
+    result = _lowered(call)
+    for node in call.builder.nodes[before:]:
+        call.refuse_unless(not any(x.is_complex for x in node.inputs) or _takes_complex(node.op), "complex numbers")
+    return result
+
+
+_COMPLEX = {"arithmetic", "elementwise", "linear", "shape", "index", "complex", "comparison"}
+_REAL_ONLY = {"sign", "abs", "maximum", "minimum", "prelu", "argmax", "argmin"}
+
+
+def _takes_complex(op: Op) -> bool:
+    """Whether an operation and its gradient are meant for complex numbers too."""
+    return (op.family in _COMPLEX and op.name not in _REAL_ONLY) or op.name in ("sum", "mean")
+
+
+def _lowered(call: Call) -> Any:
     if rule := LOWERINGS.get(call.overload):
         return rule(call)
     if (op := by_aten(call.overload)) is None:
@@ -234,12 +252,10 @@ def _reshape(call: Call) -> Node:
     "t.default",
     "numpy_T.default",
     "mT.default",
-    "adjoint.default",
     "transpose.int",
     "swapaxes.default",
     "permute.default",
     "movedim.int",
-    "matrix_H.default",
 )
 def _permute(call: Call) -> Node:
     rank = len(call["self"].shape)

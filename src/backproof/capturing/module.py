@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_bags, lower_images, lower_layers, lower_losses, lower_random, lower_recurrent, origin
+from . import lower_bags, lower_complex, lower_images, lower_layers, lower_losses, lower_random, lower_recurrent, origin
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower
@@ -191,7 +191,7 @@ def _why_not(error: Exception) -> str:
 
 
 # imported for what they register
-_ = (lower_bags, lower_layers, lower_images, lower_losses, lower_random, lower_recurrent)
+_ = (lower_bags, lower_complex, lower_layers, lower_images, lower_losses, lower_random, lower_recurrent)
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 

@@ -114,6 +114,17 @@ KERNELS: dict[str, str] = {
     "adaptive_avg_pool_grad": "adaptive_avg_pool_grad(delta, output_size, shape)",
     "batch_norm": "normalised(x, *per_channel(x, mean, var, weight, bias), eps)",
     "layer_norm": "normalised(x, mean, var, weight, bias, eps)",
+    # complex numbers and Fourier transforms
+    "conj": "x.conj().resolve_conj()",
+    "real": "torch.real(x).clone()",
+    "imag": "torch.imag(x).clone()",
+    "modulus": "x.abs()",
+    "angle": "torch.angle(x)",
+    "complex": "torch.complex(*torch.broadcast_tensors(a, b))",
+    "view_as_real": "torch.view_as_real(x.resolve_conj()).clone()",
+    "view_as_complex": "torch.view_as_complex(x.contiguous())",
+    "fft": "(torch.fft.ifftn if inverse else torch.fft.fftn)(x, dim=dim, norm=norm)",
+    "irfft": "torch.fft.irfft(x, n, dim, norm)",
     # softmax family
     "softmax": "torch.softmax(x, dim)",
     "log_softmax": "torch.log_softmax(x, dim)",

@@ -152,7 +152,7 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
 
 
 @numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax",
-    "convolution", "pooling", "normalisation")  # fmt: skip
+    "convolution", "pooling", "normalisation", "complex")  # fmt: skip
 def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
     kernel = kernel_at(node)
     if kernel is None:
@@ -199,7 +199,7 @@ def tensor_of(node: Node, device: Any = None) -> torch.Tensor:
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
-    return value if isinstance(value, (bool, int, float)) else float(value)
+    return value if isinstance(value, (bool, int, float, complex)) else float(value)
 
 
 def evaluate(graph: Graph, leaves: Mapping[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:

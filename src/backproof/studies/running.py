@@ -91,7 +91,7 @@ class _Run:
             if not node.is_leaf or node.role == "draw":
                 values[node.name] = _best(node, numbers, exact_values)
                 _speak(spoken, node.name, node, exact_values)
-            if node.is_float and node.role != "draw":
+            if node.is_number and node.role != "draw":
                 grads[node.name] = None if delta is None else _best(delta, numbers, exact_values)
                 _speak(spoken, f"grad.{node.name}", delta, exact_values)
         return values, grads, spoken
@@ -115,9 +115,13 @@ class _Run:
             grad = self.total[name] = self.total[name] + grad if name in self.total else grad
         if rule is None or grad is None:
             return ParameterStep(before, grad, before, self.state.get(name, {}))
-        graph = rule.graph(tuple(before.shape), number)
         given = {"w": before, "g": grad, **self.state[name]}
+        if before.is_complex():  # torch's rules see real and imaginary part as two parameters
+            given = {key: torch.view_as_real(t) for key, t in given.items()}
+        graph = rule.graph(tuple(given["w"].shape), number)
         result = evaluate(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
+        if before.is_complex():
+            result = {n: torch.view_as_complex(t.contiguous()) for n, t in result.items() if n in graph.outputs}
         exact_after = self._exact_update(name, graph, number, spoken)
         after = result[graph.outputs[0]] if exact_after is None else _floats(exact_after, before)
         self.leaves[name] = after.to(before.dtype)

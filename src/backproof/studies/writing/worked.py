@@ -77,7 +77,7 @@ class Page:
             flipped = bool(self.writers) and node.name in self.writers[0].writer.layout.flipped
             shown: Expr = (
                 matrix_of(tensor, twin, Ref(node.name, (), "value"), flipped)
-                if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2
+                if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2 and not tensor.is_complex()
                 else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {range_of(tensor)}")
             )
             equations.append(Equation(symbol(node, self.names), (shown,), _role(node, self.program)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,11 @@ class StepWriter:
         layout = Layout.of(self.step.graph, self.layout)
         self.writer = Writer(graph, layout, self.base, self.names, self.step.number, integers=integers)
 
+    @cached_property
+    def is_complex(self) -> bool:
+        """Whether complex numbers are at work: formulas of single entries are for real ones."""
+        return any(n.is_complex for n in self.step.graph.nodes)
+
     # --- numbers ------------------------------------------------------------------------------------------------------
     def tensor(self, ref: Ref) -> Tensor | None:
         """The recorded tensor that a reference means."""
@@ -144,7 +150,7 @@ class StepWriter:
 
     def entries(self, node: Node) -> Iterable[Equation]:
         """For each entry: its formula, the formula with its numbers, the result. Long ones give the result alone."""
-        if node.size > MOST_ENTRIES or node.role == "draw":
+        if node.size > MOST_ENTRIES or node.role == "draw" or self.is_complex:
             return
         formulas = self.writer.entries(node)
         tensor, exact = self.tensor(self.ref(node)), self.exact(self.ref(node))
