@@ -32,7 +32,7 @@ class Block(nn.Module):
 class Net(nn.Module):
     def __init__(self, layers: int = 12, odd: int = -1) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([Block(16 if i != odd else 16) for i in range(layers)])
+        self.blocks = nn.ModuleList([Block(16) for _ in range(layers)])
         if odd >= 0:
             self.blocks[odd].mlp[2] = nn.ReLU()  # type: ignore[union-attr,operator]
         self.head = nn.Linear(16, 4)
