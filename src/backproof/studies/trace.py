@@ -59,6 +59,29 @@ class Trace(Result):
 
         return document_of_trace(self)
 
+    def terminal(self) -> Document:
+        """The record in a screen or two: of a large network by module."""
+        from .writing.opened import is_long
+
+        return self.outline().document() if is_long(self.graph) else self.document()
+
+    def outline(self, depth: int | None = None, module: str = "") -> Result:
+        """The record by module: what each gives, the size of its value, error signal, gradient and change.
+
+        Args:
+            depth: how many levels of modules are opened; None for as many as are read at a glance.
+            module: the module whose inside is shown, with its formulas; "" for the network.
+
+        Example:
+            >>> import torch, backproof as bp
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh())
+            >>> [line["gives"] for line in bp.trace(net, torch.ones(1, 2)).outline().to_dict()["modules"]]
+            ['0.linear', '1.tanh']
+        """
+        from .writing.opened import outline_of_trace
+
+        return outline_of_trace(self, depth, module)
+
     def script(self) -> str:
         """A plain PyTorch program that recomputes the record."""
         from .writing.script import script_of

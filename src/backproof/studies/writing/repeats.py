@@ -8,7 +8,7 @@ from typing import Any
 
 from ...graph import Graph, Node
 
-__all__ = ["Repeat", "repeats"]
+__all__ = ["Repeat", "repeats", "signature"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def repeats(graph: Graph) -> tuple[Repeat, ...]:
             groups.setdefault(name, []).append(node)
     alike: dict[tuple[str, Any], list[str]] = {}
     for name, nodes in groups.items():
-        alike.setdefault((name.rpartition(".")[0], _signature(name, nodes)), []).append(name)
+        alike.setdefault((name.rpartition(".")[0], signature(name, nodes)), []).append(name)
     return tuple(_repeat(graph, names, groups) for names in alike.values() if len(names) > 1)
 
 
@@ -60,7 +60,13 @@ def _numbered(module: str) -> str:
     return "" if place is None else ".".join(parts[: place + 1])
 
 
-def _signature(name: str, nodes: Sequence[Node]) -> Any:
+def signature(name: str, nodes: Sequence[Node]) -> Any:
+    """What modules that repeat one another agree in.
+
+    Args:
+        name: the module's path.
+        nodes: what it computes, in order.
+    """
     places = {node: i for i, node in enumerate(nodes)}
     outside: dict[Node, int] = {}
     return tuple(

@@ -47,6 +47,8 @@ MOST_EQUATIONS = 700
 SOME_EQUATIONS = 150
 """Of the updates of such a run that are written out."""
 MOST_COMPARISONS = 300
+MOST_WEIGHTS = 20_000
+"""A network of units has fewer: each is an edge."""
 
 
 class Page:
@@ -108,8 +110,10 @@ class Page:
                 "operations",
             )
         )
-        weights = {n: t.tolist() for n, t in self.program.start.items() if n in {p.name for p in self.graph.parameters}}
-        net = units(self.graph, symbols=write, weights=weights, room=34)
+        trained = {p.name: self.program.start[p.name] for p in self.graph.parameters}
+        small = sum(t.numel() for t in trained.values()) <= MOST_WEIGHTS
+        weights = {n: t.tolist() for n, t in trained.items()} if small else {}
+        net = units(self.graph, symbols=write, weights=weights, room=34) if small else None
         if net is not None:
             blocks.append(
                 Figure(
@@ -301,6 +305,7 @@ def document_of_trace(trace: Trace) -> Document:
     blocks: list[Block] = []
     if (pictures := page.pictures()) is not None:
         blocks.append(pictures)
+    blocks += _by_module(page)
     blocks += page.derivation()
     blocks += page.worked_steps()
     if losses := over_time(page, None):
@@ -323,6 +328,16 @@ def document_of_trace(trace: Trace) -> Document:
         trace.to_dict(),
         play_of(page),
     )
+
+
+def _by_module(page: Page) -> list[Block]:
+    """Of a large network its modules as a table, with the sizes of the first update."""
+    if not page.is_large:
+        return []
+    from .opened import modules_table, sizes_said
+
+    step = page.steps[0]
+    return [Section("By module", (modules_table(step, None, ""), sizes_said(step)), "", "modules")]
 
 
 def graph_listing(graph: Graph) -> Table:
