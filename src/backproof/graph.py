@@ -7,6 +7,7 @@ module path and source line of the user's own program, and these stay the same i
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -185,6 +186,8 @@ class Graph:
 
     def _skip(self, node: Node) -> dict[str, str] | None:
         """For a sum of two branches of one value: where it is, where the branches part, and what the shorter one does."""
+        if _IN_TIME.search(node.module):
+            return None  # what a recurrent step adds up are its gates
         if node.op.name != "add" or any(
             x.shape != node.shape or (x.is_leaf and x.role != "input") for x in node.inputs[1:]
         ):
@@ -231,6 +234,7 @@ class Graph:
         return self
 
 
+_IN_TIME = re.compile(r"(^|\.)t\d+$")
 _MOVES = ("identity", "reshape", "cast")
 _PROJECTIONS = ("conv", "linear", "matmul")
 

@@ -68,6 +68,7 @@ def _traced(arguments: argparse.Namespace) -> Shown:
         request.inputs,
         request.targets,
         loss=request.loss,
+        seed=(arguments.seed or 0) + 1,  # the seed itself has made the inputs: a draw from it would repeat them
         optimizer=optimizer,
         steps=arguments.steps,
         arithmetic=arguments.arithmetic,
