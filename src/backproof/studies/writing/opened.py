@@ -80,7 +80,7 @@ def _caption(module: str) -> str:
 
 
 def _title(line: Line) -> str:
-    times = f"  (×{line.times})" if line.times > 1 else ""
+    times = f" (×{line.times})" if line.times > 1 else ""
     return f"{'· ' * line.level}{line.title}{times}"
 
 
