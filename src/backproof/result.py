@@ -159,6 +159,8 @@ def plain(value: Any, full: bool = False) -> Any:
 
 
 def _tensor(tensor: Any, full: bool) -> Any:
+    if tensor.is_complex():
+        return _pairs(tensor, full)
     if full or tensor.numel() <= FULL_ENTRIES:
         return plain(tensor.tolist())
     wide = tensor.double()
@@ -169,3 +171,10 @@ def _tensor(tensor: Any, full: bool) -> Any:
         "norm": wide.norm().item(),
     }
     return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), **plain(summary)}
+
+
+def _pairs(tensor: Any, full: bool) -> Any:
+    """A complex tensor with each number as a pair of its real and its imaginary part."""
+    import torch
+
+    return _tensor(torch.view_as_real(tensor.resolve_conj()), full)

@@ -129,7 +129,7 @@ def trace(
         evidence: "full", "sampled" or "none": whether every number is confirmed by independent means.
         batch: "full", or "sample" for one update per sample.
         output: which tensor of the output the loss takes.
-        seed: of the sampled evidence.
+        seed: of what the model draws at random (as after ``torch.manual_seed(seed)``), and of the sampled evidence.
         keep: what is kept of values and gradients: "all", "statistics" (shape, sizes, a histogram of each), or a list of
             module paths and value names whose tensors are kept, with statistics of the others. By default all if it
             fits into memory, else statistics, and a remark says so.
@@ -152,7 +152,7 @@ def trace(
     program = _program(model, inputs, targets, loss, output, arithmetic)
     program.optimizer = None if optimizer is None else find_optimizer(optimizer)
     program.steps = steps if program.optimizer else 1
-    program.batch = batch
+    program.batch, program.seed = batch, seed
     if program.optimizer is not None and program.graph.loss is None:
         raise CaptureError("an update needs a loss: give loss=..., or a model whose output is one number")
     chosen = _keeping(program, arithmetic, keep, store, evidence)

@@ -73,17 +73,17 @@ class Page:
     def givens(self, exact: Mapping[str, Any] | None) -> Section:
         """What is given, as symbols and numbers."""
         equations = []
-        for node in self.program.given:
+        for node in (n for n in self.program.given if n.role != "draw"):
             tensor = self.program.start[node.name]
             twin = None if exact is None else exact.get(node.name)
             flipped = bool(self.writers) and node.name in self.writers[0].writer.layout.flipped
             shown: Expr = (
                 matrix_of(tensor, twin, Ref(node.name, (), "value"), flipped)
-                if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2
+                if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2 and not tensor.is_complex()
                 else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {range_of(tensor)}")
             )
             equations.append(Equation(symbol(node, self.names), (shown,), _role(node, self.program)))
-        refs = tuple(Ref(node.name) for node in self.program.given)
+        refs = tuple(Ref(node.name) for node in self.program.given if node.role != "draw")
         instant = Instant("what is given", (Derivation(tuple(equations)),), "given", 0, refs, (), "numbers")
         vectors = [
             x for n in self.graph.nodes if n.op.name in ("matmul", "outer") for x in n.inputs if len(x.shape) == 1
@@ -166,8 +166,8 @@ class Page:
         )
 
     def values(self, writer: StepWriter) -> list[Node]:
-        """The named values in the order of the forward pass."""
-        return [n for n in writer.step.graph.nodes if n.role == "value"]
+        """What is drawn and the named values, in the order of the forward pass."""
+        return [n for n in writer.step.graph.nodes if n.role in ("value", "draw")]
 
     def adjoints(self, writer: StepWriter) -> list[Node]:
         """The error signals in the order of the backward pass, then the gradients of what is trained."""
