@@ -49,8 +49,8 @@ def candidates(
             yield f"{label} is {words}", rest(moved), None
         for words, before in _upstream(tape, number, value, names):
             yield words, rest(before), None
-        if value.dtype == torch.int64:
-            for other, tensor in _pool(tape, number, value):
+        if value.dtype == torch.int64 and _takes_any_index(tape, step):
+            for other, tensor in _within(_pool(tape, number, value), value):
                 yield f"{names.get(other, _label(tape, other, names))} stands where {label} belongs", rest(tensor), None
         if number in tape.carried or not value.is_floating_point():
             continue
@@ -60,6 +60,19 @@ def candidates(
         for g in claimed:
             if g is not None and g.shape == value.shape and value.ndim:
                 yield f"{label} is used after its update (already updated)", rest(value - 0.1 * g.to(value.dtype)), None
+
+
+def _takes_any_index(tape: Tape, step: Step) -> bool:
+    """Whether the indices of a step can be exchanged: kernels that take several lists of them trust these blindly."""
+    return sum(tape.values[n].dtype == torch.int64 for _, n in step.operands) == 1
+
+
+def _within(pool: Iterator[tuple[int, Tensor]], value: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Those whose numbers stay in the range of these indices, so that nothing is read from outside a tensor."""
+    if not value.numel():
+        return
+    low, high = value.min(), value.max()
+    yield from ((n, t) for n, t in pool if bool(t.min() >= low) and bool(t.max() <= high))
 
 
 def _far(tape: Tape, step: Step, flat: list[Any], names: dict[int, str]) -> Iterator[Candidate]:
@@ -123,6 +136,8 @@ def _upstream(
 def forward_candidates(tape: Tape, step: Step, names: dict[int, str]) -> Iterator[Candidate]:
     """The step of the forward pass with another constant: what the backward pass takes it to be."""
     flat = tape.arguments(step)
+    if not all(tape.values[n].is_floating_point() for n in step.outs if n >= 0):
+        return
     for place, given in enumerate(flat):
         if isinstance(given, bool) or not isinstance(given, int | float) or step.function.is_view:
             continue

@@ -92,12 +92,30 @@ class Tape:
             self.steps[at].outs, made if isinstance(made, tuple | list) else (made,), strict=False
         ):
             if isinstance(tensor, Tensor):
-                found[number] = tensor
+                found[number] = self._safe(number, tensor)
         for step in self.steps[at + 1 :]:
             if any(n in found for _, n in step.operands):
                 results = self.run(step, found)
-                found.update({n: r for n, r in zip(step.outs, results, strict=False) if isinstance(r, Tensor)})
+                found.update(self._results(step, results))
         return self.result(found)
+
+    def _results(self, step: Step, results: list[Any]) -> dict[int, Tensor]:
+        pairs = zip(step.outs, results, strict=False)
+        return {n: self._safe(n, r) for n, r in pairs if isinstance(r, Tensor)}
+
+    def _safe(self, number: int, made: Tensor) -> Tensor:
+        """What stands for a value; kernels read and write at indices without a look, so these stay as they were.
+
+        Raises:
+            ValueError: it is a list of indices with others than there were.
+        """
+        was = self.values.get(number)
+        if was is None or was.is_floating_point() or was.is_complex() or was.dtype == torch.bool or made.equal(was):
+            return made
+        same = made.shape == was.shape and made.dtype == was.dtype and made.numel() > 0
+        if not same or bool(made.min() < was.min()) or bool(made.max() > was.max()):
+            raise ValueError("indices that were not there before")
+        return made
 
     def replay_many(self, edits: dict[int, tuple[int, Tensor]]) -> list[Tensor | None]:
         """The gradients with, at each of these steps, the operand of that rank replaced."""
@@ -110,8 +128,7 @@ class Tape:
             if at in edits:
                 rank, tensor = edits[at]
                 flat[step.operands[rank][0]] = tensor
-            results = self.call(step, flat)
-            found.update({n: r for n, r in zip(step.outs, results, strict=False) if isinstance(r, Tensor)})
+            found.update(self._results(step, self.call(step, flat)))
         return self.result(found)
 
     def run(self, step: Step, found: dict[int, Tensor], function: Any = None) -> list[Any]:
