@@ -26,7 +26,7 @@ from .compare import (
 from .differences import direction
 from .functions import Site, Sites, backward_line, bypassed
 from .habits import unusual_calls
-from .naming import name_the_mistake
+from .mistakes import name_the_mistake
 from .oracles import RAW, Along, along, between_slopes, by_entries, cotangents, differences_oracle
 from .points import elsewhere
 from .program import WIDE, Program, program_of

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checked import Where
-from .compare import Gradients, Masks
-from .edits import Found, search, search_each
-from .functions import Site, Sites, backward_line
+from ..checked import Where
+from ..compare import Gradients, Masks
+from .edits import search, search_each
+from .found import Found
+from ..functions import Site, Sites, backward_line
 from .patterns import from_numbers, weak_pattern
-from .program import Program, program_of, wide
+from .shares import from_shares
+from .siblings import relative
+from ..program import Program, program_of, wide
 from .tape import Tape, record
 
 __all__ = ["name_the_mistake"]
@@ -37,6 +40,8 @@ def name_the_mistake(
         found = _alone(exam, site) or _by_edits(exam, program, weights, claimed)
     if found is not None:
         where = _with_line(where, found)
+    if numbers is None and found is None and not (exam.claims or exam.opaque or exam.reference or exam.surrogate):
+        numbers = _by_shares(exam, program, weights, masks)
     if numbers is None and found is None:
         numbers = weak_pattern(claimed, expected, masks, program.start, program.names, _tensors(program))
     cause = numbers or (found.words if found else None)
@@ -50,6 +55,13 @@ def name_the_mistake(
             "the mistake was not identified: tried factors, orders, slices, branches, and single edits of the backward pass"
         )
     return cause, where
+
+
+def _by_shares(exam: Any, program: Program, weights: Sequence[Tensor], masks: Masks) -> str | None:
+    try:
+        return from_shares(program, lambda w: exam.claimed(program, program.start, w), weights, masks)
+    except FAILS:
+        return None
 
 
 def _stop(program: Program, weights: Sequence[Tensor]) -> Where | None:
@@ -136,6 +148,7 @@ def _by_edits(exam: Any, program: Program, weights: Sequence[Tensor], claimed: G
         sizes, known = _sizes(program), _known(tape, program)
         found = search(tape, claimed, program.start, sizes, known)
         wrong = [i for i, (c, e) in enumerate(zip(claimed, tape.result({}), strict=True)) if _differ(c, e)]
+        found = found or relative(program, claimed, weights, wrong)
         if found is None and 1 < len(wrong) <= MOST_MISTAKES:
             return search_each(tape, claimed, wrong, program.start, sizes, known)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_unflatten
 
-from .compare import Gradients
+from ..compare import Gradients
 from .tape import Step, Tape
 
 __all__ = ["Candidate", "candidates", "forward_candidates", "together"]
 
 MOST_POOL = 40
+LINEAR = ("add", "sub", "rsub", "mul", "div", "neg", "reciprocal", "pow", "to", "_to_copy", "clone", "detach")
 aten = torch.ops.aten
 
 Candidate = tuple[str, list[Any], Any]
@@ -52,14 +54,49 @@ def candidates(
         if value.dtype == torch.int64 and _takes_any_index(tape, step):
             for other, tensor in _within(_pool(tape, number, value), value):
                 yield f"{names.get(other, _label(tape, other, names))} stands where {label} belongs", rest(tensor), None
-        if number in tape.carried or not value.is_floating_point():
+        if number in tape.carried:
+            yield from ((words, rest(tensor), None) for words, tensor in _carried(tape, step, number, names))
+            continue
+        if not value.is_floating_point():
             continue
         yield f"the factor {label} is forgotten", rest(torch.ones_like(value)), None
         for other, tensor in _pool(tape, number, value):
             yield f"{_exchange(tape, other, number, names)}", rest(tensor), None
+        for words, tensor in _seen_alike(tape, number, names):
+            yield f"{words} stands where {label} belongs", rest(tensor), None
         for g in claimed:
             if g is not None and g.shape == value.shape and value.ndim:
                 yield f"{label} is used after its update (already updated)", rest(value - 0.1 * g.to(value.dtype)), None
+
+
+def _carried(tape: Tape, step: Step, number: int, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
+    """What may stand in the place of an error signal: nothing, its first entry alone, another error signal."""
+    value, label = tape.values[number], names.get(number, _label(tape, number, names))
+    if step.name == "mul":
+        yield f"the factor {label} is forgotten", torch.ones_like(value)
+    if value.ndim and value.shape[0] > 1:
+        first = torch.zeros_like(value)
+        first[:1] = value[:1]
+        yield f"only the first entry of {label} along axis 0 counts", first
+    for other in sorted(tape.carried - {number}):
+        tensor = tape.values.get(other)
+        if tensor is not None and tensor.shape == value.shape and tensor.dtype == value.dtype:
+            yield f"{names.get(other, _label(tape, other, names))} stands where {label} belongs", tensor
+
+
+def _seen_alike(tape: Tape, number: int, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
+    """For an operand that is a view of a tensor (transposed, say): the same view of others."""
+    step = next((s for s in tape.steps if number in s.outs), None)
+    if step is None or not step.function.is_view or not step.operands or step.name in ("alias", "detach"):
+        return
+    place, source = step.operands[0]
+    flat = tape.arguments(step)
+    for other, tensor in _pool(tape, source, tape.values[source]):
+        try:
+            made = tape.call(step, [*flat[:place], tensor, *flat[place + 1 :]])[0]
+        except (RuntimeError, IndexError, ValueError, TypeError):
+            continue
+        yield f"{names.get(other, _label(tape, other, names))} ({step.name})", made
 
 
 def _takes_any_index(tape: Tape, step: Step) -> bool:
@@ -108,7 +145,7 @@ def _exchange(tape: Tape, other: int, number: int, names: dict[int, str]) -> str
 def _makes(tape: Tape, before: int, after: int) -> bool:
     """Whether ``after`` is a function of ``before`` entry by entry."""
     step = next((s for s in tape.steps if after in s.outs and not s.backward), None)
-    if step is None or tape.values[before].shape != tape.values[after].shape:
+    if step is None or step.name in LINEAR or tape.values[before].shape != tape.values[after].shape:
         return False
     return [n for _, n in step.operands] == [before]
 
@@ -144,9 +181,24 @@ def forward_candidates(tape: Tape, step: Step, names: dict[int, str]) -> Iterato
         for other in _constants(given):
             text = f"{step.name} is computed with {other:g} where the forward pass has {given:g}"
             yield text, [*flat[:place], other, *flat[place + 1 :]], None
+    yield from _epsilon_outside(tape, step)
     if step.name in ("var", "var_mean", "std"):
         for other in (0, 1):
             yield f"the variance is computed with the correction {other}", flat, _corrected(step, other)
+
+
+def _epsilon_outside(tape: Tape, step: Step) -> Iterator[Candidate]:
+    """√x + ε for √(x + ε)."""
+    if step.name not in ("sqrt", "rsqrt"):
+        return
+    before = next((s for s in tape.steps if step.operands[0][1] in s.outs and s.name == "add"), None)
+    if before is None or len(before.operands) != 1:
+        return
+    value, root = tape.values[before.operands[0][1]].sqrt(), step.name == "rsqrt"
+    epsilon = float(next(v for v in tape.arguments(before) if isinstance(v, int | float)))
+    changed = value + epsilon
+    yield (f"{epsilon:g} is added outside the root where it belongs inside", tape.arguments(step),
+           lambda *_, **__: changed.reciprocal() if root else changed)  # fmt: skip
 
 
 def _corrected(step: Step, correction: int) -> Any:
@@ -232,6 +284,8 @@ def _neighbours(tape: Tape, members: Members, names: dict[int, str]) -> Together
 
 def _label(tape: Tape, number: int, names: dict[int, str]) -> str:
     """A tensor of the run in words: the operation that made it and the line."""
+    if number in tape.weights:
+        return "the output's gradient"
     for step in tape.steps:
         if number in step.outs:
             if step.function.is_view and step.operands:
@@ -257,7 +311,7 @@ def _moves(value: Tensor) -> Iterator[tuple[str, Tensor]]:
         return
     if value.ndim >= 2 and value.shape[-1] == value.shape[-2]:
         yield "transposed in its last two axes", value.transpose(-1, -2)
-    if value.ndim >= 4 and value.shape[0] == value.shape[1]:
+    if value.ndim >= 3 and value.shape[0] == value.shape[1]:
         yield "exchanged in its first two axes", value.transpose(0, 1)
     if value.ndim == 2:
         yield "read in the wrong memory order", value.t().contiguous().view(value.shape)
@@ -310,6 +364,8 @@ def _other_function(step: Step, flat: list[Any]) -> Iterator[Candidate]:
     first = flat[0] if flat else None
     if not isinstance(first, Tensor):
         return
+    if step.name in ("cat", "stack"):
+        yield from _reordered(step, flat)
     if step.name == "sum" and len(flat) >= 2 and isinstance(flat[1], int) and first.ndim > 1:
         axis = int(flat[1])
         for other in range(first.ndim):
@@ -336,6 +392,16 @@ def _other_function(step: Step, flat: list[Any]) -> Iterator[Candidate]:
         yield from _written(flat)
     if step.name in ("index_add", "index_add_", "scatter_add", "scatter_add_"):
         yield from _written(flat)
+
+
+def _reordered(step: Step, flat: list[Any]) -> Iterator[Candidate]:
+    """Two members of a concatenation exchanged."""
+    places = [place for place, _ in step.operands]
+    for a, b in itertools.combinations(places, 2):
+        if flat[a].shape == flat[b].shape:
+            swapped = list(flat)
+            swapped[a], swapped[b] = flat[b], flat[a]
+            yield f"parts {places.index(a)} and {places.index(b)} of what was split are exchanged", swapped, None
 
 
 def _written(flat: list[Any]) -> Iterator[Candidate]:

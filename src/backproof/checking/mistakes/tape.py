@@ -16,9 +16,10 @@ from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from .compare import Gradients
-from .functions import Sites, bypassed, line_of
-from .program import Program
+from ..compare import Gradients
+from ..functions import Sites, bypassed, line_of
+from ..program import Program
+from .textbook import Textbook
 
 __all__ = ["Step", "Tape", "record"]
 
@@ -212,7 +213,8 @@ def record(program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]
         )
         numbers = [recorder.number(leaf) for leaf in leaves]
         with bypassed(Sites()), recorder:
-            outs = program.outputs(leaves)
+            with Textbook():
+                outs = program.outputs(leaves)
             pairs = [(o, w.clone()) for o, w in zip(outs, weights, strict=True) if o.requires_grad]
             cots = [_quietly(recorder, w) for _, w in pairs]
             recorder.backward = True

@@ -15,24 +15,15 @@ import torch
 from torch import Tensor
 
 from .candidates import candidates, forward_candidates, together
-from .compare import Gradients
+from ..compare import Gradients
 from .factors import factor_words
+from .found import ACCURACY, Found
 from .tape import Step, Tape
 
-__all__ = ["Found", "search", "search_each"]
+__all__ = ["search", "search_each"]
 
-ACCURACY = 1e-9
 SECONDS = 4.0
 MOST_PARTS = 60
-
-
-@dataclass(frozen=True)
-class Found:
-    """An edit that gives the claimed gradient: the mistake in words, the operation and the line of its forward pass."""
-
-    words: str
-    operation: str
-    line: str
 
 
 class _Match:
