@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import _SingleLevelFunction
 
-__all__ = ["Site", "Sites", "backward_line", "bypassed", "line_of", "module_of"]
+__all__ = ["Site", "Sites", "backward_line", "bypassed", "line_of", "module_of", "spot_of"]
 
 _OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
@@ -134,6 +134,19 @@ def line_of() -> str:
             return f"{Path(file).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def spot_of() -> int:
+    """The place in the program that runs, down to the call within its line: equal only where the same code runs again."""
+    frame: Any = sys._getframe(1)
+    chain = []
+    while frame is not None:
+        chain.append((id(frame.f_code), frame.f_lasti))
+        file = frame.f_code.co_filename
+        if not file.startswith(_OWN) and not file.startswith("<frozen"):
+            break
+        frame = frame.f_back
+    return hash(tuple(chain))
 
 
 def module_of(names: dict[int, str]) -> str:

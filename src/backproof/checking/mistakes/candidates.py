@@ -236,12 +236,19 @@ def together(tape: Tape, names: dict[int, str], far: bool = False) -> Iterator[t
             same.setdefault((*key, source), []).append((at, rank))
             if source not in tape.leaves:
                 states.setdefault(key, []).append((at, rank))
-    near = ((same, _moved_together), (states, _neighbours))
+    loops = {key: members for key, members in states.items() if _is_loop(tape, members)}
+    near = ((same, _moved_together), (loops, _neighbours))
     for group, change in ((states, _changed_together),) if far else near:
         for members in group.values():
             if len(members) > 1:
                 step = tape.steps[members[0][0]]
                 yield from ((step, words, edits) for words, edits in change(tape, members, names))
+
+
+def _is_loop(tape: Tape, members: Members) -> bool:
+    """Whether these steps belong to one operation that the program ran again and again."""
+    steps = [tape.steps[at] for at, _ in members]
+    return len({s.spot for s in steps}) == 1 and len({s.node for s in steps}) == len(steps)
 
 
 Members = list[tuple[int, int]]
@@ -297,7 +304,7 @@ def _label(tape: Tape, number: int, names: dict[int, str]) -> str:
                     else f"{inner} ({step.name})"
                 )
             if step.backward and number not in tape.carried:
-                return "the slope f'" + (f" at {step.line}" if step.line else "")
+                return f"the slope f' ({step.name})" + (f" at {step.line}" if step.line else "")
             kind = {"native_dropout": "dropout"}.get(step.name, step.name)
             return f"the result of {kind}" + (f" at {step.line}" if step.line else "")
     return "the output's gradient" if number in tape.weights else "a constant"

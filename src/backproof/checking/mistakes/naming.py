@@ -40,10 +40,10 @@ def name_the_mistake(
         found = _alone(exam, site) or _by_edits(exam, program, weights, claimed)
     if found is not None:
         where = _with_line(where, found)
-    if numbers is None and found is None and not (exam.claims or exam.opaque or exam.reference or exam.surrogate):
-        numbers = _by_shares(exam, program, weights, masks)
     if numbers is None and found is None:
         numbers = weak_pattern(claimed, expected, masks, program.start, program.names, _tensors(program))
+    if numbers is None and found is None and not (exam.claims or exam.opaque or exam.reference or exam.surrogate):
+        numbers = _by_shares(exam, program, weights, masks)
     cause = numbers or (found.words if found else None)
     if not (exam.sites or exam.claims or exam.reference or exam.surrogate):
         stopped = "autograd's gradient is not that of the forward pass: it is stopped or changed on the way (detach, no_grad, " \

@@ -46,6 +46,14 @@ def _other_end(x: Tensor, dim: int) -> Tensor:
     return x.flip(dim).cumsum(dim).flip(dim)
 
 
+def _nearest(x: Tensor, size: Any = None, scale_factor: Any = None, *_: Any, **__: Any) -> Tensor:
+    return F.interpolate(x, size, scale_factor)
+
+
+def _corners(x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "bilinear", *_: Any, **__: Any) -> Tensor:
+    return F.interpolate(x, size, scale_factor, mode, align_corners=True)
+
+
 def _window_sum(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     pool: Call = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
     if x.ndim == 3:
@@ -57,6 +65,7 @@ RELATIVES: dict[str, dict[str, Call]] = {
     "softmax": {"log_softmax": torch.log_softmax, "the sigmoid": lambda x, *_, **__: torch.sigmoid(x)},
     "log_softmax": {"softmax": torch.softmax, "logsigmoid": lambda x, *_, **__: F.logsigmoid(x)},
     "logsumexp": {"the largest": torch.amax, "the sum": torch.sum, "the mean": torch.mean},
+    "interpolate": {"the nearest entry": _nearest, "interpolation with aligned corners": _corners},
     "amax": {"logsumexp": torch.logsumexp, "amin": torch.amin, "mean": torch.mean, "sum": torch.sum},
     "amin": {"amax": torch.amax, "mean": torch.mean},
     "mean": {"the sum": torch.sum, "the largest": torch.amax},

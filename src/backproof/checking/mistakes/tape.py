@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..compare import Gradients
-from ..functions import Sites, bypassed, line_of
+from ..functions import Sites, bypassed, line_of, spot_of
 from ..program import Program
 from .textbook import Textbook
 
@@ -38,7 +38,11 @@ class _Value:
 
 @dataclass
 class Step:
-    """One operation: its arguments with tensors replaced by their numbers, its results by number, its line."""
+    """One operation: its arguments with tensors replaced by their numbers, its results by number, its line and spot.
+
+    ``spot`` is the same for steps of the same code that runs again, as in a loop; ``node`` counts the operations of the
+    forward pass.
+    """
 
     function: Any
     flat: list[Any]
@@ -46,6 +50,8 @@ class Step:
     outs: list[int]
     backward: bool
     line: str
+    spot: int = 0
+    node: int = -1
 
     @property
     def name(self) -> str:
@@ -162,7 +168,7 @@ class _Recorder(TorchDispatchMode):
         self.numbers: dict[int, int] = {}
         self.kept: list[Any] = []
         self.backward = False
-        self.origin: dict[int, str] = {}
+        self.origin: dict[int, tuple[str, int]] = {}
 
     def number(self, tensor: Tensor, fresh: bool = False) -> int:
         if fresh or id(tensor) not in self.numbers:
@@ -186,16 +192,18 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         outs = list(out if isinstance(out, tuple | list) else (out,))
         numbers = [self.number(o, fresh=True) if isinstance(o, Tensor) else -1 for o in outs]
-        self.steps.append(Step(func, places, spec, numbers, self.backward, self._line()))
+        self.steps.append(Step(func, places, spec, numbers, self.backward, *self._origin()))
         return out
 
-    def _line(self) -> str:
+    def _origin(self) -> tuple[str, int, int]:
+        """The line, spot and number of the operation of the forward pass to which a step belongs."""
         if self.backward:
-            node = torch._C._current_autograd_node()
-            return self.origin.get(node._sequence_nr(), "") if node is not None else ""
-        line = line_of()
-        self.origin[torch._C._autograd._get_sequence_nr()] = line
-        return line
+            running = torch._C._current_autograd_node()
+            node = -1 if running is None else running._sequence_nr()
+            return *self.origin.get(node, ("", 0)), node
+        node = torch._C._autograd._get_sequence_nr()
+        self.origin[node] = line_of(), spot_of()
+        return *self.origin[node], node
 
 
 def _quietly(recorder: _Recorder, tensor: Tensor) -> int:
