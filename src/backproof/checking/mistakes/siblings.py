@@ -137,10 +137,10 @@ def _relative(
     calls = _seen(program, inside)
     if not 0 < len(calls) <= MOST_CALLS or (inside and len(calls) == len(_seen(program, False))):
         return None
-    until, each = time.monotonic() + SECONDS, dict[int, Found]()
+    until, each = time.thread_time() + SECONDS, dict[int, Found]()
     for at, call in enumerate(calls):
         for words, other, slope in _others(call):
-            if time.monotonic() > until:
+            if time.thread_time() > until:
                 return None
             made = _gradients(program, weights, _Calls(at, other, slope), inside)
             hit = [i for i in wrong if made is not None and same_gradient(claimed[i], made[i], program.start[i])]
