@@ -330,7 +330,7 @@ class Examination:
         if count(masks) > len(found):
             self.notes.append(f"{count(masks):,} entries are wrong, of which the first {len(found):,} are kept")
         cause, where = name_the_mistake(self, program, shown.weights, shown.claimed, shown.expected, masks)
-        return self._done(False, found, f"{prefix}{cause}" if cause else None, where)
+        return self._done(False, found, f"{prefix}{cause}" if cause else prefix.rstrip(": ") or None, where)
 
     def _failed(self, failure: _BackwardFails) -> Checked:
         where = Where(*_site_words(self.sites[-1])) if self.sites else None

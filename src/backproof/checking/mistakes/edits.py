@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .candidates import candidates, forward_candidates, together
 from ..compare import Gradients
-from .factors import factor_words
+from .factors import factor_words, is_plain
 from .found import ACCURACY, Found
 from .tape import Step, Tape
 
@@ -223,7 +223,7 @@ def _edited(
             if time.thread_time() > until:
                 return None
             c = _fits(tape, match, place, flat, function)
-            if c is not None and abs(c) > 1e-12:
+            if c is not None and is_plain(c, sizes):
                 extra = "" if abs(c - 1) < 1e-9 else f", with {factor_words(c, sizes)}"
                 return Found(f"{words}{extra}", step.name, step.line)
     return None
