@@ -102,7 +102,7 @@ class _Watch(TorchFunctionMode):
     """Keeps the margins of a forward pass with their graphs."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.margins: list[Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -119,4 +119,4 @@ def _numbers(tensor: Tensor | None, at: tuple[Tensor, ...], many: int) -> list[A
     if tensor is None:
         return [None] * many
     chosen = tensor.detach().cpu()[at] if at else tensor.detach().reshape(-1)[:many]
-    return chosen.reshape(-1).tolist()  # type: ignore[no-any-return]
+    return chosen.reshape(-1).tolist()

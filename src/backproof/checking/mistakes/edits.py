@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .candidates import candidates, forward_candidates, together
 from ..compare import Gradients
+from .candidates import candidates, forward_candidates, together
 from .factors import factor_words, is_plain
 from .found import ACCURACY, Found
 from .tape import Step, Tape
@@ -32,7 +32,9 @@ LOOSE = 1e-6
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
-    return float((a.conj() * b).real.sum()) if a.is_complex() or b.is_complex() else float(a.reshape(-1) @ b.reshape(-1))
+    return (
+        float((a.conj() * b).real.sum()) if a.is_complex() or b.is_complex() else float(a.reshape(-1) @ b.reshape(-1))
+    )
 
 
 class _Match:
@@ -45,7 +47,9 @@ class _Match:
         self.target = self.vector(claimed)
         self.size = float(self.target.abs().max()) or 1.0
         generator = torch.Generator().manual_seed(3)
-        self.probes = [torch.randn(self.target.shape, dtype=self.target.dtype, generator=generator) for _ in range(PROBES)]
+        self.probes = [
+            torch.randn(self.target.shape, dtype=self.target.dtype, generator=generator) for _ in range(PROBES)
+        ]
         self.shown = self.seen(self.target)
 
     def seen(self, vector: Tensor) -> list[float]:

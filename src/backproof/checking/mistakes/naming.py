@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ..checked import Where
 from ..compare import Gradients, Masks
+from ..functions import Site, Sites, backward_line
+from ..program import Program, program_of, wide
 from .edits import search, search_each
 from .found import Found
-from ..functions import Site, Sites, backward_line
 from .patterns import from_numbers, weak_pattern
 from .shares import from_shares
 from .siblings import relative
-from ..program import Program, program_of, wide
 from .tape import Tape, record
 
 __all__ = ["name_the_mistake"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..compare import Gradients, Masks
-from .factors import factor_words
 from ..program import Input
+from .factors import factor_words
 
 __all__ = ["from_numbers", "weak_pattern"]
 

@@ -83,7 +83,9 @@ def _jacobian_row(program: Program, weight: Tensor, which: int, entry: int) -> T
     return row.reshape(-1)
 
 
-def _share(claim: Callable[[Sequence[Tensor]], Gradients], weight: Tensor, which: int, entry: int, output: int) -> float:
+def _share(
+    claim: Callable[[Sequence[Tensor]], Gradients], weight: Tensor, which: int, entry: int, output: int
+) -> float:
     alone = torch.zeros_like(weight)
     alone.view(-1)[output] = 1
     found = claim([alone])[which]
@@ -94,7 +96,10 @@ def _words(rows: list[_Row], name: str, value: Tensor, weight: Tensor) -> str | 
     size = max(float(r.right.abs().max()) for r in rows)
     if max(len(r.outputs) for r in rows) < 2:
         return None
-    close = lambda a, b: bool(((a - b).abs() <= SAME * size).all())  # noqa: E731
+
+    def close(a: Tensor, b: Tensor) -> bool:
+        return bool(((a - b).abs() <= SAME * size).all())
+
     example = _example(rows[0], name, value, weight)
     if any(abs(r.rest) > 1e-7 * size * float(weight.abs().max()) for r in rows):
         return None

@@ -39,7 +39,19 @@ ELEMENTWISE: dict[str, Call] = {
     "mish": F.mish, "logsigmoid": F.logsigmoid, "exp": torch.exp, "log": torch.log, "sin": torch.sin, "cos": torch.cos,
     "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "abs": torch.abs, "square": torch.square, "erf": torch.erf, "atan": torch.atan,
 }  # fmt: skip
-NAMES = {*ELEMENTWISE, "softsign", "log_sigmoid", "celu", "threshold", "expm1", "log1p", "sinh", "cosh", "tan", "reciprocal"}
+NAMES = {
+    *ELEMENTWISE,
+    "softsign",
+    "log_sigmoid",
+    "celu",
+    "threshold",
+    "expm1",
+    "log1p",
+    "sinh",
+    "cosh",
+    "tan",
+    "reciprocal",
+}
 
 
 def _other_end(x: Tensor, dim: int) -> Tensor:
@@ -50,14 +62,16 @@ def _nearest(x: Tensor, size: Any = None, scale_factor: Any = None, *_: Any, **_
     return F.interpolate(x, size, scale_factor)
 
 
-def _corners(x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "bilinear", *_: Any, **__: Any) -> Tensor:
+def _corners(
+    x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "bilinear", *_: Any, **__: Any
+) -> Tensor:
     return F.interpolate(x, size, scale_factor, mode, align_corners=True)
 
 
 def _window_sum(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    pool: Call = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
     if x.ndim == 3:
         raise ValueError("no divisor in one dimension")
+    pool: Callable[..., Tensor] = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
     return pool(x, *args, **{**kwargs, "divisor_override": 1})
 
 
@@ -106,7 +120,7 @@ class _Calls(TorchFunctionMode):
     """Keeps the calls that return a tensor; the call ``at`` is exchanged for ``other``, or only its slope is."""
 
     def __init__(self, at: int = -1, other: Call | None = None, slope: bool = False) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.at, self.other, self.slope = at, other, slope
         self.seen: list[_Seen] = []
 
@@ -206,7 +220,8 @@ def _exchanged(call: _Seen) -> Iterator[tuple[str, Call]]:
                 yield f"{name} stands where {call.name} belongs", lambda x, *_, other=other, **__: other(x)
     for name, other in RELATIVES.get(call.name, {}).items():
         yield f"{name} stands where {call.name} belongs", other
-    for place, value in [*enumerate(call.args), *call.kwargs.items()]:
+    given: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.kwargs.items()]
+    for place, value in given:
         for new in _values(place, value, tensors[0] if tensors else None):
             yield f"{call.name} is computed with {_argument(place, new, value)}", _with(call.function, place, new)
 
@@ -235,7 +250,9 @@ def _values(place: int | str, value: Any, first: Tensor | None) -> Iterator[Any]
         axes = range(first.ndim) if first is not None and place in (1, "dim", "axis") else ()
         yield from (n for n in dict.fromkeys([*axes, value + 1, value - 1, 2 * value]) if n != value)
     elif isinstance(value, float) and math.isfinite(value):
-        yield from (n for n in dict.fromkeys([0.0, 1.0, -value, 1 - value, 2 * value, value / 2, value**2]) if n != value)
+        yield from (
+            n for n in dict.fromkeys([0.0, 1.0, -value, 1 - value, 2 * value, value / 2, value**2]) if n != value
+        )
     elif isinstance(value, str):
         yield from (n for n in CHOICES.get(str(place), ()) if n != value)
     elif isinstance(value, tuple | list) and len(value) == 1 and isinstance(value[0], int) and first is not None:

@@ -66,7 +66,8 @@ def _attention(
 
 
 def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    return (x1 * x2).sum(dim) / (x1.norm(dim=dim) * x2.norm(dim=dim))
+    norms: Tensor = x1.norm(dim=dim) * x2.norm(dim=dim)
+    return (x1 * x2).sum(dim) / norms
 
 
 def _embedding_bag(input: Tensor, weight: Tensor, offsets: None = None, **settings: Any) -> Tensor:
