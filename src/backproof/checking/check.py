@@ -10,6 +10,7 @@ from torch import nn
 from ..errors import InputError
 from .checked import Checked
 from .claims import claimed_gradients
+from .compiled import compiled_notes, compiled_of, eager_of
 from .examine import Examination
 from .operators import with_opcheck
 from .program import program_of
@@ -26,10 +27,11 @@ def check(
     claim: Any = None,
     surrogate: Callable[..., Any] | None = None,
     second: bool = False,
+    compiled: bool = False,
     elsewhere: bool = True,
     seed: int = 0,
 ) -> Checked:
-    """Check a gradient entry by entry against oracles that do not share its mistake.
+    r"""Check a gradient entry by entry against oracles that do not share its mistake.
 
     For weights v (1 for a scalar, Gaussian otherwise) the gradient of Re⟨v, f(x)⟩ that autograd computes is compared with
     that of the forward pass differentiated without any custom backward, and both with central differences in float64 along
@@ -40,9 +42,12 @@ def check(
         inputs: a tensor, a tuple, or a dict of keywords. If some require a gradient only those are checked, else all floats.
         reference: a trusted implementation of the same function; forward and backward are compared with it in float64.
         claim: somebody's gradient of a scalar ``fn``: by name (of an input or parameter) a tensor, a formula in the names of
-            inputs and parameters, or a callable of the inputs; or only a tensor, where there is one input.
+            inputs and parameters ("cos(w @ x) * x", or LaTeX: r"\delta x^\top"), or a callable of the inputs; other names
+            define what the formulas use ("delta": "y - t"). Where there is one input, only a tensor or formula.
         surrogate: for a straight-through estimator, the function whose gradient is meant.
         second: check the gradient of the gradient (double backward) instead.
+        compiled: check what ``torch.compile`` makes of ``fn`` instead; ``fn`` itself, run eagerly, is then the reference. A
+            function that is compiled already is compared with its eager form too.
         elsewhere: also look at inputs made from the given ones, so that rare branches are entered.
         seed: of weights, directions and generated inputs.
 
@@ -69,10 +74,14 @@ def check(
     for what, given in (("reference", reference), ("surrogate", surrogate)):
         if given is not None and not callable(given):
             raise InputError(f"{what} must be a function or a module, not {type(given).__name__}")
-    program, title = program_of(fn, inputs), _title(fn)
+    title = _title(fn)
+    if compiled:
+        fn = compiled_of(fn)
+    program, reference = program_of(fn, inputs), reference or eager_of(fn)
     if second:
         program, title, elsewhere = gradient_program(program, seed), f"double backward of {title}", False
     exam = Examination(fn, program, reference, surrogate, inputs, seed, elsewhere, title=title)
+    exam.notes += compiled_notes(fn)
     if claim is not None:
         exam.claims = claimed_gradients(claim, program, inputs)
     return with_opcheck(fn, program, exam.verdict())

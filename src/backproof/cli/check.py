@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(repeatable); or FILE:NAME, a dict by name or a tensor",
     )
     parser.add_argument("--second", action="store_true", help="check the gradient of the gradient")
+    parser.add_argument("--compiled", action="store_true", help="check what torch.compile makes of it against itself")
     add_common(parser)
 
 
@@ -63,6 +64,7 @@ def _checked(arguments: argparse.Namespace) -> Shown:
         surrogate=_loaded(arguments.surrogate),
         claim=_claim(arguments.claim),
         second=arguments.second,
+        compiled=arguments.compiled,
         seed=arguments.seed or 0,
     )
     return found

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..checked import Where
 from ..compare import Gradients, Masks
 from ..functions import Site, Sites, backward_line
+from ..operators import is_operator
 from ..program import Program, program_of, wide
 from .edits import search, search_each
 from .found import Found
@@ -22,6 +23,11 @@ from .tape import Tape, record
 __all__ = ["name_the_mistake"]
 
 MOST_STEPS = 400
+REGISTERED = "the registered backward pass is not that of the forward pass"
+STOPPED = (
+    "autograd's gradient is not that of the forward pass: it is stopped or changed on the way (detach, no_grad, a hook, "
+    "a registered backward, a straight-through estimator: declare the last with surrogate=)"
+)
 MOST_MISTAKES = 3
 FAILS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, NotImplementedError, KeyError)
 
@@ -46,10 +52,9 @@ def name_the_mistake(
         numbers = _by_shares(exam, program, weights, masks)
     cause = numbers or (found.words if found else None)
     if not (exam.sites or exam.claims or exam.reference or exam.surrogate):
-        stopped = "autograd's gradient is not that of the forward pass: it is stopped or changed on the way (detach, no_grad, " \
-                  "a hook, a registered backward, a straight-through estimator: declare the last with surrogate=)"  # fmt: skip
+        stopped = REGISTERED if is_operator(exam.fn) else STOPPED
         cause = f"{stopped}; {cause}" if cause else stopped
-        where = where or _stop(program, weights)
+        where = where or (Where(str(exam.fn)) if is_operator(exam.fn) else _stop(program, weights))
     if cause is None:
         exam.notes.append(
             "the mistake was not identified: tried factors, orders, slices, branches, and single edits of the backward pass"
