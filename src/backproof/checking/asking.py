@@ -52,6 +52,7 @@ class Asking:
         fn, program, inputs: what is checked, and at which inputs.
         reference, surrogate: other functions whose gradient is the expected one.
         seed: of weights and directions.
+        undefined: whether undefined output gradients are tried.
         generate: whether generated inputs are looked at too.
         claims: claimed gradients; without them those of autograd are checked.
     """
@@ -70,6 +71,7 @@ class Asking:
     sites: list[Site] = field(default_factory=list)
     opaque: bool = False
     varies: float = 0.0
+    undefined: bool = True
 
     # --- gradients ----------------------------------------------------------------------------------------------------------
     def claimed(self, program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]) -> Gradients:

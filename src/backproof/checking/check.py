@@ -29,6 +29,7 @@ def check(
     second: bool = False,
     compiled: bool = False,
     elsewhere: bool = True,
+    undefined: bool = True,
     seed: int = 0,
 ) -> Checked:
     r"""Check a gradient entry by entry against oracles that do not share its mistake.
@@ -49,6 +50,7 @@ def check(
         compiled: check what ``torch.compile`` makes of ``fn`` instead; ``fn`` itself, run eagerly, is then the reference. A
             function that is compiled already is compared with its eager form too.
         elsewhere: also look at inputs made from the given ones, so that rare branches are entered.
+        undefined: also call the backward pass with output gradients that are undefined (None).
         seed: of weights, directions and generated inputs.
 
     Returns:
@@ -82,6 +84,7 @@ def check(
         program, title, elsewhere = gradient_program(program, seed), f"double backward of {title}", False
     exam = Examination(fn, program, reference, surrogate, inputs, seed, elsewhere, title=title)
     exam.notes += compiled_notes(fn)
+    exam.undefined = undefined
     if claim is not None:
         exam.claims = claimed_gradients(claim, program, inputs)
     return with_opcheck(fn, program, exam.verdict())

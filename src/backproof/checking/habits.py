@@ -62,7 +62,7 @@ def _leading_nowhere(program: Program) -> Program:
 
     def call(*args: Any, **kwargs: Any) -> Any:
         out = program.call(*args, **kwargs)
-        undefined = torch._C._functions.UndefinedGrad  # type: ignore[attr-defined]
+        undefined = torch._C._functions.UndefinedGrad
         return tuple(undefined()(o) for o in tree_leaves(out) if isinstance(o, Tensor) and o.requires_grad)
 
     return replace(program, call=call)
