@@ -2,7 +2,8 @@
 
 For every slip of mutants.py: is it found, are the wrong entries the right set, is the cause named, and what does it cost. The
 right operations must not be flagged. gradcheck's slow mode is run at the small size only (at 5,000 inputs it needs minutes).
-A port of ``jax.test_util.check_grads`` (one Gaussian direction, a fixed step and tolerance) stands beside it.
+A port of ``jax.test_util.check_grads`` (one Gaussian direction, a fixed step and tolerance) stands beside it. The last rows are
+what a complete check costs where everything is right, warm.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from _measure import show
-from mutants import FAMILIES, SIZES, Family, Mutant, function_of, mutants
+from mutants import FAMILIES, SIZES, Family, Mutant, draw, function_of, mutants
 
 Families = tuple[Family, ...]
 SETS = {"own": "mutants", "unseen": "mutants_unseen", "held-out": "mutants_held_out"}
@@ -48,6 +49,7 @@ def main() -> None:
         record.append(_theirs(families, size, "check_grads (jax), ported", _check_grads))
         if size == 0 and not arguments.without_slow:
             record.append(_theirs(families, size, "gradcheck, slow mode", _gradcheck(False)))
+    record += _costs()
     heads = ("size", "checked by", "found", "right ones flagged", "entries exact", "cause named", "seconds (median)")
     rows = [[str(r[key]) for key in ("size", "by", "found", "flagged", "exact", "named", "seconds")] for r in record]
     show("check", heads, rows, record, arguments.json)
@@ -129,6 +131,42 @@ def _row(
     spent = f"{statistics.median(times):.4f}"
     return {"size": SIZES[size], "by": by, "found": f"{found}/{of}", "flagged": f"{flagged}/{len(families)}",
             "exact": exact, "named": named, "seconds": spent}  # fmt: skip
+
+
+# --- what a complete check costs where everything is right -------------------------------------------------------------------
+def _costs() -> list[dict[str, Any]]:
+    """A scalar loss of 10,000 inputs and a convolution of 35,000, warm; gradcheck's slow mode would need minutes for the latter."""
+    import torch
+
+    import backproof as bp
+
+    mlp, conv = (next(f for f in FAMILIES if f.name == n) for n in ("MLP", "Convolution"))
+    sizes = {"loss": (draw(16, 80), draw(100, 80), draw(100), draw(10, 100), draw(16, 10)),
+             "convolution": (draw(2, 32, 16, 16), draw(64, 32, 3, 3), draw(64))}  # fmt: skip
+    rows = []
+    for name, family in (("loss", mlp), ("convolution", conv)):
+        inputs = tuple(t.requires_grad_(k not in family.constants) for k, t in enumerate(sizes[name]))
+        function = function_of(family, "")
+        count = sum(t.numel() for t in inputs if t.requires_grad)
+        ways: dict[str, Callable[[], object]] = {
+            "bp.check, at the given inputs": lambda f=function, x=inputs: bp.check(f, x, elsewhere=False),
+            "bp.check, generated inputs too": lambda f=function, x=inputs: bp.check(f, x),
+            "gradcheck, fast mode": lambda f=function, x=inputs: torch.autograd.gradcheck(f, x, fast_mode=True),
+        }
+        if name == "loss":
+            ways["gradcheck, slow mode"] = lambda f=function, x=inputs: torch.autograd.gradcheck(f, x)
+        rows += [_cost(f"{name}, {count:,} inputs", by, way) for by, way in ways.items()]
+    return rows
+
+
+def _cost(size: str, by: str, way: Callable[[], object]) -> dict[str, Any]:
+    rounds, times = (2 if "slow" in by else 15), []
+    for _ in range(rounds + 1):
+        start = time.process_time()
+        way()
+        times.append(time.process_time() - start)
+    spent = f"{statistics.median(times[1:]):.4f}"
+    return {"size": size, "by": by, "found": "", "flagged": "", "exact": "", "named": "", "seconds": spent}
 
 
 def _gradcheck(fast: bool) -> Callable[..., bool]:

@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies": CORE
     | {
         "capturing",
+        "checking",
         "data",
         "differentiate",
         "document",

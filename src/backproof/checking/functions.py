@@ -79,6 +79,15 @@ def _has_setup(function: Any) -> bool:
     return function.setup_context is not torch.autograd.Function.setup_context
 
 
+def _positional(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a call in the order of the forward pass."""
+    if not kwargs:
+        return args
+    context = () if _has_setup(function) else (None,)
+    bound = inspect.signature(function.forward).bind(*context, *args, **kwargs)
+    return bound.args[len(context) :]
+
+
 def _plain(function: Any, args: tuple[Any, ...]) -> Any:
     """The forward pass as ordinary operations."""
     context = _Context(args)
@@ -104,6 +113,7 @@ def bypassed(sites: Sites) -> Iterator[Sites]:
         real: Callable[..., Any] = super(_SingleLevelFunction, cls).apply
         if threading.get_ident() != here:
             return real(*args, **kwargs)
+        args, kwargs = _positional(cls, args, kwargs), {}
         number, sites.count = sites.count, sites.count + 1
         if sites.keep:
             sites.found.append(_site(cls, args, sites.names))
