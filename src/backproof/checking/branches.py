@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .compiled import eager_of
 from .functions import Sites, bypassed
 from .program import Program
 
@@ -117,6 +118,8 @@ def branch_points(
 
     ``keep`` brings a moved input back to what its values allow (positive, say), given the input as it was.
     """
+    if eager_of(program.call) is not None:
+        return  # nothing inside of it can be looked at
     first = _entered(program)
     if first is None or not (first.seen or first.order):
         return

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import InputError
+from ..graph import Graph
 from .checked import Checked
 from .claims import claimed_gradients
 from .compiled import compiled_notes, compiled_of, eager_of
+from .derived import loss_of, with_derivation
 from .examine import Examination
 from .operators import with_opcheck
 from .program import program_of
@@ -20,8 +23,8 @@ __all__ = ["check"]
 
 
 def check(
-    fn: Callable[..., Any],
-    inputs: Any,
+    fn: Callable[..., Any] | Graph,
+    inputs: Any = None,
     *,
     reference: Callable[..., Any] | None = None,
     claim: Any = None,
@@ -39,7 +42,8 @@ def check(
     Gaussian directions. What rounding can make of each entry is measured, not assumed.
 
     Args:
-        fn: a function of tensors, an ``nn.Module`` (its parameters are checked too) or ``Function.apply``.
+        fn: a function of tensors, an ``nn.Module`` (its parameters are checked too) or ``Function.apply``; or a captured graph
+            with a loss, whose gradients are compared with Backproof's own derivation too (inputs may then be left out).
         inputs: a tensor, a tuple, or a dict of keywords. If some require a gradient only those are checked, else all floats.
         reference: a trusted implementation of the same function; forward and backward are compared with it in float64.
         claim: somebody's gradient of a scalar ``fn``: by name (of an input or parameter) a tensor, a formula in the names of
@@ -76,6 +80,8 @@ def check(
     for what, given in (("reference", reference), ("surrogate", surrogate)):
         if given is not None and not callable(given):
             raise InputError(f"{what} must be a function or a module, not {type(given).__name__}")
+    if isinstance(fn, Graph):
+        return _graph(fn, inputs, claim, seed)
     title = _title(fn)
     if compiled:
         fn = compiled_of(fn)
@@ -88,6 +94,21 @@ def check(
     if claim is not None:
         exam.claims = claimed_gradients(claim, program, inputs)
     return with_opcheck(fn, program, exam.verdict())
+
+
+def _graph(graph: Graph, inputs: Any, claim: Any, seed: int) -> Checked:
+    """The loss of a captured graph, with Backproof's own derivation as one more oracle."""
+    loss, leaves = loss_of(graph, inputs)
+    program = program_of(loss, leaves)
+    exam = Examination(
+        loss, program, None, None, leaves, seed, True, title=f"the loss of {graph.title or 'a captured graph'}"
+    )
+    if claim is not None:
+        exam.claims = claimed_gradients(claim, program, leaves)
+    found = exam.verdict()
+    ones = [torch.ones_like(o) for o in program.at(program.start)]
+    gradients = dict(zip(map(str, program.names), exam.claimed(program, program.start, ones), strict=True))
+    return with_derivation(graph, leaves, gradients, found)
 
 
 def _title(fn: Any) -> str:

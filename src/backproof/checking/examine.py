@@ -22,7 +22,6 @@ from .compare import (
     tolerances,
     wrong_masks,
 )
-from .compiled import eager_of
 from .differences import direction
 from .functions import Site, Sites, backward_line, bypassed
 from .habits import unusual_calls
@@ -105,9 +104,7 @@ class Examination(Asking):
         try:
             if program is not self.program:
                 self.program.at(self.program.start)
-            with Coarsest() as seen:
-                outputs = program.at(program.start)
-            program.rounding = seen.rounding
+            outputs = self._watched(program)
             drew = not torch.equal(torch.get_rng_state(), program.rng)
             again = program.at(program.start)
         except InputError:
@@ -129,11 +126,20 @@ class Examination(Asking):
             self.notes.append("the output is not finite at these inputs; gradients there say little")
         return outputs
 
+    def _watched(self, program: Program) -> tuple[Tensor, ...]:
+        """The outputs; what is compiled would not be compiled under a look at its operations."""
+        if self.is_compiled:
+            return program.at(program.start)
+        with Coarsest() as seen:
+            outputs = program.at(program.start)
+        program.rounding = seen.rounding
+        return outputs
+
     def _weights(self, outputs: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
         return [cotangents(outputs, self.seed + 1), cotangents(outputs, self.seed + 2, first=False)]
 
     def _find_sites(self, program: Program) -> None:
-        if eager_of(self.fn) is not None:
+        if self.is_compiled:
             return  # what is compiled cannot be bypassed; its eager form is the reference
         sites = Sites(keep=True, names=program.module_names)
         with torch.no_grad(), bypassed(sites):
@@ -253,8 +259,8 @@ class Examination(Asking):
         masks = quick_masks(ours, theirs, ours)
         if any_wrong(masks):
             eps = max(torch.finfo(v.dtype).eps for v in program.start)
-            runs = [lambda: program.at(program.start), lambda: twin.at(twin.start)]
-            allowed = tolerances(runs, [ours, theirs], ours, eps)
+            runs = [lambda: twin.at(twin.start), *([] if self.is_compiled else [lambda: program.at(program.start)])]
+            allowed = tolerances(runs, [theirs, ours][: len(runs)], ours, eps)
             masks = both(masks, wrong_masks(ours, theirs, ours, allowed))
         self.oracles.append(Oracle("the reference's forward pass", not any_wrong(masks)))
         if not any_wrong(masks):
@@ -277,7 +283,8 @@ class Examination(Asking):
             return self._failed(failure)
         expected = self.claimed(program, program.start, exact)
         eps = max(torch.finfo(v.dtype).eps for v in own.start)
-        runs = [lambda: self.claimed(program, program.start, exact)]
+        again = self._expected if self.is_compiled else self.claimed
+        runs = [lambda: again(program, program.start, exact)]
         masks = wrong_masks(claimed, expected, program.start, tolerances(runs, [expected], program.start, eps))
         if any_wrong(masks) and not (self.reference or self.surrogate or self.opaque):
             raw = self._raw(own, own.start, weights)
