@@ -70,7 +70,7 @@ def candidates(
 
 
 def _carried(tape: Tape, step: Step, number: int, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
-    """What may stand in the place of an error signal: nothing, its first entry alone, another error signal."""
+    """What may stand in the place of an error signal: nothing, or its first entry alone."""
     value, label = tape.values[number], names.get(number, _label(tape, number, names))
     if step.name == "mul":
         yield f"the factor {label} is forgotten", torch.ones_like(value)
@@ -78,6 +78,11 @@ def _carried(tape: Tape, step: Step, number: int, names: dict[int, str]) -> Iter
         first = torch.zeros_like(value)
         first[:1] = value[:1]
         yield f"only the first entry of {label} along axis 0 counts", first
+
+
+def _other_signals(tape: Tape, number: int, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
+    """Other error signals of the same shape."""
+    value, label = tape.values[number], names.get(number, _label(tape, number, names))
     for other in sorted(tape.carried - {number}):
         tensor = tape.values.get(other)
         if tensor is not None and tensor.shape == value.shape and tensor.dtype == value.dtype:
@@ -116,6 +121,10 @@ def _far(tape: Tape, step: Step, flat: list[Any], names: dict[int, str]) -> Iter
     """Another function of an operand, or a function of another tensor in its place."""
     for place, number in step.operands:
         value = tape.values[number]
+        rest = (flat[:place], flat[place + 1 :])
+        if number in tape.carried:
+            for words, signal in _other_signals(tape, number, names):
+                yield words, [*rest[0], signal, *rest[1]], None
         if number in tape.carried or not value.is_floating_point():
             continue
         label = names.get(number, _label(tape, number, names))
@@ -134,6 +143,8 @@ def _far(tape: Tape, step: Step, flat: list[Any], names: dict[int, str]) -> Iter
 def _exchange(tape: Tape, other: int, number: int, names: dict[int, str]) -> str:
     """One tensor in the place of another; for an activation and what goes into it, by these names."""
     name, label = (names.get(n, _label(tape, n, names)) for n in (other, number))
+    if any(other in s.outs and s.name.endswith("_") for s in tape.steps):
+        return f"{name} stands where {label} belongs: a tensor after it was changed in place (already updated)"
     a, b = _source(tape, other), _source(tape, number)
     if _makes(tape, a, b):
         return f"the pre-activation ({name}) stands where the activation ({label}) belongs"
@@ -306,6 +317,8 @@ def _label(tape: Tape, number: int, names: dict[int, str]) -> str:
             if step.backward and number not in tape.carried:
                 return f"the slope f' ({step.name})" + (f" at {step.line}" if step.line else "")
             kind = {"native_dropout": "dropout"}.get(step.name, step.name)
+            if step.backward:
+                return f"the error signal after {kind}" + (f" at {step.line}" if step.line else "")
             return f"the result of {kind}" + (f" at {step.line}" if step.line else "")
     return "the output's gradient" if number in tape.weights else "a constant"
 
