@@ -131,12 +131,17 @@ def _norm_back(
     delta, like = aligned(delta, replace(x, kernel=normed.kernel))
     if len(like.mean) != len(x.mean):
         return _wider(node, operands, delta, x, dims), *nothing
-    kernel = _projected(delta.kernel, normed) * _affine(node, operands)[0][1]
+    fresh = normed.features == 1 or node.inputs[0].op.family in ("linear", "convolution")
+    kernel = _projected(delta.kernel, normed, fresh) * _affine(node, operands)[0][1]
     return replace(delta, kernel=kernel, mean=torch.zeros_like(delta.mean)), *nothing
 
 
-def _projected(g: Tensor, n: _Normed) -> Tensor:
-    """G without the mean and without what goes along x̂, over v + ε (a finite group: a little more)."""
+def _projected(g: Tensor, n: _Normed, fresh: bool) -> Tensor:
+    """G without the mean and without what goes along x̂, over v + ε.
+
+    Over a finite group E[1/v] is a little more than 1/E[v] where the entries are independent draws (a ``fresh`` map's); a
+    sum to which an earlier norm has given its size fluctuates less.
+    """
     rg = n.average @ g
     centred = g - (rg + rg.T - rg @ n.average) / n.features
     total = n.features * n.places
@@ -150,7 +155,7 @@ def _projected(g: Tensor, n: _Normed) -> Tensor:
         found = found + 2 * (k @ gk) / total**2
     c = k / n.places
     excess = 1 + 2 * (c * c).sum(1) * n.places / n.features / max((k.diagonal().mean()) ** 2, 1e-300)
-    return found * n.rate * n.rate[:, None] * excess.clamp_max(3.0)
+    return found * n.rate * n.rate[:, None] * (excess.clamp_max(3.0) if fresh else 1.0)
 
 
 def _wider(node: Node, operands: tuple[Value | None, ...], delta: Field, x: Field, dims: tuple[int, ...]) -> Field:

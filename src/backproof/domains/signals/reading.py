@@ -75,10 +75,9 @@ class Reading:
         if self.is_hard(node):
             return self._sampled(node)
         operands = [self._operand(node, i) for i in range(len(node.inputs))]
-        found = signals.apply(node, *operands)
-        if not bool(found.kernel.isfinite().all()):
-            raise Unpredictable("its moments are not finite")
-        return found  # type: ignore[no-any-return]
+        found: Field = signals.apply(node, *operands)
+        finite = bool(found.kernel.isfinite().all())
+        return found if finite else self._sampled(node)  # a tail that is never reached, as the root of a mean square
 
     def _folded(self, node: Node) -> Known:
         """Of given values: computed. It counts as random if parameters alone went in."""

@@ -111,6 +111,10 @@ def _findings(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Fin
         yield "disconnected", (
             f"No gradient reaches {_listed(facts.cut)}: the way back is cut (detach, no_grad, an integer, or a value "
             "that the loss does not use)."), ("reconnect",)  # fmt: skip
+    if facts.centred and layers[-1].norms[1] < QUIET:
+        yield "disconnected", (
+            f"The loss adds up what {facts.centred} has centred: that sum is constant, whatever the weights, and so its "
+            "gradient is 0 everywhere."), ("uncentre",)  # fmt: skip
     if facts.symmetric:
         yield "symmetric", (
             f"All units of {_listed(facts.symmetric)} start with the same weights, so they get the same gradient and stay "
@@ -120,7 +124,7 @@ def _findings(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Fin
             f"All weights of {_listed(facts.zeros)} are 0, and it is the only way: nothing before it gets a gradient."
         ), ("gains",)  # fmt: skip
     yield from _units(layers, facts, ratio)
-    if not FADED <= ratio <= GROWN:
+    if not FADED <= ratio <= GROWN and len(layers) > 1:
         yield _flow("vanishing" if ratio < FADED else "exploding", layers, facts, ratio)
     yield from _scales(layers, facts)
 
@@ -154,21 +158,22 @@ def _input_words(facts: Facts) -> str:
 
 def _flow(verdict: str, layers: Sequence[Any], facts: Facts, ratio: float) -> Finding:
     """A gradient that fades or grows: in one place, in every residual block, or layer by layer."""
-    steps = [(_over(a.norms[1], b.norms[1]), a) for a, b in zip(layers, layers[1:], strict=False)]
-    logs = [(math.log(max(s, 1e-300)), x) for s, x in steps]
-    total = sum(value for value, _ in logs)
+    steps = [(_over(a.norms[1], b.norms[1]), a, b) for a, b in zip(layers, layers[1:], strict=False)]
+    logs = [(math.log(max(s, 1e-300)), a, b) for s, a, b in steps]
+    total = sum(value for value, _, _ in logs)
     worst = min(logs, key=lambda p: p[0]) if verdict == "vanishing" else max(logs, key=lambda p: p[0])
     names = ("gains", "normalise", "skip") if not facts.skips else ("branches", "gains", "normalise")
     if len(logs) > 2 and abs(worst[0]) > 0.6 * abs(total):
         return verdict, (
-            f"It happens in one place: behind {worst[1].name} the norm changes by a factor of {math.exp(worst[0]):.3g}, "
-            f"and everywhere else by {math.exp(total - worst[0]):.3g} together.{_weights_of(worst[1], facts)}"), names  # fmt: skip
+            f"It happens in one place: from {worst[2].name} back to {worst[1].name} the norm changes by a factor of "
+            f"{math.exp(worst[0]):.3g}, and everywhere else by {math.exp(total - worst[0]):.3g} together."
+            f"{_weights_of(worst[2], facts)}"), names  # fmt: skip
     if facts.skips and verdict == "exploding":
         return verdict, (
             f"Each of the {facts.skips} residual sums adds a branch as large as what it is added to, so the mean square "
             f"grows from sum to sum. {_chi(layers, verdict)}"), names  # fmt: skip
     missing = "" if facts.skips or len(layers) < 12 else f" There is no identity path around any of the {len(layers)} layers."
-    return verdict, _chi(layers, verdict) + _weights_of(worst[1], facts) + missing, names
+    return verdict, _chi(layers, verdict) + _weights_of(worst[2], facts) + missing, names
 
 
 def _chi(layers: Sequence[Any], verdict: str) -> str:

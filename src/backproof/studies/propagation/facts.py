@@ -11,9 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from ...domains.numbers import numbers
+from ...domains.signals.norms import statistics_of
 from ...domains.variances import function_values
 from ...graph import Builder, Graph, Node
 from ...ops import Elementwise
+from ...ops.shapes import axes_of
 from .measuring import Measured, Network
 from .predicting import function_behind, gains_of, slope
 
@@ -45,6 +47,7 @@ class Facts:
         skips: how many sums have an identity path.
         input_scale: the root mean square of the inputs where no normalisation follows at once.
         has_loss: whether the backward pass starts from a loss.
+        centred: a normalisation whose output the loss merely adds up, "" for none.
     """
 
     not_finite: str = ""
@@ -57,6 +60,7 @@ class Facts:
     skips: int = 0
     input_scale: float = 1.0
     has_loss: bool = False
+    centred: str = ""
 
 
 def weight_of(graph: Graph, node: Node) -> Weight | None:
@@ -103,7 +107,23 @@ def facts_of(network: Network, run: Measured, maps: Sequence[Node]) -> Facts:
         sum(s["skip"] == "identity" for s in graph.facts["skips"]),
         max((_rms(network.given[n]) for n in graph.of_role("input") if n.is_float and not _normed(graph, n)), default=1.0),
         graph.loss is not None,
+        _centred(graph),
     )
+
+
+def _centred(graph: Graph) -> str:
+    """A normalisation whose output is added up over the axes that it centred."""
+    for node in graph.nodes:
+        if node.op.name not in ("sum", "mean"):
+            continue
+        x = node.inputs[0]
+        while x.op.name in ("reshape", "identity", "cast", "permute"):
+            x = x.inputs[0]
+        dims = statistics_of(x) if x.op.family == "normalisation" else None
+        whole = node.shape == () or (dims is not None and set(dims) <= set(axes_of(node.attrs["dim"], len(x.shape))))
+        if dims is not None and whole:
+            return x.name
+    return ""
 
 
 def _rms(t: Tensor) -> float:

@@ -195,6 +195,9 @@ class Trials:
     def _reconnect(self) -> Remedy:
         return Remedy("Take out the detach or no_grad on the way from these weights to the loss, or use what they compute")
 
+    def _uncentre(self) -> Remedy:
+        return Remedy("Put a linear layer behind the normalisation, or a loss that is not the sum of its output")
+
     def _unfreeze(self) -> Remedy:
         names = "\n".join(f"model.get_parameter({n!r}).requires_grad_(True)" for n in self.facts.frozen)
         return Remedy("Let them learn with requires_grad_(True), and give them to the optimizer", names)
