@@ -292,8 +292,16 @@ def enclosed(box: Box, symbols: list[int], free: bool) -> Affine:
     return Affine(c, c.new_zeros((0, *c.shape)), e, lo, hi, symbols).with_errors()
 
 
-def read_affine(graph: Graph, leaves: Mapping[Node, Box], free: Any = ()) -> dict[Node, Affine]:
+def read_affine(
+    graph: Graph, leaves: Mapping[Node, Box], free: Any = (), exact: Mapping[Node, Tensor] | None = None
+) -> dict[Node, Affine]:
     """The affine value of every node from the boxes of the leaves.
+
+    Args:
+        graph: what to read.
+        leaves: the boxes.
+        free: the leaves that vary.
+        exact: leaves that are these float64 tensors exactly (faster than their boxes).
 
     Raises:
         MissingRule: the domain cannot read an operation; all of them are named.
@@ -301,7 +309,10 @@ def read_affine(graph: Graph, leaves: Mapping[Node, Box], free: Any = ()) -> dic
     """
     affine.require(graph)
     symbols = [0]
-    found: dict[Node, Affine] = {n: enclosed(box, symbols, n in free) for n, box in leaves.items()}
+    known = exact or {}
+    found: dict[Node, Affine] = {
+        n: _point(known[n], symbols) if n in known else enclosed(box, symbols, n in free) for n, box in leaves.items()
+    }
     for node in graph.of_role("constant"):
         value = node.value.tolist() if hasattr(node.value, "tolist") else node.value
         found[node] = enclosed(Box.exactly(value, node.shape), symbols, False)

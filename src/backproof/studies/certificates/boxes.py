@@ -35,6 +35,11 @@ class Region:
     free: tuple[Node, ...]
     held: Mapping[Node, Tensor]
 
+    @property
+    def exact(self) -> dict[Node, Tensor]:
+        """The leaves that are held at the float64 tensors they are."""
+        return {n: self.held[n] for n, box in self.boxes.items() if box.lo is box.hi and n.is_float}
+
     def ends(self, node: Node) -> tuple[Tensor, Tensor]:
         """The ends of a leaf's box in float64."""
         box = self.boxes[node]
