@@ -66,7 +66,7 @@ class Hooks:
 
     def place(self) -> None:
         """Place the hooks that stay."""
-        self._stay.append(_Forward(self.model, self.before_forward))
+        self._stay.append(_Forward(self.model, self.before_forward, self._ended))
         if self.optimizer is None:
             self._stay.append(self.first.register_post_accumulate_grad_hook(lambda p: self.before_step()))
             return
@@ -87,9 +87,13 @@ class Hooks:
         self.seen, self.left_over, self._arrivals = [], False, 0
         if self.first.requires_grad:
             self._close.append(self.first.register_hook(self._arrived))
-        self._close.append(self.model.register_forward_hook(self._recorder("the model")))
         for name, module in _leaves(self.model):
             self._close.append(module.register_forward_hook(self._recorder(name)))
+
+    def _ended(self, args: tuple[Any, ...], output: Any) -> None:
+        """The end of the whole model's forward pass."""
+        if self._close:
+            self._recorder("the model")(self.model, args, output)
 
     def _arrived(self, grad: Tensor) -> None:
         before = self.first.grad
@@ -134,16 +138,23 @@ class Hooks:
 
 
 class _Forward:
-    """The model's forward method with a call before it: a module without hooks takes torch's short way, 14 µs less."""
+    """The model's forward method with a call before and after it: a module without hooks takes torch's short way, 14 µs less."""
 
-    def __init__(self, model: nn.Module, before: Callable[[tuple[Any, ...], dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        before: Callable[[tuple[Any, ...], dict[str, Any]], None],
+        after: Callable[[tuple[Any, ...], Any], None],
+    ) -> None:
         self.model, self.own = model, vars(model).get("forward")
         forward = model.forward
 
         @functools.wraps(forward)
         def called(*args: Any, **kwargs: Any) -> Any:
             before(args, kwargs)
-            return forward(*args, **kwargs)
+            output = forward(*args, **kwargs)
+            after(args, output)
+            return output
 
         vars(model)["forward"] = called
 

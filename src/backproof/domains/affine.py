@@ -93,7 +93,10 @@ class Affine:
 def _rows(g: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
     """A linear function of every row of coefficients."""
     if len(g):
-        return torch.func.vmap(apply)(g)
+        try:
+            return torch.func.vmap(apply)(g)
+        except RuntimeError:  # an operation that writes in place
+            return torch.stack([apply(row) for row in g])
     return g.new_zeros((0, *apply(g.new_zeros(g.shape[1:])).shape))
 
 
@@ -242,6 +245,38 @@ def _moved(node: Node, x: Affine) -> Affine:
 @affine.rule("identity", "cast", "stop_gradient")
 def _same(node: Node, x: Affine) -> Affine:
     return x
+
+
+@affine.rule("var")
+def _var(node: Node, x: Affine) -> Affine:
+    """The mean square distance from the mean."""
+    axes = axes_of(node.attrs["dim"], x.c.ndim)
+    count = math.prod(x.c.shape[i] for i in axes)
+    share = 1 / max(count - node.attrs["correction"], 1)
+    mean = _linear_map(x, lambda t: t.mean(axes, keepdim=True), lambda t: t.mean(axes, keepdim=True), count + 2)
+    centred = _sub(node, x, mean)
+    square = _mul(node, centred, centred)
+    total = _linear_map(square, lambda t: t.sum(axes) * share, lambda t: t.sum(axes) * share, count + 2)
+    found = total.seen(lambda t: t.reshape(node.shape))
+    return replace(found, lo=found.lo.clamp_min(0.0))
+
+
+@affine.rule("batch_norm", "layer_norm")
+def _norm(
+    node: Node, x: Affine, mean: Affine, var: Affine, weight: Affine | None = None, bias: Affine | None = None
+) -> Affine:
+    import sympy
+
+    from .curves import X
+
+    def wide(t: Affine) -> Affine:
+        per_channel = node.op.name == "batch_norm"
+        return t.seen(lambda v: v.reshape(-1, *(1,) * (x.c.ndim - 2))) if per_channel else t
+
+    rate = _through(wide(var), 1 / sympy.sqrt(X + sympy.Rational(repr(float(node.attrs["eps"])))))
+    found = _mul(node, _sub(node, x, wide(mean)), rate)
+    found = found if weight is None else _mul(node, found, wide(weight))
+    return found if bias is None else _add(node, found, wide(bias))
 
 
 # --- functions --------------------------------------------------------------------------------------------------------

@@ -36,6 +36,15 @@ def _up(value: Any) -> float:
     return -_down(-value)
 
 
+def _ends(one: Any, a: Any, b: Any) -> tuple[float, float]:
+    """A curve's range as floats; without a bound, everything."""
+    try:
+        lo, hi = one.range(a, b)
+    except Unbounded:
+        return -math.inf, math.inf
+    return _down(lo), _up(hi)
+
+
 class Table:
     """Bounds of f, f', f'', f''' on every cell, and of their values in its middle."""
 
@@ -52,12 +61,10 @@ class Table:
         self.at, self.at_error = np.empty((ORDERS - 1, len(cells))), np.empty((ORDERS - 1, len(cells)))
         for k, one in enumerate(curves):
             for j, (a, b) in enumerate(cells):
-                lo, hi = one.range(a, b)
-                self.low[k, j], self.high[k, j] = _down(lo), _up(hi)
+                self.low[k, j], self.high[k, j] = _ends(one, a, b)
                 if k < ORDERS - 1:
-                    lo, hi = one.range((a + b) / 2, (a + b) / 2)
-                    low, high = _down(lo), _up(hi)
-                    self.at[k, j] = (low + high) / 2
+                    low, high = _ends(one, (a + b) / 2, (a + b) / 2)
+                    self.at[k, j] = (low + high) / 2 if math.isfinite(high - low) else 0.0
                     self.at_error[k, j] = (high - low) + abs(self.at[k, j]) * 2e-16
         self._lows, self._highs = _levels(self.low, np.minimum), _levels(self.high, np.maximum)
 
@@ -98,6 +105,7 @@ class Table:
             error = error + far * self.at_error[2, cell]
         return value, (error + rest) * (1 + 1e-14) + 4e-16 * (np.abs(value) + far * np.abs(self.at[1, cell]) + 1e-300)
 
+    @np.errstate(all="ignore")
     def line(self, lo: Array, hi: Array) -> tuple[Array, Array, Array]:
         """For each interval a, b, e with |f(x) - a x - b| <= e on it: the best of four lines.
 
@@ -119,6 +127,9 @@ class Table:
             self._secant(lo, hi, mid, rad, f_low, f_high),
         ]
         errors = np.stack([e * (1 + 1e-14) + 1e-15 * (np.abs(a) * (np.abs(mid) + rad) + np.abs(b)) for a, b, e in found])
+        errors = np.where(np.isnan(errors), np.inf, errors)
+        if not np.isfinite(errors.min(0)).all():
+            raise Unbounded("a function has no bound there")
         best = errors.argmin(0)
         pick = np.arange(errors.shape[1])
         return np.stack([f[0] for f in found])[best, pick], np.stack([f[1] for f in found])[best, pick], errors[best, pick]

@@ -128,7 +128,7 @@ def region_of(graph: Graph, weights: Any, biases: Any, inputs_in: Any) -> Region
     free = []
     for node in leaves:
         kind = "inputs_in" if node.role != "parameter" else "biases" if is_bias(graph, node) else "weights"
-        limits = _asked_for(asked, kind, node)
+        limits = _asked_for(asked, kind, node) if node.role != "buffer" else None
         if limits is None or not node.is_float:
             boxes[node] = Box.exactly(given[node.name].tolist(), node.shape)
             continue

@@ -12,10 +12,11 @@ import flint
 
 from ...domains import curves
 from ...domains.affine import Affine, read_affine
-from ...domains.balls import Box, read_balls
+from ...domains.balls import Box, formula, read_balls
 from ...domains.spans import Unbounded
 from ...errors import InputError, MissingRule
 from ...graph import Node
+from ...ops import Elementwise
 from .boxes import Region, Target
 from .proving import as_fraction
 
@@ -56,7 +57,7 @@ def only(boxes: Mapping[Node, Any], target: Target) -> dict[Node, Any]:
 
 def _bounded(target: Target, region: Region) -> Bounded:
     sharp = _by_affine(target, region) if _may_cancel(target, region) else None
-    if sharp is not None and _products(target) > _LONG:
+    if sharp is not None and (_products(target) > _LONG or not _may_be_rational(target, region)):
         return sharp
     try:
         boxes = read_balls(target.graph, only(region.boxes, target))
@@ -80,6 +81,14 @@ def _may_cancel(target: Target, region: Region) -> bool:
         if node.role != "parameter" or bool(((lo + hi).abs() > hi - lo).any()):
             return True
     return False
+
+
+def _may_be_rational(target: Target, region: Region) -> bool:
+    """Whether the bound may be a fraction: weights vary, or every function gives fractions for fractions."""
+    if any(n.role == "parameter" for n in region.free):
+        return True
+    unary = (n for n in target.graph.nodes if isinstance(n.op, Elementwise) and len(n.inputs) == 1)
+    return all(p.exactly is not None for n in unary for p in curves.curve(formula(n)).pieces)
 
 
 def _by_affine(target: Target, region: Region) -> Bounded | None:

@@ -290,7 +290,7 @@ class Watch:
         look.weights = dict(zip(self.parameters, _norms([p.detach() for p in self.parameters.values()]), strict=True))
         look.idle = {n: float((g.flatten(1).abs().amax(1) == 0).float().mean()) for n, g in grads.items() if self._has_units(n, g)}
         without = [n for n in self.parameters if n not in grads]
-        if without and self.step in EARLY:
+        if without and self.step in EARLY and self.optimizer is not None:
             self._say(Event(self.step, "disconnected", without[0], f"No gradient reaches {len(without)} of the parameters: "
                             "the loss does not depend on them, or the way is cut by detach or no_grad.",
                             "Take out the cut, or set requires_grad to False if it is meant."))  # fmt: skip
