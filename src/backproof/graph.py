@@ -102,6 +102,13 @@ class Node:
         return self.is_float or self.is_complex
 
 
+class _Memo(dict[str, Any]):
+    """What can be worked out again: a copy of its graph begins without it."""
+
+    def __reduce__(self) -> Any:
+        return _Memo, ()
+
+
 @dataclass(frozen=True)
 class Graph:
     """A captured network: nodes in topological order, what goes in, what comes out.
@@ -122,7 +129,7 @@ class Graph:
     title: str = ""
     origin: Any = field(default=None, compare=False, repr=False)
     state: Mapping[Node, Node] = field(default_factory=dict)
-    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    memo: _Memo = field(default_factory=lambda: _Memo(), init=False, compare=False, repr=False)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
