@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,11 @@ class Wrapped(nn.Module):
         self.loss_module = loss if isinstance(loss, nn.Module) else None
         self._loss = [loss]
         self._pick = pick
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether the second result is the loss."""
+        return self.loss_module is not None or self._loss[0] is not None
 
     def forward(self, args: tuple[Any, ...], keywords: dict[str, Any], targets: Any) -> tuple[Any, Any]:
         """Return the model's output and the loss."""
@@ -114,6 +120,18 @@ class ModuleOrigin:
         """Run the user's own module eagerly on other leaves."""
         if self.loss_name is None:
             return None
+        output, loss = self.run(leaves)
+        result = output if loss is None else loss
+        while isinstance(result, (tuple, list)):
+            result = result[0]
+        return result.reshape(()) if isinstance(result, Tensor) else None
+
+    def outputs(self, leaves: Mapping[str, Tensor]) -> list[Tensor]:
+        """All tensors that the user's own module returns on other leaves, run eagerly."""
+        return [t for t in torch.utils._pytree.tree_leaves(self.run(leaves)) if isinstance(t, Tensor)]
+
+    def run(self, leaves: Mapping[str, Tensor]) -> Any:
+        """Run the user's own module eagerly on other leaves: its output and the loss."""
         state = {}
         for name in dict(self.wrapped.named_parameters(remove_duplicate=False)) | dict(self.wrapped.named_buffers()):
             own = user_name(name)
@@ -123,11 +141,7 @@ class ModuleOrigin:
         values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
         given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
         args = torch.utils._pytree.tree_unflatten(given, form)
-        output, loss = torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
-        result = output if loss is None else loss
-        while isinstance(result, (tuple, list)):
-            result = result[0]
-        return result.reshape(()) if isinstance(result, Tensor) else None
+        return torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
 
 
 def _writes(node: torch.fx.Node) -> bool:
@@ -144,10 +158,17 @@ class _Recorder(torch.fx.Interpreter):
         self.seen: dict[str, Tensor] = {}
 
     def run_node(self, n: torch.fx.Node) -> Any:
-        result = super().run_node(n)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not n.meta.get("stopped")), _casting(n):
+            result = super().run_node(n)
         if n.name in self._ours and isinstance(result, Tensor):
             self.seen[self._ours[n.name]] = result
         return result
+
+
+def _casting(node: torch.fx.Node) -> Any:
+    """The autocast in which an operation was recorded."""
+    kind = node.meta.get("autocast")
+    return torch.autocast(kind[0], dtype=kind[1]) if kind else contextlib.nullcontext()
 
 
 def doubled(model: nn.Module) -> nn.Module:

@@ -2,7 +2,8 @@
 
 from . import arithmetic, convolution, elementwise, normalisation, pooling, structure
 from .base import OPS, Attrs, Elementwise, Example, Op, Shape, by_aten, derivative, register
+from .own import own_backward
 
-__all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "register"]
+__all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "own_backward", "register"]
 
 _ = (arithmetic, convolution, elementwise, normalisation, pooling, structure)  # imported for what they register

@@ -1,0 +1,549 @@
+"""From a traced program (exported or recorded) to a Graph, operation by operation."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import BackproofError, CaptureError
+from ..graph import Builder, Graph, Node, promote
+from . import lower_images, lower_layers
+from .example import Example, leaf_names
+from .functions import Site
+from .lower import Call, NotCaptured, lower
+from .mutation import PLAIN, Place, Storage, View, plain_form, storage_key, view_of
+from .names import Origin as Where
+from .names import origins
+from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
+
+__all__ = ["Leaf", "Reader", "Traced"]
+
+_ = lower_layers, lower_images  # imported for what it registers
+_GAP = object()  # the value of what could not be captured, and of all that follows from it
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A placeholder of a traced program: "USER_INPUT", "PARAMETER", "BUFFER" or "CONSTANT_TENSOR", and its path."""
+
+    node: torch.fx.Node
+    kind: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A program as fx: what torch.export gives, or the record of a run.
+
+    Args:
+        module: its operations.
+        leaves: its placeholders in order.
+        constants: the tensors of the constants by path.
+        noted: what is known about it besides (see :attr:`Graph.facts`).
+    """
+
+    module: torch.fx.GraphModule
+    leaves: tuple[Leaf, ...]
+    constants: Mapping[str, Tensor]
+    noted: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Reader:
+    """Walks a traced program and builds the Graph."""
+
+    def __init__(self, traced: Traced, wrapped: Wrapped, example: Example, targets: Any, parameters: set[str]) -> None:
+        self.traced, self.wrapped, self.example, self.targets = traced, wrapped, example, targets
+        self.trained = parameters
+        self.builder = Builder()
+        self.env: dict[torch.fx.Node, Any] = {}
+        self.same: dict[torch.fx.Node, torch.fx.Node] = {}
+        self.places: dict[torch.fx.Node, tuple[Place, int]] = {}
+        self.storages: dict[Any, torch.fx.Node] = {}
+        self.stopped: set[torch.fx.Node] = set()
+        self.casting: set[torch.fx.Node] = set()
+        self.stops: dict[Node, Node] = {}
+        self.names: dict[str, str] = {}
+        self.leaves: list[tuple[str, str]] = []
+        self.inputs: dict[str, Tensor] = {}
+        self.order: list[str | None] = []
+        self.ties: dict[str, str] = {}
+        self.gaps: list[str] = []
+        self.buffers: dict[Node, Storage] = {}
+        self.changed: dict[Node, Node] = {}
+        self.sites: dict[Node, Any] = {}
+        self.rewritten = False
+
+    def graph(self, title: str) -> Graph:
+        """Read the program.
+
+        Raises:
+            CaptureError: something in it has no operation yet; all of it is named.
+        """
+        self._read_leaves()
+        result = self._read(self.traced.module)
+        if self.gaps:
+            raise CaptureError(
+                "not everything in this model can be captured yet: " + "; ".join(dict.fromkeys(self.gaps))
+            )
+        outputs = tuple(x for x in torch.utils._pytree.tree_leaves(result) if isinstance(x, Node))
+        if not outputs:
+            raise CaptureError("the model returns no tensor, so there is nothing to show; return what it computes")
+        loss = self._loss(outputs)
+        kept = self._reachable(outputs)
+        origin = ModuleOrigin(
+            self.wrapped,
+            self.example.args,
+            self.example.keywords,
+            self.targets,
+            self.inputs,
+            self.traced.module,
+            self.leaves,
+            self.names,
+            loss.name if loss else None,
+            self.ties,
+            tuple(self.order),
+        )
+        noted = {**self.traced.noted, **({"rewritten": True} if self.rewritten else {})}
+        sites = {node: site for node, site in self.sites.items() if node in set(kept)}
+        return Graph(kept, outputs, loss, title, origin, dict(self.changed), noted, sites).check()
+
+    def _loss(self, outputs: tuple[Node, ...]) -> Node | None:
+        if self.wrapped.has_loss:
+            loss = outputs[-1]
+            if loss.size != 1 or not loss.is_float:
+                raise CaptureError(
+                    f"the loss must be one number, and '{loss.name}' has shape {list(loss.shape)}; reduce it with "
+                    ".mean() or .sum()"
+                )
+            return loss
+        return outputs[0] if outputs and outputs[0].size == 1 and outputs[0].is_float else None
+
+    def _reachable(self, outputs: tuple[Node, ...]) -> tuple[Node, ...]:
+        """The nodes that matter: every leaf of the user's, and what leads to an output."""
+        given = ("input", "target", "parameter", "buffer")
+        needed = {n for n in self.builder.nodes if n.role in given} | {*outputs, *self.changed.values()}
+        for node in reversed(self.builder.nodes):
+            if node in needed:
+                needed.update(node.inputs)
+                needed.update(x for x in getattr(self.sites.get(node), "operands", ()) if x is not None)
+        return tuple(n for n in self.builder.nodes if n in needed)
+
+    # --- leaves ---------------------------------------------------------------------------------------------------
+    def _read_leaves(self) -> None:
+        values = torch.utils._pytree.tree_leaves((self.example.args, self.example.keywords, self.targets))
+        names = [*self.example.names, *leaf_names("target", self.targets)]
+        given = iter(zip(names, values, strict=True))
+        state = tensors_of(self.wrapped)
+        seen: dict[int, str] = {}
+        for leaf in self.traced.leaves:
+            if leaf.kind == "USER_INPUT":
+                self._input(leaf.node, *next(given))
+            else:
+                self._state(leaf, state, seen)
+
+    def _input(self, node: torch.fx.Node, name: str, value: Any) -> None:
+        is_target = len(self.order) >= len(self.example.names)
+        self.order.append(None)
+        if not isinstance(value, Tensor):
+            self.env[node] = value
+            self.leaves.append((node.name, "constant"))
+            return
+        role = "target" if is_target else "parameter" if name in self.trained else "input"
+        leaf = self.builder.leaf(name, role, tuple(value.shape), _dtype(value))  # type: ignore[arg-type]
+        self._born(node, leaf, role)
+        self.inputs[leaf.name] = value
+        self.order[-1] = leaf.name
+        self.leaves.append((leaf.name, role))
+
+    def _state(self, leaf: Leaf, state: dict[str, Tensor], seen: dict[int, str]) -> None:
+        name = user_name(leaf.path)
+        tensor = state[name] if name in state else self.traced.constants[leaf.path]
+        if (first := seen.get(id(tensor))) is not None:
+            self.ties[name] = first
+            self._born(leaf.node, next(n for n in self.builder.nodes if n.name == first), leaf.kind.lower())
+        elif leaf.kind == "CONSTANT_TENSOR":
+            value = tensor.detach()
+            self._born(
+                leaf.node, self.builder.constant(value, tuple(tensor.shape), _dtype(tensor), name="constant"), "value"
+            )
+            self.inputs[name] = tensor
+        else:
+            module = name.rpartition(".")[0]
+            role = "parameter" if leaf.kind == "PARAMETER" else "buffer"
+            node = self.builder.leaf(name, role, tuple(tensor.shape), _dtype(tensor), module=module)  # type: ignore[arg-type]
+            frozen = role == "parameter" and not tensor.requires_grad
+            self._born(leaf.node, self.builder.freeze(node) if frozen else node, role)
+            seen[id(tensor)] = name
+        self.leaves.append((name, leaf.kind))
+
+    def _born(self, node: torch.fx.Node, value: Node, role: str = "value") -> None:
+        """Enter a tensor with a storage of its own."""
+        storage = self.buffers.get(value) or Storage(value, role, node in self.stopped)
+        if role == "buffer":
+            self.buffers[value] = storage
+        self.env[node] = value
+        self.places[node] = (Place(storage), storage.version)
+        self.storages.setdefault(storage_key(node), node)
+
+    # --- operations -----------------------------------------------------------------------------------------------
+    def _read(self, module: torch.fx.GraphModule) -> Any:
+        computed = [n for n in module.graph.nodes if n.op == "call_function"]
+        where = dict(zip(computed, origins(computed), strict=True))
+        for node in module.graph.nodes:
+            self._flags(node)
+            if node.op == "get_attr":
+                self.env[node] = _attribute(module, str(node.target))
+            elif node.op == "call_function":
+                self._compute(node, where[node])
+            elif node.op == "output":
+                return self._args(node.args[0], None)
+        return None
+
+    def _flags(self, node: torch.fx.Node) -> None:
+        """What the recorder has noted about the modes in which an operation ran."""
+        if node.meta.get("stopped"):
+            self.stopped.add(node)
+        if node.meta.get("autocast"):
+            self.casting.add(node)
+
+    def _args(self, value: Any, user: torch.fx.Node | None) -> Any:
+        """The present values of the operands of ``user`` (None: of what the program returns)."""
+
+        def read(x: Any) -> Any:
+            return self._now(x, user in self.stopped) if isinstance(x, torch.fx.Node) else x
+
+        return torch.utils._pytree.tree_map(read, value)
+
+    def _root(self, node: torch.fx.Node) -> torch.fx.Node:
+        while node in self.same:
+            node = self.same[node]
+        return node
+
+    def _now(self, node: torch.fx.Node, stopped: bool) -> Any:
+        """The value of a program's node as it is now: after all writes into its memory."""
+        node = self._root(node)
+        value = self.env.get(node)
+        if node in self.places and isinstance(value, Node):
+            place, version = self.places[node]
+            if version != place.storage.version:
+                self.rewritten |= bool(place.views)
+                value = self.env[node] = place.now()
+                self.places[node] = (place, place.storage.version)
+            if not stopped and (place.storage.stopped or (place.views and node in self.stopped)):
+                return self._stop(value)
+        elif node in self.stopped and not stopped:
+            return torch.utils._pytree.tree_map(self._stop, value)
+        return value
+
+    def _stop(self, value: Any) -> Any:
+        """The same value without its gradient."""
+        if not isinstance(value, Node) or not value.is_float or value.role == "constant" or value.role == "target":
+            return value
+        if value.op.name == "stop_gradient":
+            return value
+        if value not in self.stops:
+            self.stops[value] = self.builder.emit(
+                "stop_gradient",
+                value,
+                name=f"{value.name}.stop",
+                role="value",
+                module=value.module,
+                source=value.source,
+            )
+        return self.stops[value]
+
+    def _compute(self, node: torch.fx.Node, where: Where) -> None:
+        target = node.target
+        args, kwargs = self._args(node.args, node), self._args(node.kwargs, node)
+        if any(x is _GAP for x in torch.utils._pytree.tree_leaves((args, kwargs))):
+            self.env[node] = _GAP
+            return
+        try:
+            if target is operator.getitem or getattr(target, "__name__", "") == "getitem":
+                self._piece(node, *args)
+            elif isinstance(target, Site):
+                self._site(node, target, args, where)
+            elif isinstance(target, torch._ops.HigherOrderOperator):
+                self._region(node)
+            elif isinstance(target, torch._ops.OpOverload):
+                self._call(node, target, args, kwargs, where)
+            else:
+                raise NotCaptured(f"the Python call {getattr(target, '__name__', target)}")
+        except BackproofError as error:
+            self._gap(node, where, error)
+        if isinstance(self.env.get(node), Node):
+            self.names[node.name] = self.env[node].name
+
+    def _gap(self, node: torch.fx.Node, where: Where, error: BackproofError) -> None:
+        """Note what cannot be captured and go on, so that the message has every gap."""
+        place = f" in module '{where.module}'" if where.module else ""
+        if where.source:
+            place = f" at {where.source}" + (f" ({where.source.text})" if where.source.text else "")
+        self.gaps.append(f"{error}{place}")
+        self.env[node] = _GAP
+
+    def _piece(self, node: torch.fx.Node, value: Any, index: Any) -> None:
+        """One of several results: with the place that it has inside a region, or as a view of the whole."""
+        whole = node.args[0]
+        result = None if value is None else value[index]
+        if isinstance(result, torch.fx.Node):
+            self.same[node] = result
+            return
+        assert isinstance(whole, torch.fx.Node)
+        self.env[node] = result
+        if whole in self.stopped:
+            self.stopped.add(node)
+        if isinstance(result, Node) and isinstance(whole.target, Site):
+            self._born(node, result)
+        elif isinstance(result, Node):
+            self._placed(node, whole, result, index)
+
+    # --- regions: no_grad, autocast -------------------------------------------------------------------------------------
+    def _region(self, node: torch.fx.Node) -> None:
+        """A region is inlined: its placeholders are the operands, its results are the nodes inside."""
+        kind = str(node.target)
+        if not any(name in kind for name in ("set_grad_enabled", "autocast")):
+            raise NotCaptured(f"a region under {kind.removeprefix('wrap_with_')}")
+        start = next(i for i, x in enumerate(node.args) if isinstance(self._region_body(x), torch.fx.GraphModule))
+        body = self._region_body(node.args[start])
+        for inner, operand in zip(
+            [n for n in body.graph.nodes if n.op == "placeholder"], node.args[start + 1 :], strict=True
+        ):
+            if isinstance(operand, torch.fx.Node):
+                self.same[inner] = operand
+            else:
+                self.env[inner] = operand
+        inside = [n for n in body.graph.nodes if n.op != "placeholder"]
+        if "autocast" in kind:
+            on = bool(node.args[2])
+            self.casting.update(inside if on else ())
+            self.stopped.update(inside if node in self.stopped else ())
+        else:
+            self.stopped.update(() if node.args[0] else inside)
+            self.casting.update(inside if node in self.casting else ())
+        self._read(body)
+        output = next(n for n in body.graph.nodes if n.op == "output")
+        self.env[node] = output.args[0]
+
+    def _region_body(self, value: Any) -> Any:
+        return self.env.get(value) if isinstance(value, torch.fx.Node) else None
+
+    # --- a custom Function, a hook ---------------------------------------------------------------------------------------
+    def _site(self, node: torch.fx.Node, site: Site, args: Any, where: Where) -> None:
+        """The result of a custom Function: its forward pass, with the user's backward pass known beside it."""
+        outs, given = args
+        results: list[Any] = []
+        operands = tuple(x if isinstance(x, Node) else None for x in given)
+        for place, out in enumerate(outs):
+            if isinstance(out, Node) and out.is_float:
+                shown = self.builder.emit("identity", out, module=where.module, source=where.source)
+                label = where.name if len(outs) == 1 else f"{where.name}.{place + 1}"
+                out = self.builder.rename(shown, label, "value")
+                self.sites[out] = site.at(operands, place, len(outs))
+            results.append(out)
+        self.env[node] = tuple(results)
+
+    # --- one operation ---------------------------------------------------------------------------------------------------
+    def _call(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any, where: Where) -> None:
+        overload = str(target).removeprefix("aten.")
+        if overload.startswith(("_assert", "sym_", "_check")):
+            self.env[node] = None
+            return
+        named = _normalised(target, args, kwargs)
+        if node in self.casting:
+            named = self._cast(node, named)
+        place = {"module": where.module, "source": where.source}
+        call = Call(self.builder, overload, named, node.meta.get("val"), place)
+        before = len(self.builder.nodes)
+        if target._schema.is_mutable:
+            self._write(node, call, before, where)
+            return
+        result = lower(call)
+        self.env[node] = result = self._named(result, before, where)
+        for old, new in call.updates.items():
+            self._note(old, new)
+        if isinstance(result, Node):
+            first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
+            self._placed(node, first, result, None, call)
+
+    def _placed(
+        self, node: torch.fx.Node, first: torch.fx.Node | None, value: Node, piece: int | None, call: Call | None = None
+    ) -> None:
+        """Find out whether a result is a view of its first operand, and where it lies."""
+        first = None if first is None else self._root(first)
+        maker = node if piece is None else first
+        if piece is not None and first is not None:
+            first = next((self._root(a) for a in first.args if isinstance(a, torch.fx.Node)), None)
+        key = storage_key(node)
+        known = None if key is None else self.storages.get(key)
+        if known is None:
+            self._born(node, value)
+            return
+        if first in self.places and storage_key(first) == key:
+            place, _ = self.places[first]
+            view = self._view(maker, self._now(first, node in self.stopped), piece)
+        else:
+            place, view = self.places[known][0], _elsewhere(str(node.target))
+        self.places[node] = (Place(place.storage, (*place.views, view)), place.storage.version)
+
+    def _view(self, maker: torch.fx.Node, whole: Node, piece: int | None) -> View:
+        """The step from a whole to its view, which can be taken again from another whole."""
+        target: Any = maker.target
+        if not isinstance(target, torch._ops.OpOverload):
+            return View(getattr(target, "__name__", str(target)), lambda x: x, None)
+        overload = str(target).removeprefix("aten.")
+        args = _normalised(target, self._args(maker.args, maker), self._args(maker.kwargs, maker))
+        first = next(iter(args))
+        place = {"module": whole.module, "source": whole.source}
+
+        def take(of: Node) -> Node:
+            result = lower(Call(self.builder, overload, {**args, first: of}, maker.meta.get("val"), place))
+            taken: Node = result if piece is None else result[piece]
+            return taken
+
+        call = Call(self.builder, overload, args, maker.meta.get("val"), place)
+        return view_of(call, whole, take, piece)
+
+    def _cast(self, node: torch.fx.Node, args: dict[str, Any]) -> dict[str, Any]:
+        """Under autocast: the operands in the dtype in which torch computes, which shows in the result."""
+        meta = node.meta.get("val")
+        if not isinstance(meta, Tensor) or not meta.is_floating_point() or str(node.target) in _TO:
+            return args
+        wanted = _dtype(meta)
+        operands = [x for x in torch.utils._pytree.tree_leaves(args) if isinstance(x, Node) and x.is_float]
+        if not operands or promote(operands) == wanted:
+            return args
+
+        def changed(x: Any) -> Any:
+            if not isinstance(x, Node) or not x.is_float or x.dtype in (wanted, "float64"):
+                return x
+            return self.builder.emit("cast", x, dtype=wanted, module=x.module, source=x.source)
+
+        cast: dict[str, Any] = torch.utils._pytree.tree_map(changed, args)
+        return cast
+
+    # --- in place --------------------------------------------------------------------------------------------------------
+    def _write(self, node: torch.fx.Node, call: Call, before: int, where: Where) -> None:
+        """An in-place call: its plain form, put back into the memory that it writes to."""
+        written = node.args[0]
+        if not isinstance(written, torch.fx.Node) or self._root(written) not in self.places:
+            raise NotCaptured(f"aten.{call.overload}, which changes in place what is no plain tensor")
+        written = self._root(written)
+        place, _ = self.places[written]
+        storage = place.storage
+        old = self._now(written, True)
+        if call.overload == "detach_.default":
+            storage.stopped = storage.role == "value" and old.role != "constant"
+        else:
+            self._may_write(call, storage, node in self.stopped)
+            new = self._plain(call, old)
+            partial = bool(place.views)
+            value = place.write(call, new) if partial else new
+            self._enter(storage, value, before, where, partial, node in self.stopped)
+        self.same[node] = written
+        self.names[node.name] = storage.value.name
+
+    def _plain(self, call: Call, old: Node) -> Node:
+        """The value that an in-place call leaves, in the old one's shape and dtype."""
+        rule = PLAIN.get(call.overload)
+        first = next(iter(call.args))
+        call.args[first] = old
+        if rule is not None:
+            return rule(call, old)
+        call.overload = plain_form(call.overload)
+        new: Node = lower(call)
+        if new.dtype != old.dtype:
+            new = call.emit("cast", new, dtype=old.dtype)
+        return new if new.shape == old.shape else call.emit("expand", new, shape=old.shape)
+
+    def _may_write(self, call: Call, storage: Storage, stopped: bool) -> None:
+        if storage.role in ("input", "target", "parameter"):
+            what = "an input" if storage.role != "parameter" else "a parameter"
+            raise NotCaptured(
+                f"aten.{call.overload}, which changes {what} in place ('{storage.value.name}'); work on a new tensor"
+            )
+        if stopped and not storage.stopped and storage.role == "value" and storage.value.is_float:
+            if storage.value.role == "constant":
+                return
+            raise NotCaptured(
+                f"aten.{call.overload}, which changes in place, where no gradient is recorded (no_grad), what a gradient "
+                f"passes through ('{storage.value.name}'): torch then uses the new value with the old derivative; build "
+                "a new tensor instead"
+            )
+        if storage.stopped and not stopped:
+            storage.value, storage.stopped = self._stop(storage.value), False
+
+    def _enter(self, storage: Storage, value: Node, before: int, where: Where, partial: bool, stopped: bool) -> None:
+        """The new content of a storage, under the name that the user gives it."""
+        buffer = next((leaf for leaf, known in self.buffers.items() if known is storage), None)
+        if buffer is not None:
+            self._updated(buffer, self._stop(value) if stopped else value)
+            return
+        self.rewritten |= partial
+        if partial:
+            stem = storage.value.name.partition("#")[0] if storage.value.role == "value" else where.name
+            where = Where(stem, where.module, where.source)
+        storage.value = self._named(value, before, where)
+        storage.version += 1
+
+    def _updated(self, buffer: Node, value: Node) -> Node:
+        """Note the new value of a buffer, under the buffer's own name with a number."""
+        if value.role != "helper" or any(value in n.inputs for n in self.builder.nodes[-8:]):
+            value = self.builder.emit("identity", value, module=buffer.module)
+        return self._note(buffer, self.builder.rename(value, buffer.name, "value"))
+
+    def _note(self, known: Node, value: Node) -> Node:
+        """Whatever reads the buffer from here on reads its new value; ``known`` is the buffer or an earlier value of it."""
+        buffer = next((old for old, new in self.changed.items() if new is known), known)
+        self.changed[buffer] = value
+        if (storage := self.buffers.get(buffer)) is not None:
+            storage.value = value
+            storage.version += 1
+        return value
+
+    def _named(self, result: Any, before: int, where: Where) -> Any:
+        """Give the last new node the user's name, if the call made one."""
+        if not isinstance(result, Node) or result not in self.builder.nodes[before:] or result.role == "constant":
+            return result
+        return self.builder.rename(result, where.name, "value")
+
+
+_TO = ("aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default", "aten.to.other", "aten.type_as.default")
+
+
+def _elsewhere(name: str) -> View:
+    """A view of what is not its first operand: read as long as nobody writes there."""
+
+    def take(whole: Node) -> Node:
+        raise NotCaptured(f"{name}, which sees memory that is changed in place; build a new tensor instead")
+
+    return View(name, take, None)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _attribute(module: torch.fx.GraphModule, path: str) -> Any:
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _normalised(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments by name, in the schema's order, defaults filled in."""
+    found = {}
+    for i, argument in enumerate(target._schema.arguments):
+        if i < len(args):
+            found[argument.name] = args[i]
+        elif argument.name in kwargs:
+            found[argument.name] = kwargs[argument.name]
+        else:
+            found[argument.name] = argument.default_value if argument.has_default_value() else None
+    return found
