@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from ..errors import CaptureError, InputError
 from ..graph import Graph
 from .example import Example, loss_function
-from .exporting import export
+from .exporting import NotExported, export
 from .origin import Wrapped
 from .reading import Reader, Traced
 from .recording import Decision, record
@@ -97,16 +98,29 @@ def _traced(wrapped: Wrapped, call: Any, seen: Seen, read: Callable[[Traced], Gr
     try:
         return read(export(wrapped, call))
     except CaptureError as error:
-        try:
-            return _recorded(wrapped, call, str(error), read)
-        except CaptureError:
-            raise error from None
+        first = error
+    try:
+        return _recorded(wrapped, call, str(first), read)
+    except CaptureError as error:
+        raise (error if isinstance(first, NotExported) else first) from None
 
 
 def _recorded(wrapped: Wrapped, call: Any, reason: str, read: Callable[[Traced], Graph]) -> Graph:
+    """The Graph of a recorded run; below torch.vmap and the like, of the operations taken apart."""
+    try:
+        return _run(wrapped, call, reason, read, False)
+    except CaptureError as error:
+        first = error
+    try:
+        return trusted(_run(wrapped, call, reason or str(first), read, True))
+    except CaptureError:
+        raise first from None
+
+
+def _run(wrapped: Wrapped, call: Any, reason: str, read: Callable[[Traced], Graph], taken_apart: bool) -> Graph:
     call = torch.utils._pytree.tree_map(copied, call)
     try:
-        traced, decisions = record(wrapped, call)
+        traced, decisions = record(wrapped, call, taken_apart)
     except CaptureError:
         raise
     except Exception as error:
@@ -118,9 +132,20 @@ def _recorded(wrapped: Wrapped, call: Any, reason: str, read: Callable[[Traced],
     return read(traced)
 
 
+_FUNCTORCH = {"_vmap": "torch.vmap", "_jvp": "torch.func.jvp", "_for_grad": "torch.func.grad", "_dual": "torch.func.jvp"}
+
+
+def _short(reason: str) -> str:
+    """The first cause, with the names that the user knows."""
+    first = reason.rpartition("captured yet: ")[2].partition("; ")[0]
+    inner = next((name for part, name in _FUNCTORCH.items() if part in reason.partition(" at ")[2] or part in first), None)
+    where = re.search(r" at \S+:\d+ \(.*", first)
+    return f"{inner} inside the forward pass{where.group() if where else ''}" if inner and "Python call" in first else first
+
+
 def _recorded_fact(decisions: Sequence[Decision], reason: str) -> dict[str, Any]:
     return {
-        "reason": reason,
+        "reason": _short(reason),
         "decisions": [
             {"kind": d.kind, "result": d.result, "source": str(d.source) if d.source else None, "text": str(d)}
             for d in decisions

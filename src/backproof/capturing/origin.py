@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .control import plain_control_flow
+
 __all__ = ["ModuleOrigin", "Origin", "Wrapped", "tensors_of"]
 
 
@@ -141,7 +143,8 @@ class ModuleOrigin:
         values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
         given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
         args = torch.utils._pytree.tree_unflatten(given, form)
-        return torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
+        with plain_control_flow():
+            return torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
 
 
 def _writes(node: torch.fx.Node) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import BackproofError, CaptureError
 from ..graph import Builder, Graph, Node, promote
-from . import lower_images, lower_layers
+from . import lower_images, lower_layers, lower_memory
 from .example import Example, leaf_names
 from .functions import Site
 from .lower import Call, NotCaptured, lower
@@ -23,7 +23,7 @@ from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
 
 __all__ = ["Leaf", "Reader", "Traced"]
 
-_ = lower_layers, lower_images  # imported for what it registers
+_ = lower_layers, lower_images, lower_memory  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
@@ -265,9 +265,9 @@ class Reader:
             return
         try:
             if target is operator.getitem or getattr(target, "__name__", "") == "getitem":
-                self._piece(node, *args)
+                self._piece(node, *args, where)
             elif isinstance(target, Site):
-                self._site(node, target, args, where)
+                self._site(node, target, args)
             elif isinstance(target, torch._ops.HigherOrderOperator):
                 self._region(node)
             elif isinstance(target, torch._ops.OpOverload):
@@ -287,7 +287,7 @@ class Reader:
         self.gaps.append(f"{error}{place}")
         self.env[node] = _GAP
 
-    def _piece(self, node: torch.fx.Node, value: Any, index: Any) -> None:
+    def _piece(self, node: torch.fx.Node, value: Any, index: Any, where: Where) -> None:
         """One of several results: with the place that it has inside a region, or as a view of the whole."""
         whole = node.args[0]
         result = None if value is None else value[index]
@@ -298,8 +298,8 @@ class Reader:
         self.env[node] = result
         if whole in self.stopped:
             self.stopped.add(node)
-        if isinstance(result, Node) and isinstance(whole.target, Site):
-            self._born(node, result)
+        if isinstance(whole.target, Site):
+            self._sited(node, whole.target, result, where)
         elif isinstance(result, Node):
             self._placed(node, whole, result, index)
 
@@ -334,19 +334,24 @@ class Reader:
         return self.env.get(value) if isinstance(value, torch.fx.Node) else None
 
     # --- a custom Function, a hook ---------------------------------------------------------------------------------------
-    def _site(self, node: torch.fx.Node, site: Site, args: Any, where: Where) -> None:
-        """The result of a custom Function: its forward pass, with the user's backward pass known beside it."""
+    def _site(self, node: torch.fx.Node, site: Site, args: Any) -> None:
+        """A place with a backward pass of the user's own: its results are the forward pass's, known together."""
         outs, given = args
-        results: list[Any] = []
         operands = tuple(x if isinstance(x, Node) else None for x in given)
-        for place, out in enumerate(outs):
-            if isinstance(out, Node) and out.is_float:
-                shown = self.builder.emit("identity", out, module=where.module, source=where.source)
-                label = where.name if len(outs) == 1 else f"{where.name}.{place + 1}"
-                out = self.builder.rename(shown, label, "value")
-                self.sites[out] = site.at(operands, place, len(outs))
-            results.append(out)
-        self.env[node] = tuple(results)
+        self.env[node] = tuple((out, site.at(operands, place, len(outs))) for place, out in enumerate(outs))
+
+    def _sited(self, node: torch.fx.Node, site: Site, result: tuple[Any, Any], where: Where) -> None:
+        """One result of such a place."""
+        out, surrogate = result
+        if isinstance(out, Node) and out.is_float:
+            shown = self.builder.emit("identity", out, module=where.module, source=where.source)
+            label = where.name
+            if label.endswith("getitem"):
+                number = f".{surrogate.place + 1}" if surrogate.count > 1 else ""
+                label = f"{out.name}.hooked" if site.kind == "hook" else label.removesuffix("getitem") + site.name + number
+            out = self.builder.rename(shown, label, "value")
+            self.sites[out] = surrogate
+        self._born(node, out)
 
     # --- one operation ---------------------------------------------------------------------------------------------------
     def _call(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any, where: Where) -> None:

@@ -8,9 +8,10 @@ stand; each such place is a :class:`Decision`, and the record holds for this run
 from __future__ import annotations
 
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,9 +24,10 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from ..errors import CaptureError
 from ..graph import Source
+from .control import plain_control_flow
 from .functions import Site, replaced_apply, run_plainly, written_at
 from .names import user_line, user_stack
-from .origin import Wrapped, tensors_of
+from .origin import Wrapped
 from .reading import Leaf, Traced
 from .running import kept_state, quiet
 
@@ -73,8 +75,10 @@ class _Leaving(TorchFunctionMode):
 class _Tape(SchemaCheckMode):
     """The record in the making; torch takes a mode of this class before autograd, where operations are still whole."""
 
-    def __init__(self, modules: dict[int, tuple[str, str]]) -> None:
-        TorchDispatchMode.__init__(self, torch._C.DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]
+    def __init__(self, modules: dict[int, tuple[str, str]], taken_apart: bool) -> None:
+        key = None if taken_apart else torch._C.DispatchKey.PreDispatch
+        TorchDispatchMode.__init__(self, key)  # type: ignore[no-untyped-call]
+        self.taken_apart = taken_apart
         self.graph = torch.fx.Graph()
         self.known: dict[int, torch.fx.Node] = {}
         self.kept: list[Tensor] = []
@@ -209,7 +213,7 @@ class _Tape(SchemaCheckMode):
         name = getattr(hook, "__name__", type(hook).__name__)
         site = Site("hook", "hook" if name == "<lambda>" else name, run, written_at(hook))
         self._site(site, (tensor,), [tensor], (tensor,))
-        return torch.utils.hooks.RemovableHandle({})
+        return torch.utils.hooks.RemovableHandle(OrderedDict())
 
     def _site(self, site: Site, outs: Any, given: Any, fresh: Any) -> None:
         def nodes(values: Any) -> list[Any]:
@@ -272,8 +276,15 @@ def _module_stack(tape: _Tape) -> Iterator[None]:
             handle.remove()
 
 
-def record(wrapped: Wrapped, call: tuple[Any, ...]) -> tuple[Traced, tuple[Decision, ...]]:
+def record(
+    wrapped: Wrapped, call: tuple[Any, ...], taken_apart: bool = False
+) -> tuple[Traced, tuple[Decision, ...]]:
     """Run the model once and record what it does.
+
+    Args:
+        wrapped: the model.
+        call: its arguments.
+        taken_apart: whether the operations are seen after torch has taken them apart, below torch.vmap and torch.func.jvp.
 
     Raises:
         CaptureError: something in it cannot be recorded (torch.vmap, sparse tensors).
@@ -281,12 +292,13 @@ def record(wrapped: Wrapped, call: tuple[Any, ...]) -> tuple[Traced, tuple[Decis
     modules = {
         id(m): (name, f"{type(m).__module__}.{type(m).__qualname__}") for name, m in wrapped.named_modules() if name
     }
-    tape = _Tape(modules)
+    tape = _Tape(modules, taken_apart)
     _place_leaves(tape, wrapped, call)
     with ExitStack() as stack:
-        for context in (kept_state(wrapped), quiet(), torch.enable_grad(), _module_stack(tape), _control_flow(tape)):
+        for context in (kept_state(wrapped), quiet(), torch.enable_grad(), _module_stack(tape), plain_control_flow()):
             stack.enter_context(context)
-        for context in (replaced_apply(tape.applied), _Leaving(tape), enable_python_dispatcher(), tape):
+        python = nullcontext() if taken_apart else enable_python_dispatcher()
+        for context in (replaced_apply(tape.applied), _Leaving(tape), python, tape):
             stack.enter_context(context)
         out = wrapped(*call)
     tape.graph.output(tree_map(lambda x: tape.node_of(x) if isinstance(x, Tensor) else x, out))
@@ -304,12 +316,3 @@ def _place_leaves(tape: _Tape, wrapped: Wrapped, call: tuple[Any, ...]) -> None:
         tape.place(tensor, "PARAMETER" if id(tensor) in parameters else "BUFFER", path)
     for value in tree_leaves(call):
         tape.place(value, "USER_INPUT", "")
-
-
-@contextmanager
-def _control_flow(tape: _Tape) -> Iterator[None]:
-    """torch.cond, torch.while_loop and their like run as Python's if and while, each condition a decision."""
-    yield
-
-
-_ = tensors_of, field

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import BackproofError, CaptureError
+from .control import plain_control_flow
 from .functions import replaced_apply, written_at
-from .names import user_line, user_stack
+from .names import is_library, user_line, user_stack
 from .origin import Wrapped, user_name
 
 __all__ = ["Seen", "copied", "first_line", "first_run", "kept_state", "quiet", "user_frame"]
@@ -120,13 +121,23 @@ def first_run(wrapped: Wrapped, call: tuple[Any, ...]) -> Seen:
             seen.functions[function.__name__] = written_at(function.backward)
         return real(*args)
 
-    try:
+    def run(given: Any) -> None:
         with kept_state(wrapped), torch.enable_grad(), replaced_apply(apply), _Watch(seen), checkpoints_noted(seen):
-            with warnings.catch_warnings(record=True) as said:
+            with plain_control_flow(), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                wrapped(*call)
+                wrapped(*given)
         for warning in said:
-            warnings.warn(str(warning.message), warning.category, stacklevel=4)
+            if issubclass(warning.category, (DeprecationWarning, FutureWarning)) and is_library(warning.filename):
+                continue  # torch's own, about how torch is written
+            warnings.warn(str(warning.message), warning.category, stacklevel=5)
+
+    try:
+        try:
+            run(call)
+        except RuntimeError as error:
+            if "require grad" not in str(error):
+                raise
+            run(torch.utils._pytree.tree_map(_moving, call))  # it asks for gradients of its inputs
     except BackproofError:
         raise
     except Exception as error:
@@ -182,6 +193,11 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _moving(value: Any) -> Any:
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.detach().clone().requires_grad_() if floating else value
 
 
 def copied(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -36,6 +36,7 @@ class Program:
         capture_for: the graph for other leaves (shapes belong to a graph), for batch = "sample".
         exact: the leaves as exact numbers, where all are exact.
         accumulate: whether gradients are left uncleared, so that each update uses the sum of all so far.
+        own_backward: whether a backward pass that the user wrote counts as it stands, as it does in training.
     """
 
     graph: Graph
@@ -48,6 +49,7 @@ class Program:
     capture_for: Callable[[Mapping[str, Tensor]], Graph] | None = None
     exact: dict[str, Array] | None = None
     accumulate: bool = False
+    own_backward: bool = True
     _joints: dict[int, Joint | None] = field(default_factory=dict)
     _single: Graph | None = None
     _seconds: dict[Any, Joint] = field(default_factory=dict)
@@ -70,7 +72,8 @@ class Program:
     def joint(self, graph: Graph) -> Joint | None:
         """The joint graph (None without a loss); made once per graph."""
         if id(graph) not in self._joints:
-            self._joints[id(graph)] = differentiate(graph) if graph.loss is not None else None
+            made = None if graph.loss is None else differentiate(graph, own_backward=self.own_backward)
+            self._joints[id(graph)] = made
         return self._joints[id(graph)]
 
     def leaves_for(self, leaves: Mapping[str, Any], sample: int | None) -> dict[str, Any]:
@@ -78,6 +81,11 @@ class Program:
         if sample is None:
             return dict(leaves)
         return {name: v[sample : sample + 1] if name in self.samples else v for name, v in leaves.items()}
+
+    @property
+    def by_the_forward(self) -> Program:
+        """The same program, whose gradients are the derivatives of its forward pass."""
+        return replace(self, own_backward=False, _joints={}, _single=None, _seconds={})
 
     @property
     def given(self) -> tuple[Node, ...]:
