@@ -347,8 +347,8 @@ class Reader:
             shown = self.builder.emit("identity", out, module=where.module, source=where.source)
             label = where.name
             if label.endswith("getitem"):
-                number = f".{surrogate.place + 1}" if surrogate.count > 1 else ""
-                label = f"{out.name}.hooked" if site.kind == "hook" else label.removesuffix("getitem") + site.name + number
+                number = f"_{surrogate.place + 1}" if surrogate.count > 1 else ""
+                label = f"{out.name}_hooked" if site.kind == "hook" else label.removesuffix("getitem") + site.name + number
             out = self.builder.rename(shown, label, "value")
             self.sites[out] = surrogate
         self._born(node, out)

@@ -33,6 +33,7 @@ from .exercise import Answered, work_exercise
 from .load import load_problem
 from .prepare import Prepared, prepare
 from .program import run_original
+from .caveats import caveats
 from .remarks import remarks_on
 from .sheet import work_sheet
 from .trace import Step, Trace, run
@@ -242,7 +243,11 @@ def _work(prepared: Prepared) -> Solution:
     for analysis in analyses:
         answers |= analysis.answers
         evidence += analysis.evidence
-    remarks = (*prepared.remarks, *notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
+    if program.graph.surrogates:
+        from .confirming.own import own_backwards
+
+        evidence = (*own_backwards(program, steps), *evidence)
+    remarks = (*prepared.remarks, *caveats(program.graph, own_backward=True), *notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
     return Solution(prepared, steps, answers, remarks, evidence, slopes, analyses, after)
 
 

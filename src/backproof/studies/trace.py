@@ -19,6 +19,7 @@ from ..graph import Graph, Node
 from ..optimizers import optimizer as find_optimizer
 from ..progress import task
 from ..result import Result, plain
+from .caveats import caveats
 from .program import Batch, Program
 
 __all__ = ["Arithmetic", "ParameterStep", "Step", "Trace", "run", "trace"]
@@ -51,6 +52,7 @@ class Step:
         graph: the graph that was read.
         leaves: the leaves' values that it was read on.
         buffers: the new values of the buffers that the forward pass changes (batch norm's running statistics).
+        derivatives: where a custom backward pass changes a gradient, the derivative of the forward pass instead.
     """
 
     number: int
@@ -64,6 +66,7 @@ class Step:
     leaves: dict[str, Tensor]
     state_before: dict[str, dict[str, Tensor]]
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    derivatives: dict[str, Tensor] = field(default_factory=dict)
 
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The step as plain data."""
@@ -79,6 +82,8 @@ class Step:
         }
         if self.buffers:
             record["buffers"] = {n: {"before": self.leaves[n], "after": after} for n, after in self.buffers.items()}
+        if self.derivatives:
+            record["derivatives"] = self.derivatives
         found: dict[str, Any] = plain(record, full)
         if self.sample is not None:
             found["sample"] = self.sample
@@ -134,7 +139,7 @@ class _Run:
     """The state of a training run between updates: parameters, optimizer state, exact twins while they last."""
 
     def __init__(self, program: Program, use_exact: bool) -> None:
-        self.program = program
+        self.program, self.forward = program, program.by_the_forward
         self.leaves = dict(program.start)
         names = program.optimizer.state if program.optimizer else ()
         zero = {n: torch.zeros_like(self.leaves[n]) for n in program.trained}
@@ -158,7 +163,26 @@ class _Run:
         records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
         loss = None if graph.loss is None else float(values[graph.loss.name])
         buffers = self._carry_on(graph, values, exact_values)
-        return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before, buffers)
+        forward = self._derivatives(graph, leaves, grads)
+        return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before, buffers, forward)
+
+    def _derivatives(
+        self, graph: Graph, leaves: Mapping[str, Tensor], grads: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        """The derivatives of the forward pass that differ from the gradients of the user's own backward passes."""
+        joint = self.forward.joint(graph) if graph.surrogates else None
+        if joint is None:
+            return {}
+        given = {n: leaves[n.name] for n in joint.graph.nodes if n.is_leaf and n.role != "constant"}
+        values = evaluate(joint.graph, given)
+        found = {}
+        for name, ours in grads.items():
+            node = joint.gradients[graph.by_name[name]]
+            true = torch.zeros_like(leaves[name] if name in leaves else values[graph.by_name[name]])
+            true = true if node is None else values[node]
+            if not torch.allclose(true if ours is None else ours, true, rtol=1e-5, atol=0) or (ours is None and true.any()):
+                found[name] = true
+        return found
 
     def _carry_on(self, graph: Graph, values: Mapping[str, Tensor], spoken: Mapping[str, Array]) -> dict[str, Tensor]:
         """The buffers' new values, which the next update begins with."""
@@ -328,11 +352,16 @@ def trace(
     if program.optimizer is not None and program.graph.loss is None:
         raise CaptureError("an update needs a loss: give loss=..., or a model whose output is one number")
     records, remarks = run(program, use_exact=arithmetic == "exact")
+    remarks = (*caveats(program.graph, own_backward=True), *remarks)
     found: tuple[Any, ...] = ()
     if evidence != "none":
         from .confirming.evidence import confirm
 
         found = confirm(program, records, thorough=evidence == "full", seed=seed)
+    if program.graph.surrogates:
+        from .confirming.own import own_backwards
+
+        found = (*own_backwards(program, records), *found)
     return Trace(program, records, found, remarks, program.graph.title)
 
 

@@ -10,6 +10,7 @@ __all__ = [
     "ALLOWED",
     "ALONG",
     "EAGER",
+    "FORWARD",
     "GRADIENT_FLOOR",
     "ONE_BY_ONE",
     "OWN_DTYPE",
@@ -25,6 +26,7 @@ TOLERANCE = 1e-9
 # Errors are relative to a tensor's size, but not below this share of the largest of its kind.
 VALUE_FLOOR, GRADIENT_FLOOR = 1e-3, 1e-6
 EAGER = "autograd on the program as it stands"
+FORWARD = "the derivative of the forward pass"
 ROUNDING, OWN_DTYPE = "float64", "torch.optim in the model's dtype"
 ALONG = "float64 differences along a Gaussian direction"
 ONE_BY_ONE = "50 digits, single operations at random entries"

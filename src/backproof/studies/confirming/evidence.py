@@ -79,12 +79,26 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
     for step in chosen:
         _autograd(program, step, tally)
     _training(program, finite, tally)
+    if program.graph.surrogates:
+        return (*tally.results(), *_by_the_forward(program, chosen, thorough, seed))
+    _by_other_means(program, chosen, tally, thorough, seed)
+    return tally.results()
+
+
+def _by_other_means(program: Program, chosen: Sequence[Step], tally: _Tally, thorough: bool, seed: int) -> None:
     if sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
         _fifty_digits(program, chosen, tally, thorough, seed)
     else:
         for step in chosen[:1]:
             large_network(program, step, tally.add, seed)
-    return tally.results()
+
+
+def _by_the_forward(program: Program, chosen: Sequence[Step], thorough: bool, seed: int) -> list[Evidence]:
+    """Of the user's own backward passes there is no formula; the derivatives of the forward pass are confirmed instead."""
+    tally = _Tally()
+    steps = [replace(s, gradients={**s.gradients, **s.derivatives}) for s in chosen]
+    _by_other_means(program.by_the_forward, steps, tally, thorough, seed)
+    return [replace(e, what=e.what.replace("gradient of", "derivative of the forward pass by")) for e in tally.results()]
 
 
 def _some(steps: list[Step], count: int) -> list[Step]:

@@ -62,7 +62,7 @@ def _instant(page: Page, writer: StepWriter, phase: Phase, node: Node) -> Instan
 
 def _words(writer: StepWriter, node: Node) -> str:
     if node.of is None:
-        why = why_value(node)
+        why = why_value(node, writer.step.graph)
         name = f"loss {node.name}" if node is writer.step.graph.loss else node.name
         return f"{name}: {why}" if why and len(why) < 60 else name
     return f"gradient of {node.of.name}" if node.of.is_leaf else f"error signal of {node.of.name}"
@@ -123,10 +123,8 @@ def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
     flipped = (node.of or node).name in writer.writer.layout.flipped
     ref = writer.ref(node)
     result = matrix_of(tensor, writer.exact(ref), ref, flipped)
-    return [
-        Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),)),
-        Details("each entry", (Derivation(entries),), open=True),
-    ]
+    shown = Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),))
+    return [shown, Details("each entry", (Derivation(entries),), open=True)] if entries else [shown]
 
 
 def _at_a_glance(whole: Equation, tensor: Tensor) -> Block:

@@ -33,6 +33,7 @@ from .derived import backward_blocks, forward_blocks
 from .glances import summary_step
 from .instants import range_of, worked_step
 from .over_time import over_time
+from .own import own_section
 from .repeats import Repeat, repeats
 from .updates import HYPER, rule_equations
 from .whatif import play_of
@@ -299,6 +300,7 @@ def document_of_trace(trace: Trace) -> Document:
         blocks.append(pictures)
     blocks += page.derivation()
     blocks += page.worked_steps()
+    blocks += own_section(trace.steps)
     if losses := over_time(page, None):
         blocks.append(Section("The loss", tuple(losses), "result", "losses"))
     blocks += [Callout("note", (r,)) for r in trace.remarks]

@@ -19,6 +19,7 @@ from ...document.blocks import Equation
 from ...document.math import Expr, Matrix, Num, Ref, Sym, leaves, map_leaves
 from ...domains.printed import Unreadable, value_of
 from ...domains.symbols import Layout, Writer
+from ...errors import MissingRule
 from ...graph import Node
 from ..program import Program
 from ..trace import Step
@@ -128,7 +129,7 @@ class StepWriter:
     # --- equations ----------------------------------------------------------------------------------------------------
     def whole(self, node: Node) -> Equation:
         """The equation of a whole quantity: S = X W."""
-        return Equation(self.writer.symbol(node), (self.writer.matrix(node),), why_value(node), self.ref(node))
+        return Equation(self.writer.symbol(node), (self.writer.matrix(node),), why_value(node, self.step.graph), self.ref(node))
 
     def ref(self, node: Node) -> Ref:
         """What a node's number is called in the record."""
@@ -140,7 +141,10 @@ class StepWriter:
         """For each entry: its formula, the formula with its numbers, the result. Long ones give the result alone."""
         if node.size > MOST_ENTRIES:
             return
-        formulas = self.writer.entries(node)
+        try:
+            formulas = self.writer.entries(node)
+        except MissingRule:
+            return  # a step of the user's own code, of which there is no formula
         tensor, exact = self.tensor(self.ref(node)), self.exact(self.ref(node))
         for place in np.ndindex(*node.shape):
             result = self._result(node, place, tensor, exact)
