@@ -154,7 +154,9 @@ def _send_as_written(
 ) -> None:
     """Send back what the user's backward pass sends, once all results of its forward pass have their adjoints."""
     surrogate = own[node]
-    group = {s.place: n for n, s in own.items() if s.gradients == surrogate.gradients and s.operands == surrogate.operands}
+    group = {
+        s.place: n for n, s in own.items() if s.gradients == surrogate.gradients and s.operands == surrogate.operands
+    }
     if surrogate.place != min(p for p, n in group.items() if n in pieces):
         return
     deltas = [gradients[group[p]] if p in group else None for p in range(surrogate.count)]

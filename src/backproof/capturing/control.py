@@ -60,7 +60,7 @@ def _at_once(function: Callable[..., Any], args: Sequence[Any], kwargs: Any = No
     return function(*args, **(kwargs or {}))
 
 
-_INSTEAD = {
+_INSTEAD: dict[str, dict[str, Callable[..., Any]]] = {
     "utils": {"_hop_compile_and_call": _at_once},
     "cond": {"cond_op": _cond},
     "while_loop": {"while_loop_op": _while},

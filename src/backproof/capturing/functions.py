@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
+from torch.overrides import TorchFunctionMode
 
 from ..graph import Node, Surrogate
 
-__all__ = ["Site", "written_at", "replaced_apply", "run_plainly"]
+__all__ = ["Site", "replaced_apply", "run_plainly", "without_own_backward", "written_at"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,7 @@ class Site:
         return self.name
 
     def __call__(self, outs: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
+        """Run the user's code on what went in; ``outs``, what the forward pass gave as ordinary operations, is not used."""
         found = self.run(*given)
         return tuple(found) if isinstance(found, (tuple, list)) else (found,)
 
@@ -140,3 +143,21 @@ def replaced_apply(instead: Callable[[Any, Callable[..., Any], tuple[Any, ...]],
             del _SingleLevelFunction.apply  # type: ignore[attr-defined]
         else:
             _SingleLevelFunction.apply = before  # type: ignore[attr-defined]
+
+
+class _NoHooks(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "register_hook":
+            return torch.utils.hooks.RemovableHandle(OrderedDict())
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_own_backward() -> Iterator[None]:
+    """While in force, custom Functions run as ordinary operations, and tensors take no hooks."""
+
+    def plainly(function: Any, real: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return real(*args) if function.__module__.startswith("torch.") else run_plainly(function, args)
+
+    with replaced_apply(plainly), _NoHooks():
+        yield

@@ -8,7 +8,9 @@ from .lower import Call, lowering
 __all__: list[str] = []
 
 
-@lowering("lift_fresh.default", "resolve_conj.default", "resolve_neg.default", "requires_grad_.default", "pin_memory.default")
+@lowering(
+    "lift_fresh.default", "resolve_conj.default", "resolve_neg.default", "requires_grad_.default", "pin_memory.default"
+)
 def _as_it_is(call: Call) -> Node:
     first: Node = next(iter(call.args.values()))
     return first

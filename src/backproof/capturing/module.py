@@ -132,15 +132,26 @@ def _run(wrapped: Wrapped, call: Any, reason: str, read: Callable[[Traced], Grap
     return read(traced)
 
 
-_FUNCTORCH = {"_vmap": "torch.vmap", "_jvp": "torch.func.jvp", "_for_grad": "torch.func.grad", "_dual": "torch.func.jvp"}
+_FUNCTORCH = {
+    "_vmap": "torch.vmap",
+    "_jvp": "torch.func.jvp",
+    "_for_grad": "torch.func.grad",
+    "_dual": "torch.func.jvp",
+}
 
 
 def _short(reason: str) -> str:
     """The first cause, with the names that the user knows."""
     first = reason.rpartition("captured yet: ")[2].partition("; ")[0]
-    inner = next((name for part, name in _FUNCTORCH.items() if part in reason.partition(" at ")[2] or part in first), None)
+    inner = next(
+        (name for part, name in _FUNCTORCH.items() if part in reason.partition(" at ")[2] or part in first), None
+    )
     where = re.search(r" at \S+:\d+ \(.*", first)
-    return f"{inner} inside the forward pass{where.group() if where else ''}" if inner and "Python call" in first else first
+    return (
+        f"{inner} inside the forward pass{where.group() if where else ''}"
+        if inner and "Python call" in first
+        else first
+    )
 
 
 def _recorded_fact(decisions: Sequence[Decision], reason: str) -> dict[str, Any]:

@@ -80,8 +80,9 @@ def storage_key(node: torch.fx.Node) -> Any:
     if "storage" in node.meta:
         return node.meta["storage"]
     value = node.meta.get("val")
-    plain = isinstance(value, torch.Tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(value)
-    return value.untyped_storage()._cdata if plain and value.layout is torch.strided else None
+    if not isinstance(value, torch.Tensor) or torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return None
+    return value.untyped_storage()._cdata if value.layout is torch.strided else None
 
 
 # --- putting a part back -----------------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def _row(dim: int, index: int) -> Put:
 
 
 # --- the views that torch has ----------------------------------------------------------------------------------------------
-_MOVED = {
+_MOVED: dict[str, Callable[[dict[str, Any], int], tuple[int, ...]]] = {
     "transpose": lambda a, n: _swapped(a["dim0"] % n, a["dim1"] % n, n),
     "swapaxes": lambda a, n: _swapped(a["axis0"] % n, a["axis1"] % n, n),
     "t": lambda a, n: tuple(reversed(range(n))),

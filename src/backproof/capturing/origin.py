@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from .control import plain_control_flow
+from .functions import Site, without_own_backward
 
 __all__ = ["ModuleOrigin", "Origin", "Wrapped", "tensors_of"]
 
@@ -84,6 +85,7 @@ class ModuleOrigin:
         order: our names of their leaves as torch flattens them; None for what is no tensor.
         program: the exported graph module and, for each of its nodes, our node's name.
         loss_name: our name of the loss node.
+        own_backward: whether backward passes that the user wrote count as they stand.
     """
 
     wrapped: Wrapped
@@ -97,6 +99,11 @@ class ModuleOrigin:
     loss_name: str | None = None
     ties: dict[str, str] = field(default_factory=dict)
     order: tuple[str | None, ...] = ()
+    own_backward: bool = True
+
+    def by_the_forward(self) -> ModuleOrigin:
+        """The same program, whose gradients are the derivatives of its forward pass."""
+        return replace(self, own_backward=False)
 
     def leaves(self) -> dict[str, Tensor]:
         """The inputs, parameters, buffers and lifted constants as they are now."""
@@ -106,7 +113,8 @@ class ModuleOrigin:
     def values(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the exported program on other leaves; autograd sees every named value."""
         written = {n.args[0].name for n in self.fx.graph.nodes if _writes(n)}
-        interpreter = _Recorder(self.fx, {fx: ours for fx, ours in self.names.items() if fx not in written})
+        names = {fx: ours for fx, ours in self.names.items() if fx not in written}
+        interpreter = _Recorder(self.fx, names, self.own_backward)
         interpreter.run(*self._given(leaves))
         return interpreter.seen
 
@@ -143,7 +151,7 @@ class ModuleOrigin:
         values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
         given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
         args = torch.utils._pytree.tree_unflatten(given, form)
-        with plain_control_flow():
+        with plain_control_flow(), contextlib.nullcontext() if self.own_backward else without_own_backward():
             return torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
 
 
@@ -155,10 +163,15 @@ def _writes(node: torch.fx.Node) -> bool:
 class _Recorder(torch.fx.Interpreter):
     """Runs an exported graph and keeps the values of the nodes that have a name of ours."""
 
-    def __init__(self, module: torch.fx.GraphModule, names: Mapping[str, str]) -> None:
+    def __init__(self, module: torch.fx.GraphModule, names: Mapping[str, str], own_backward: bool) -> None:
         super().__init__(module, garbage_collect_values=False)
-        self._ours = names
+        self._ours, self._own = names, own_backward
         self.seen: dict[str, Tensor] = {}
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if isinstance(target, Site) and not self._own:
+            return tuple(args[0])
+        return super().call_function(target, args, kwargs)
 
     def run_node(self, n: torch.fx.Node) -> Any:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not n.meta.get("stopped")), _casting(n):

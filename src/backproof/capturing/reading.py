@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from ..errors import BackproofError, CaptureError
-from ..graph import Builder, Graph, Node, promote
+from ..graph import Graph, Node, Surrogate, promote
 from . import lower_images, lower_layers, lower_memory
 from .example import Example, leaf_names
 from .functions import Site
 from .lower import Call, NotCaptured, lower
-from .mutation import PLAIN, Place, Storage, View, plain_form, storage_key, view_of
 from .names import Origin as Where
 from .names import origins
 from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
+from .values import Values, normalised
 
 __all__ = ["Leaf", "Reader", "Traced"]
 
@@ -53,30 +53,20 @@ class Traced:
     noted: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Reader:
+class Reader(Values):
     """Walks a traced program and builds the Graph."""
 
     def __init__(self, traced: Traced, wrapped: Wrapped, example: Example, targets: Any, parameters: set[str]) -> None:
+        super().__init__()
         self.traced, self.wrapped, self.example, self.targets = traced, wrapped, example, targets
         self.trained = parameters
-        self.builder = Builder()
-        self.env: dict[torch.fx.Node, Any] = {}
-        self.same: dict[torch.fx.Node, torch.fx.Node] = {}
-        self.places: dict[torch.fx.Node, tuple[Place, int]] = {}
-        self.storages: dict[Any, torch.fx.Node] = {}
-        self.stopped: set[torch.fx.Node] = set()
         self.casting: set[torch.fx.Node] = set()
-        self.stops: dict[Node, Node] = {}
-        self.names: dict[str, str] = {}
         self.leaves: list[tuple[str, str]] = []
         self.inputs: dict[str, Tensor] = {}
         self.order: list[str | None] = []
         self.ties: dict[str, str] = {}
         self.gaps: list[str] = []
-        self.buffers: dict[Node, Storage] = {}
-        self.changed: dict[Node, Node] = {}
-        self.sites: dict[Node, Any] = {}
-        self.rewritten = False
+        self.sites: dict[Node, Surrogate] = {}
 
     def graph(self, title: str) -> Graph:
         """Read the program.
@@ -181,15 +171,6 @@ class Reader:
             seen[id(tensor)] = name
         self.leaves.append((name, leaf.kind))
 
-    def _born(self, node: torch.fx.Node, value: Node, role: str = "value") -> None:
-        """Enter a tensor with a storage of its own."""
-        storage = self.buffers.get(value) or Storage(value, role, node in self.stopped)
-        if role == "buffer":
-            self.buffers[value] = storage
-        self.env[node] = value
-        self.places[node] = (Place(storage), storage.version)
-        self.storages.setdefault(storage_key(node), node)
-
     # --- operations -----------------------------------------------------------------------------------------------
     def _read(self, module: torch.fx.GraphModule) -> Any:
         computed = [n for n in module.graph.nodes if n.op == "call_function"]
@@ -211,61 +192,14 @@ class Reader:
         if node.meta.get("autocast"):
             self.casting.add(node)
 
-    def _args(self, value: Any, user: torch.fx.Node | None) -> Any:
-        """The present values of the operands of ``user`` (None: of what the program returns)."""
-
-        def read(x: Any) -> Any:
-            return self._now(x, user in self.stopped) if isinstance(x, torch.fx.Node) else x
-
-        return torch.utils._pytree.tree_map(read, value)
-
-    def _root(self, node: torch.fx.Node) -> torch.fx.Node:
-        while node in self.same:
-            node = self.same[node]
-        return node
-
-    def _now(self, node: torch.fx.Node, stopped: bool) -> Any:
-        """The value of a program's node as it is now: after all writes into its memory."""
-        node = self._root(node)
-        value = self.env.get(node)
-        if node in self.places and isinstance(value, Node):
-            place, version = self.places[node]
-            if version != place.storage.version:
-                self.rewritten |= bool(place.views)
-                value = self.env[node] = place.now()
-                self.places[node] = (place, place.storage.version)
-            if not stopped and (place.storage.stopped or (place.views and node in self.stopped)):
-                return self._stop(value)
-        elif node in self.stopped and not stopped:
-            return torch.utils._pytree.tree_map(self._stop, value)
-        return value
-
-    def _stop(self, value: Any) -> Any:
-        """The same value without its gradient."""
-        if not isinstance(value, Node) or not value.is_float or value.role == "constant" or value.role == "target":
-            return value
-        if value.op.name == "stop_gradient":
-            return value
-        if value not in self.stops:
-            self.stops[value] = self.builder.emit(
-                "stop_gradient",
-                value,
-                name=f"{value.name}.stop",
-                role="value",
-                module=value.module,
-                source=value.source,
-            )
-        return self.stops[value]
-
     def _compute(self, node: torch.fx.Node, where: Where) -> None:
-        target = node.target
-        args, kwargs = self._args(node.args, node), self._args(node.kwargs, node)
-        if any(x is _GAP for x in torch.utils._pytree.tree_leaves((args, kwargs))):
-            self.env[node] = _GAP
-            return
+        target: Any = node.target
         try:
-            if target is operator.getitem or getattr(target, "__name__", "") == "getitem":
-                self._piece(node, *args, where)
+            args, kwargs = self._args(node.args, node), self._args(node.kwargs, node)
+            if any(x is _GAP for x in torch.utils._pytree.tree_leaves((args, kwargs))):
+                self.env[node] = _GAP
+            elif target is operator.getitem or getattr(target, "__name__", "") == "getitem":
+                self._piece(node, args[0], args[1], where)
             elif isinstance(target, Site):
                 self._site(node, target, args)
             elif isinstance(target, torch._ops.HigherOrderOperator):
@@ -340,7 +274,7 @@ class Reader:
         operands = tuple(x if isinstance(x, Node) else None for x in given)
         self.env[node] = tuple((out, site.at(operands, place, len(outs))) for place, out in enumerate(outs))
 
-    def _sited(self, node: torch.fx.Node, site: Site, result: tuple[Any, Any], where: Where) -> None:
+    def _sited(self, node: torch.fx.Node, site: Site, result: Any, where: Where) -> None:
         """One result of such a place."""
         out, surrogate = result
         if isinstance(out, Node) and out.is_float:
@@ -348,7 +282,9 @@ class Reader:
             label = where.name
             if label.endswith("getitem"):
                 number = f"_{surrogate.place + 1}" if surrogate.count > 1 else ""
-                label = f"{out.name}_hooked" if site.kind == "hook" else label.removesuffix("getitem") + site.name + number
+                label = (
+                    f"{out.name}_hooked" if site.kind == "hook" else label.removesuffix("getitem") + site.name + number
+                )
             out = self.builder.rename(shown, label, "value")
             self.sites[out] = surrogate
         self._born(node, out)
@@ -359,7 +295,7 @@ class Reader:
         if overload.startswith(("_assert", "sym_", "_check")):
             self.env[node] = None
             return
-        named = _normalised(target, args, kwargs)
+        named = normalised(target, args, kwargs)
         if node in self.casting:
             named = self._cast(node, named)
         place = {"module": where.module, "source": where.source}
@@ -375,44 +311,6 @@ class Reader:
         if isinstance(result, Node):
             first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
             self._placed(node, first, result, None, call)
-
-    def _placed(
-        self, node: torch.fx.Node, first: torch.fx.Node | None, value: Node, piece: int | None, call: Call | None = None
-    ) -> None:
-        """Find out whether a result is a view of its first operand, and where it lies."""
-        first = None if first is None else self._root(first)
-        maker = node if piece is None else first
-        if piece is not None and first is not None:
-            first = next((self._root(a) for a in first.args if isinstance(a, torch.fx.Node)), None)
-        key = storage_key(node)
-        known = None if key is None else self.storages.get(key)
-        if known is None:
-            self._born(node, value)
-            return
-        if first in self.places and storage_key(first) == key:
-            place, _ = self.places[first]
-            view = self._view(maker, self._now(first, node in self.stopped), piece)
-        else:
-            place, view = self.places[known][0], _elsewhere(str(node.target))
-        self.places[node] = (Place(place.storage, (*place.views, view)), place.storage.version)
-
-    def _view(self, maker: torch.fx.Node, whole: Node, piece: int | None) -> View:
-        """The step from a whole to its view, which can be taken again from another whole."""
-        target: Any = maker.target
-        if not isinstance(target, torch._ops.OpOverload):
-            return View(getattr(target, "__name__", str(target)), lambda x: x, None)
-        overload = str(target).removeprefix("aten.")
-        args = _normalised(target, self._args(maker.args, maker), self._args(maker.kwargs, maker))
-        first = next(iter(args))
-        place = {"module": whole.module, "source": whole.source}
-
-        def take(of: Node) -> Node:
-            result = lower(Call(self.builder, overload, {**args, first: of}, maker.meta.get("val"), place))
-            taken: Node = result if piece is None else result[piece]
-            return taken
-
-        call = Call(self.builder, overload, args, maker.meta.get("val"), place)
-        return view_of(call, whole, take, piece)
 
     def _cast(self, node: torch.fx.Node, args: dict[str, Any]) -> dict[str, Any]:
         """Under autocast: the operands in the dtype in which torch computes, which shows in the result."""
@@ -432,102 +330,8 @@ class Reader:
         cast: dict[str, Any] = torch.utils._pytree.tree_map(changed, args)
         return cast
 
-    # --- in place --------------------------------------------------------------------------------------------------------
-    def _write(self, node: torch.fx.Node, call: Call, before: int, where: Where) -> None:
-        """An in-place call: its plain form, put back into the memory that it writes to."""
-        written = node.args[0]
-        if not isinstance(written, torch.fx.Node) or self._root(written) not in self.places:
-            raise NotCaptured(f"aten.{call.overload}, which changes in place what is no plain tensor")
-        written = self._root(written)
-        place, _ = self.places[written]
-        storage = place.storage
-        old = self._now(written, True)
-        if call.overload == "detach_.default":
-            storage.stopped = storage.role == "value" and old.role != "constant"
-        else:
-            self._may_write(call, storage, node in self.stopped)
-            new = self._plain(call, old)
-            partial = bool(place.views)
-            value = place.write(call, new) if partial else new
-            self._enter(storage, value, before, where, partial, node in self.stopped)
-        self.same[node] = written
-        self.names[node.name] = storage.value.name
-
-    def _plain(self, call: Call, old: Node) -> Node:
-        """The value that an in-place call leaves, in the old one's shape and dtype."""
-        rule = PLAIN.get(call.overload)
-        first = next(iter(call.args))
-        call.args[first] = old
-        if rule is not None:
-            return rule(call, old)
-        call.overload = plain_form(call.overload)
-        new: Node = lower(call)
-        if new.dtype != old.dtype:
-            new = call.emit("cast", new, dtype=old.dtype)
-        return new if new.shape == old.shape else call.emit("expand", new, shape=old.shape)
-
-    def _may_write(self, call: Call, storage: Storage, stopped: bool) -> None:
-        if storage.role in ("input", "target", "parameter"):
-            what = "an input" if storage.role != "parameter" else "a parameter"
-            raise NotCaptured(
-                f"aten.{call.overload}, which changes {what} in place ('{storage.value.name}'); work on a new tensor"
-            )
-        if stopped and not storage.stopped and storage.role == "value" and storage.value.is_float:
-            if storage.value.role == "constant":
-                return
-            raise NotCaptured(
-                f"aten.{call.overload}, which changes in place, where no gradient is recorded (no_grad), what a gradient "
-                f"passes through ('{storage.value.name}'): torch then uses the new value with the old derivative; build "
-                "a new tensor instead"
-            )
-        if storage.stopped and not stopped:
-            storage.value, storage.stopped = self._stop(storage.value), False
-
-    def _enter(self, storage: Storage, value: Node, before: int, where: Where, partial: bool, stopped: bool) -> None:
-        """The new content of a storage, under the name that the user gives it."""
-        buffer = next((leaf for leaf, known in self.buffers.items() if known is storage), None)
-        if buffer is not None:
-            self._updated(buffer, self._stop(value) if stopped else value)
-            return
-        self.rewritten |= partial
-        if partial:
-            stem = storage.value.name.partition("#")[0] if storage.value.role == "value" else where.name
-            where = Where(stem, where.module, where.source)
-        storage.value = self._named(value, before, where)
-        storage.version += 1
-
-    def _updated(self, buffer: Node, value: Node) -> Node:
-        """Note the new value of a buffer, under the buffer's own name with a number."""
-        if value.role != "helper" or any(value in n.inputs for n in self.builder.nodes[-8:]):
-            value = self.builder.emit("identity", value, module=buffer.module)
-        return self._note(buffer, self.builder.rename(value, buffer.name, "value"))
-
-    def _note(self, known: Node, value: Node) -> Node:
-        """Whatever reads the buffer from here on reads its new value; ``known`` is the buffer or an earlier value of it."""
-        buffer = next((old for old, new in self.changed.items() if new is known), known)
-        self.changed[buffer] = value
-        if (storage := self.buffers.get(buffer)) is not None:
-            storage.value = value
-            storage.version += 1
-        return value
-
-    def _named(self, result: Any, before: int, where: Where) -> Any:
-        """Give the last new node the user's name, if the call made one."""
-        if not isinstance(result, Node) or result not in self.builder.nodes[before:] or result.role == "constant":
-            return result
-        return self.builder.rename(result, where.name, "value")
-
 
 _TO = ("aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default", "aten.to.other", "aten.type_as.default")
-
-
-def _elsewhere(name: str) -> View:
-    """A view of what is not its first operand: read as long as nobody writes there."""
-
-    def take(whole: Node) -> Node:
-        raise NotCaptured(f"{name}, which sees memory that is changed in place; build a new tensor instead")
-
-    return View(name, take, None)
 
 
 def _dtype(tensor: Tensor) -> str:
@@ -539,16 +343,3 @@ def _attribute(module: torch.fx.GraphModule, path: str) -> Any:
     for part in path.split("."):
         value = getattr(value, part)
     return value
-
-
-def _normalised(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments by name, in the schema's order, defaults filled in."""
-    found = {}
-    for i, argument in enumerate(target._schema.arguments):
-        if i < len(args):
-            found[argument.name] = args[i]
-        elif argument.name in kwargs:
-            found[argument.name] = kwargs[argument.name]
-        else:
-            found[argument.name] = argument.default_value if argument.has_default_value() else None
-    return found

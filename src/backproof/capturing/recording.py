@@ -46,7 +46,7 @@ class Decision:
         where = f" at {self.source}" if self.source else ""
         text = f" ({self.source.text})" if self.source and self.source.text else ""
         return {
-            "branch": f"the condition{where}{text} was {self.result}",
+            "branch": f"the branch{where}{text} was {'' if self.result == 'True' else 'not '}taken",
             "number": f"the number{where}{text} was {self.result}",
             "array": f"the values that left torch{where}{text} are constants, and no gradient passes",
             "shape": f"the places found{where}{text} are those of these values",
@@ -77,7 +77,7 @@ class _Tape(SchemaCheckMode):
 
     def __init__(self, modules: dict[int, tuple[str, str]], taken_apart: bool) -> None:
         key = None if taken_apart else torch._C.DispatchKey.PreDispatch
-        TorchDispatchMode.__init__(self, key)  # type: ignore[no-untyped-call]
+        TorchDispatchMode.__init__(self, key)
         self.taken_apart = taken_apart
         self.graph = torch.fx.Graph()
         self.known: dict[int, torch.fx.Node] = {}
@@ -132,7 +132,9 @@ class _Tape(SchemaCheckMode):
             out = func(*args, **kwargs)
         if not any(isinstance(x, Tensor) for x in tree_leaves(out)):
             if any(isinstance(x, Tensor) for x in tree_leaves((args, kwargs))) and isinstance(out, (bool, int, float)):
-                self.decide("branch" if isinstance(out, bool) else "number", f"{out:.6g}" if type(out) is float else f"{out}")
+                self.decide(
+                    "branch" if isinstance(out, bool) else "number", f"{out:.6g}" if type(out) is float else f"{out}"
+                )
             return out
         if torch.Tag.dynamic_output_shape in func.tags and _looks_at_values(func, args):
             self.decide("shape", "")
@@ -240,7 +242,7 @@ def _described(tensor: Tensor) -> Tensor:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _looks_at_values(func: Any, args: Any) -> bool:
@@ -276,9 +278,7 @@ def _module_stack(tape: _Tape) -> Iterator[None]:
             handle.remove()
 
 
-def record(
-    wrapped: Wrapped, call: tuple[Any, ...], taken_apart: bool = False
-) -> tuple[Traced, tuple[Decision, ...]]:
+def record(wrapped: Wrapped, call: tuple[Any, ...], taken_apart: bool = False) -> tuple[Traced, tuple[Decision, ...]]:
     """Run the model once and record what it does.
 
     Args:
@@ -295,10 +295,15 @@ def record(
     tape = _Tape(modules, taken_apart)
     _place_leaves(tape, wrapped, call)
     with ExitStack() as stack:
-        for context in (kept_state(wrapped), quiet(), torch.enable_grad(), _module_stack(tape), plain_control_flow()):
-            stack.enter_context(context)
-        python = nullcontext() if taken_apart else enable_python_dispatcher()
-        for context in (replaced_apply(tape.applied), _Leaving(tape), python, tape):
+        python: Any = nullcontext() if taken_apart else enable_python_dispatcher()
+        contexts: list[Any] = [
+            kept_state(wrapped),
+            quiet(),
+            torch.enable_grad(),
+            _module_stack(tape),
+            plain_control_flow(),
+        ]
+        for context in (*contexts, replaced_apply(tape.applied), _Leaving(tape), python, tape):
             stack.enter_context(context)
         out = wrapped(*call)
     tape.graph.output(tree_map(lambda x: tape.node_of(x) if isinstance(x, Tensor) else x, out))

@@ -51,13 +51,17 @@ def _ours(graph: Graph, leaves: Mapping[str, Tensor]) -> tuple[dict[Node, Tensor
     builder, total = Builder(graph.nodes), None
     for node in graph.outputs:
         if node.is_float:
-            weights = builder.constant(_weights(node.shape, getattr(torch, node.dtype)), node.shape, node.dtype, "weights")
+            weights = builder.constant(
+                _weights(node.shape, getattr(torch, node.dtype)), node.shape, node.dtype, "weights"
+            )
             part = builder.emit("sum", builder.emit("mul", node, weights))
             total = part if total is None else builder.emit("add", total, part)
     given = {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"}
     if total is None:
         return evaluate(graph, given), {}
-    wanted = [n for n in graph.nodes if n.is_leaf and n.is_float and n.role in ("input", "parameter") and not n.is_frozen]
+    wanted = [
+        n for n in graph.nodes if n.is_leaf and n.is_float and n.role in ("input", "parameter") and not n.is_frozen
+    ]
     joint = differentiate(replace(graph, nodes=tuple(builder.nodes)), total, wanted, own_backward=True)
     values = evaluate(joint.graph, given)
     return values, {n.name: values[g] for n in wanted if (g := joint.gradients[n]) is not None}
@@ -91,7 +95,9 @@ def _theirs(graph: Graph, leaves: Mapping[str, Tensor]) -> tuple[list[Tensor], d
 def _compare(name: str, what: str, ours: Tensor | None, theirs: Tensor) -> None:
     mine = torch.zeros_like(theirs) if ours is None else ours
     if mine.shape != theirs.shape:
-        raise CaptureError(f"the captured graph gives '{name}' shape {list(mine.shape)}, the model {list(theirs.shape)}")
+        raise CaptureError(
+            f"the captured graph gives '{name}' shape {list(mine.shape)}, the model {list(theirs.shape)}"
+        )
     if not theirs.numel():
         return
     allowed = _ALLOWED.get(str(theirs.dtype).removeprefix("torch."), _ALLOWED_SHORT)

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import CaptureError
 from ..graph import Graph
 
-__all__ = ["caveats", "require_all_inputs"]
+__all__ = ["caveats", "require_all_inputs", "require_forward_gradient"]
 
 MOST = 3
 """As many decisions of a recorded run as one sentence names."""
@@ -82,4 +82,18 @@ def require_all_inputs(graph: Graph, question: str) -> None:
         raise CaptureError(
             f"{question}, and this model goes its way by values: {_listed([d['text'] for d in decisions])}; what was "
             "recorded is one run. Write both branches and choose with torch.where, so that one graph holds for all"
+        )
+
+
+def require_forward_gradient(graph: Graph, question: str) -> None:
+    """Refuse a question about the gradient where training uses another than the derivative of the forward pass.
+
+    Raises:
+        CaptureError: a custom Function or a gradient hook stands in the graph.
+    """
+    if graph.surrogates:
+        first = next(iter(graph.surrogates.values()))
+        raise CaptureError(
+            f"{question}, and training uses what {first.name}{_written(first.written)} sends back, of which there is no "
+            "formula; take it out, or replace it by the operations of its forward pass"
         )

@@ -60,8 +60,15 @@ class Program:
             return [None]
         return list(range(self.start[self.samples[0]].shape[0]))
 
-    def graph_for(self, sample: int | None) -> Graph:
-        """The graph of one update."""
+    @property
+    def is_one_run(self) -> bool:
+        """Whether the graph is the record of a run that other numbers may lead another way."""
+        return bool(self.graph.noted.get("recorded", {}).get("decisions"))
+
+    def graph_for(self, sample: int | None, leaves: Mapping[str, Tensor] | None = None) -> Graph:
+        """The graph of one update; of a model that goes its way by values, recorded anew on the leaves of that update."""
+        if leaves is not None and self.is_one_run and self.capture_for is not None:
+            return self.capture_for(self.leaves_for(leaves, sample))
         if sample is None:
             return self.graph
         if self._single is None:

@@ -27,13 +27,13 @@ from ..result import Result, plain
 from .analyses.asked import analyse
 from .analyses.general import loss_at
 from .answer import Answer, Solved
+from .caveats import caveats
 from .confirming.evidence import confirm
 from .derivation.derive import Derived, derive_problem, without_numbers
 from .exercise import Answered, work_exercise
 from .load import load_problem
 from .prepare import Prepared, prepare
 from .program import run_original
-from .caveats import caveats
 from .remarks import remarks_on
 from .sheet import work_sheet
 from .trace import Step, Trace, run
@@ -247,7 +247,14 @@ def _work(prepared: Prepared) -> Solution:
         from .confirming.own import own_backwards
 
         evidence = (*own_backwards(program, steps), *evidence)
-    remarks = (*prepared.remarks, *caveats(program.graph, own_backward=True), *notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
+    captured = caveats(program.graph, own_backward=True)
+    remarks = (
+        *prepared.remarks,
+        *captured,
+        *notes,
+        *remarks_on(program, steps, after),
+        *(r for a in analyses for r in a.remarks),
+    )
     return Solution(prepared, steps, answers, remarks, evidence, slopes, analyses, after)
 
 

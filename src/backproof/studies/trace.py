@@ -155,7 +155,8 @@ class _Run:
         self.total: dict[str, Tensor] = {}
 
     def step(self, number: int, sample: int | None) -> Step:
-        program, graph = self.program, self.program.graph_for(sample)
+        program = self.program
+        graph = program.graph_for(sample, self.leaves if number > 1 else None)
         leaves = program.leaves_for(self.leaves, sample)
         values, grads, exact_values = self._read(graph, leaves, sample, number)
         before = {n: dict(self.state[n]) for n in program.trained}
@@ -180,7 +181,9 @@ class _Run:
             node = joint.gradients[graph.by_name[name]]
             true = torch.zeros_like(leaves[name] if name in leaves else values[graph.by_name[name]])
             true = true if node is None else values[node]
-            if not torch.allclose(true if ours is None else ours, true, rtol=1e-5, atol=0) or (ours is None and true.any()):
+            if not torch.allclose(true if ours is None else ours, true, rtol=1e-5, atol=0) or (
+                ours is None and true.any()
+            ):
                 found[name] = true
         return found
 
@@ -451,7 +454,7 @@ def _recapture(model: Any, loss: Any, output: Any, graph: Graph) -> Any:
         wrapped = origin.wrapped
         is_function = hasattr(wrapped.model, "function")
         trained = [n.name for n in graph.parameters] if is_function else []
-        model = wrapped.model.function[0] if is_function else wrapped.model
+        model = wrapped.model.function[0] if is_function else _moved(wrapped.model, graph, leaves)
         return capture(
             model,
             keywords or args,
@@ -462,6 +465,20 @@ def _recapture(model: Any, loss: Any, output: Any, graph: Graph) -> Any:
         )
 
     return again
+
+
+def _moved(model: nn.Module, graph: Graph, leaves: Mapping[str, Tensor]) -> nn.Module:
+    """The model at other parameters, where its way depends on them; the model itself where it does not."""
+    import copy
+
+    if not graph.noted.get("recorded", {}).get("decisions"):
+        return model
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
+            if name in leaves:
+                tensor.copy_(leaves[name])
+    return twin
 
 
 def _exact_leaves(graph: Graph, start: Mapping[str, Tensor]) -> dict[str, Array]:

@@ -98,7 +98,9 @@ def _by_the_forward(program: Program, chosen: Sequence[Step], thorough: bool, se
     tally = _Tally()
     steps = [replace(s, gradients={**s.gradients, **s.derivatives}) for s in chosen]
     _by_other_means(program.by_the_forward, steps, tally, thorough, seed)
-    return [replace(e, what=e.what.replace("gradient of", "derivative of the forward pass by")) for e in tally.results()]
+    return [
+        replace(e, what=e.what.replace("gradient of", "derivative of the forward pass by")) for e in tally.results()
+    ]
 
 
 def _some(steps: list[Step], count: int) -> list[Step]:

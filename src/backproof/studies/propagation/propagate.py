@@ -21,6 +21,7 @@ from ...errors import InputError
 from ...graph import Builder, Graph, Node
 from ...ops import Elementwise, derivative
 from ...result import Result
+from ..caveats import caveats
 from ..certificates.boxes import is_bias
 from .diagnosis import Diagnosis, diagnose
 
@@ -75,11 +76,13 @@ class Propagation(Result):
         diagnosis: the verdict ("healthy", "vanishing", "exploding" or "dead"), its cause, and a remedy with what it is
             predicted to do.
         title: the model's name.
+        remarks: what must be known about how the model was captured.
     """
 
     layers: tuple[Layer, ...]
     diagnosis: Diagnosis
     title: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -110,6 +113,7 @@ class Propagation(Result):
             "cause": self.cause,
             "remedy": self.remedy,
             "gradient_ratio": self.diagnosis.ratio,
+            "remarks": list(self.remarks),
         }
 
     def document(self) -> Document:
@@ -117,6 +121,7 @@ class Propagation(Result):
         kind = "agrees" if self.verdict == "healthy" else "finding"
         said: list[Block] = [Callout(kind, (self.diagnosis.sentence,), f"The gradient is {self.verdict}")]  # type: ignore[arg-type]
         said += [Paragraph((text,)) for text in (self.cause, self.remedy) if text]
+        said += [Callout("note", (r,)) for r in self.remarks]
         blocks = (*said, self._table(), self._plot("forward"), self._plot("backward"))
         return Document(f"Signal and gradient through {self.title}", blocks, record=self.to_dict())
 
@@ -179,7 +184,7 @@ def propagate(
     layers = tuple(flow.layers())
     if not layers:
         raise InputError("the network has no linear map behind which a signal could be measured")
-    return Propagation(layers, diagnose(layers, flow.remedied), graph.title)
+    return Propagation(layers, diagnose(layers, flow.remedied), graph.title, caveats(graph))
 
 
 class _Flow:

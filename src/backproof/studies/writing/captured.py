@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...document.blocks import Block, Document, Figure, Items
+from ...document.blocks import Block, Callout, Document, Figure, Items
 from ...graph import Graph, Node
 from ...notation import symbol
 from ...result import Result
+from ..caveats import caveats
 from .worked import graph_listing
 
 __all__ = ["Captured"]
@@ -29,6 +30,7 @@ class Captured(Result):
             "outputs": [n.name for n in self.graph.outputs],
             "loss": loss,
             "facts": self.graph.facts,
+            "remarks": list(caveats(self.graph, own_backward=True)),
         }
 
     def document(self) -> Document:
@@ -38,7 +40,8 @@ class Captured(Result):
         drawing = operations(self.graph, symbols=symbol)
         figure = Figure(drawing, ("The computational graph.",), f"Computational graph of {self.graph.title}")
         count = sum(not n.is_leaf for n in self.graph.nodes)
-        blocks: tuple[Block, ...] = (figure, *_facts(self.graph), graph_listing(self.graph))
+        said = tuple(Callout("note", (r,)) for r in caveats(self.graph, own_backward=True))
+        blocks: tuple[Block, ...] = (figure, *said, *_facts(self.graph), graph_listing(self.graph))
         return Document(
             f"The graph of {self.graph.title}",
             blocks,

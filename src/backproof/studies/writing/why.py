@@ -125,4 +125,7 @@ def why_gradient(node: Node, users: tuple[Node, ...], graph: Graph, names: Mappi
     reasons = list(dict.fromkeys((*written, *(_through(user, graph, names) for user in users))))
     if len(users) + len(written) == 1:
         return reasons[0]
-    return f"sum over the {len(users) + len(written)} paths by which {_called(node, names)} reaches the loss: " + "; ".join(reasons)
+    return (
+        f"sum over the {len(users) + len(written)} paths by which {_called(node, names)} reaches the loss: "
+        + "; ".join(reasons)
+    )

@@ -129,7 +129,9 @@ class StepWriter:
     # --- equations ----------------------------------------------------------------------------------------------------
     def whole(self, node: Node) -> Equation:
         """The equation of a whole quantity: S = X W."""
-        return Equation(self.writer.symbol(node), (self.writer.matrix(node),), why_value(node, self.step.graph), self.ref(node))
+        return Equation(
+            self.writer.symbol(node), (self.writer.matrix(node),), why_value(node, self.step.graph), self.ref(node)
+        )
 
     def ref(self, node: Node) -> Ref:
         """What a node's number is called in the record."""
