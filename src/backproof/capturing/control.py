@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree
 
 __all__ = ["plain_control_flow"]
 
@@ -31,29 +32,29 @@ def _while(
 
 def _map(function: Callable[..., Any], xs: Sequence[Tensor], args: Sequence[Any]) -> Any:
     rows = [function(*(x[i] for x in xs), *args) for i in range(xs[0].shape[0])]
-    return torch.utils._pytree.tree_map(lambda *parts: torch.stack(parts), rows[0], *rows[1:])
+    return _pytree.tree_map(lambda *parts: torch.stack(parts), rows[0], *rows[1:])
 
 
 def _scan(
     combine: Callable[..., Any], init: Sequence[Any], xs: Sequence[Tensor], additional_inputs: Sequence[Any] = ()
 ) -> Any:
-    """The carry goes from row to row; flat lists in, (carries, stacked results) out."""
-    carry, rows = list(init), []
+    """The carry goes from row to row: (the last carry, what each row gave, stacked)."""
+    carry, rows = init, []
     for i in range(xs[0].shape[0]):
-        found = list(combine(*carry, *(x[i] for x in xs), *additional_inputs))
-        carry = found[: len(init)]
-        rows.append(found[len(init) :])
-    return carry, [torch.stack(parts) for parts in zip(*rows, strict=True)]
+        carry, row = combine(*_pytree.tree_leaves(carry), *(x[i] for x in xs), *additional_inputs)
+        rows.append(row)
+    return carry, _pytree.tree_map(lambda *parts: torch.stack(parts), rows[0], *rows[1:])
 
 
-def _running(combine: Callable[..., Any], xs: Sequence[Tensor], additional_inputs: Sequence[Any] = ()) -> Any:
+def _running(combine: Any, xs: Sequence[Tensor], additional_inputs: Sequence[Any] = ()) -> Any:
     """associative_scan: each row combined with all before it."""
     carry = [x[0] for x in xs]
     rows = [carry]
     for i in range(1, xs[0].shape[0]):
         carry = list(combine(*carry, *(x[i] for x in xs), *additional_inputs))
         rows.append(carry)
-    return [torch.stack(parts) for parts in zip(*rows, strict=True)]
+    stacked = [torch.stack(parts) for parts in zip(*rows, strict=True)]
+    return _pytree.tree_unflatten(stacked, combine.keywords["spec"])
 
 
 def _at_once(function: Callable[..., Any], args: Sequence[Any], kwargs: Any = None) -> Any:

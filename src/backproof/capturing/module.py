@@ -18,7 +18,7 @@ from .origin import Wrapped
 from .reading import Reader, Traced
 from .recording import Decision, record
 from .running import Seen, copied, first_line, first_run, user_frame
-from .trusting import trusted
+from .trusting import Untrusted, trusted
 from .unwrapping import plain_module
 
 __all__ = ["capture"]
@@ -86,12 +86,15 @@ def capture(
 
     def read(traced: Traced) -> Graph:
         noted = {**traced.noted, **_noted(seen)}
-        return Reader(replace(traced, noted=noted), wrapped, example, targets, set(parameters)).graph(name)
+        return trusted(Reader(replace(traced, noted=noted), wrapped, example, targets, set(parameters)).graph(name))
 
-    return trusted(_traced(wrapped, call, seen, read))
+    return _read(wrapped, call, seen, read)
 
 
-def _traced(wrapped: Wrapped, call: Any, seen: Seen, read: Callable[[Traced], Graph]) -> Graph:
+Read = Callable[[Traced], Graph]
+
+
+def _read(wrapped: Wrapped, call: Any, seen: Seen, read: Read) -> Graph:
     """The Graph of the exported program; of the recorded run where a backward pass is the user's own, or export fails."""
     if seen.own_backward:
         return _recorded(wrapped, call, "", read)
@@ -102,22 +105,22 @@ def _traced(wrapped: Wrapped, call: Any, seen: Seen, read: Callable[[Traced], Gr
     try:
         return _recorded(wrapped, call, str(first), read)
     except CaptureError as error:
-        raise (error if isinstance(first, NotExported) else first) from None
+        raise (error if isinstance(first, (NotExported, Untrusted)) else first) from None
 
 
-def _recorded(wrapped: Wrapped, call: Any, reason: str, read: Callable[[Traced], Graph]) -> Graph:
+def _recorded(wrapped: Wrapped, call: Any, reason: str, read: Read) -> Graph:
     """The Graph of a recorded run; below torch.vmap and the like, of the operations taken apart."""
     try:
         return _run(wrapped, call, reason, read, False)
     except CaptureError as error:
         first = error
     try:
-        return trusted(_run(wrapped, call, reason or str(first), read, True))
+        return _run(wrapped, call, reason or str(first), read, True)
     except CaptureError:
         raise first from None
 
 
-def _run(wrapped: Wrapped, call: Any, reason: str, read: Callable[[Traced], Graph], taken_apart: bool) -> Graph:
+def _run(wrapped: Wrapped, call: Any, reason: str, read: Read, taken_apart: bool) -> Graph:
     call = torch.utils._pytree.tree_map(copied, call)
     try:
         traced, decisions = record(wrapped, call, taken_apart)

@@ -65,6 +65,7 @@ class Reader(Values):
         self.inputs: dict[str, Tensor] = {}
         self.order: list[str | None] = []
         self.ties: dict[str, str] = {}
+        self.draws = False
         self.gaps: list[str] = []
         self.sites: dict[Node, Surrogate] = {}
 
@@ -98,7 +99,9 @@ class Reader(Values):
             self.ties,
             tuple(self.order),
         )
-        noted = {**self.traced.noted, **({"rewritten": True} if self.rewritten else {})}
+        noted = dict(self.traced.noted)
+        if self.rewritten or self.stopped or self.casting:
+            noted["compared"] = not self.draws
         sites = {node: site for node, site in self.sites.items() if node in set(kept)}
         return Graph(kept, outputs, loss, title, origin, dict(self.changed), noted, sites).check()
 
@@ -173,9 +176,10 @@ class Reader(Values):
 
     # --- operations -----------------------------------------------------------------------------------------------
     def _read(self, module: torch.fx.GraphModule) -> Any:
-        computed = [n for n in module.graph.nodes if n.op == "call_function"]
+        nodes = _needed(module)
+        computed = [n for n in nodes if n.op == "call_function"]
         where = dict(zip(computed, origins(computed), strict=True))
-        for node in module.graph.nodes:
+        for node in nodes:
             self._flags(node)
             if node.op == "get_attr":
                 self.env[node] = _attribute(module, str(node.target))
@@ -296,6 +300,7 @@ class Reader(Values):
             self.env[node] = None
             return
         named = normalised(target, args, kwargs)
+        self.draws |= torch.Tag.nondeterministic_seeded in target.tags and named.get("train") is not False
         if node in self.casting:
             named = self._cast(node, named)
         place = {"module": where.module, "source": where.source}
@@ -336,6 +341,24 @@ _TO = ("aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default", "aten.t
 
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _needed(module: torch.fx.GraphModule) -> list[torch.fx.Node]:
+    """What leads to a result or changes something; the rest (a question in an assertion) is left out."""
+    needed: set[torch.fx.Node] = set()
+    nodes = list(module.graph.nodes)
+    for node in reversed(nodes):
+        if node.op in ("output", "placeholder") or node in needed or _changes(node):
+            needed.add(node)
+            needed.update(node.all_input_nodes)
+    return [n for n in nodes if n in needed]
+
+
+def _changes(node: torch.fx.Node) -> bool:
+    target = node.target
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return True
+    return isinstance(target, torch._ops.OpOverload) and (target._schema.is_mutable or "batch_norm" in target.name())
 
 
 def _attribute(module: torch.fx.GraphModule, path: str) -> Any:

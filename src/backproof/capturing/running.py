@@ -7,7 +7,7 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,11 +126,9 @@ def first_run(wrapped: Wrapped, call: tuple[Any, ...]) -> Seen:
             with plain_control_flow(), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 wrapped(*given)
-        for warning in said:
-            if issubclass(warning.category, (DeprecationWarning, FutureWarning)) and is_library(warning.filename):
-                continue  # torch's own, about how torch is written
-            warnings.warn(str(warning.message), warning.category, stacklevel=5)
+        warned.extend(said)
 
+    warned: list[warnings.WarningMessage] = []
     try:
         try:
             run(call)
@@ -142,7 +140,15 @@ def first_run(wrapped: Wrapped, call: tuple[Any, ...]) -> Seen:
         raise
     except Exception as error:
         raise CaptureError(_does_not_run(error, call)) from None
+    _warn_again(warned)
     return seen
+
+
+def _warn_again(said: Sequence[warnings.WarningMessage]) -> None:
+    """Pass on what the model warns about; torch's own remarks about how torch is written are left out."""
+    for warning in said:
+        if not issubclass(warning.category, (DeprecationWarning, FutureWarning)) or not is_library(warning.filename):
+            warnings.warn(str(warning.message), warning.category, stacklevel=4)
 
 
 @contextmanager

@@ -12,7 +12,12 @@ from torch import Tensor
 from ..errors import CaptureError
 from ..graph import Builder, Graph, Node
 
-__all__ = ["trusted"]
+__all__ = ["Untrusted", "trusted"]
+
+
+class Untrusted(CaptureError):
+    """The graph does not compute what the model computes."""
+
 
 _ALLOWED = {"float64": 1e-7, "float32": 2e-3}
 _ALLOWED_SHORT = 6e-2
@@ -22,9 +27,10 @@ def trusted(graph: Graph) -> Graph:
     """Return the graph if it needs no comparison, or if the comparison agrees.
 
     Raises:
-        CaptureError: it does not compute what the model computes.
+        Untrusted: it does not compute what the model computes.
     """
-    if not (graph.noted.get("rewritten") or graph.noted.get("recorded") or graph.surrogates):
+    asked = graph.noted.get("compared", bool(graph.noted.get("recorded") or graph.surrogates))
+    if not asked:
         return graph
     leaves = graph.origin.leaves()
     if any(t.is_meta for t in leaves.values()):
@@ -85,7 +91,7 @@ def _theirs(graph: Graph, leaves: Mapping[str, Tensor]) -> tuple[list[Tensor], d
             total = torch.stack([p.double() for p in parts]).sum()
             grads = torch.autograd.grad(total, list(asked.values()), allow_unused=True)
     except RuntimeError as error:
-        raise CaptureError(
+        raise Untrusted(
             f"torch itself cannot run the backward pass of this model: {str(error).splitlines()[0][:200]}"
         ) from None
     zeros = {n: torch.zeros_like(t) for n, t in asked.items()}
@@ -95,9 +101,7 @@ def _theirs(graph: Graph, leaves: Mapping[str, Tensor]) -> tuple[list[Tensor], d
 def _compare(name: str, what: str, ours: Tensor | None, theirs: Tensor) -> None:
     mine = torch.zeros_like(theirs) if ours is None else ours
     if mine.shape != theirs.shape:
-        raise CaptureError(
-            f"the captured graph gives '{name}' shape {list(mine.shape)}, the model {list(theirs.shape)}"
-        )
+        raise Untrusted(f"the captured graph gives '{name}' shape {list(mine.shape)}, the model {list(theirs.shape)}")
     if not theirs.numel():
         return
     allowed = _ALLOWED.get(str(theirs.dtype).removeprefix("torch."), _ALLOWED_SHORT)
@@ -105,7 +109,7 @@ def _compare(name: str, what: str, ours: Tensor | None, theirs: Tensor) -> None:
     size = max(float(other.abs().nan_to_num().max()), 1e-3)
     close = torch.isclose(wide, other, rtol=allowed, atol=allowed * size, equal_nan=True)
     if not bool(close.all()):
-        raise CaptureError(
-            f"the model changes values in place or leaves tensors in a way that could not be followed: the captured graph "
-            f"does not have the model's {what} of '{name}'; build new tensors instead of writing into old ones"
+        raise Untrusted(
+            f"the model stops gradients, changes values in place or leaves tensors in a way that could not be followed: the "
+            f"captured graph does not have the model's {what} of '{name}'; build new tensors instead of writing into old ones"
         )
