@@ -141,6 +141,8 @@ def _send_back(builder: Builder, node: Node, delta: Node, active: set[Node], pie
     contributions = rule(Rule(builder, node, delta, active))
     for operand, part in zip(node.inputs, contributions, strict=True):
         if part is not None and operand in active:
+            if part.dtype != operand.dtype and part.is_float:  # a gradient has the dtype of what it is the gradient of
+                part = builder.emit("cast", part, dtype=operand.dtype, module=node.module, source=node.source)
             pieces.setdefault(operand, []).append(part)
 
 

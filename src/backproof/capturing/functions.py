@@ -6,6 +6,7 @@ runs the forward pass as ordinary operations, and the site of the call is noted.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 from collections import OrderedDict
@@ -19,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint as library
 
 from ..graph import Node, Surrogate
 
-__all__ = ["Site", "replaced_apply", "run_plainly", "without_own_backward", "written_at"]
+__all__ = ["Site", "replaced_apply", "run_as_written", "run_plainly", "written_at"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,11 +155,27 @@ class _NoHooks(TorchFunctionMode):
 
 
 @contextmanager
-def without_own_backward() -> Iterator[None]:
-    """While in force, custom Functions run as ordinary operations, and tensors take no hooks."""
+def run_as_written(own_backward: bool) -> Iterator[None]:
+    """Run the user's model on other parameters than its own.
 
-    def plainly(function: Any, real: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return real(*args) if function.__module__.startswith("torch.") else run_plainly(function, args)
+    Checkpointed regions run once, as they are written: their second run, in the backward pass, would meet the model's own
+    parameters again. Without ``own_backward`` custom Functions run as ordinary operations, and tensors take no hooks.
+    """
 
-    with replaced_apply(plainly), _NoHooks():
+    def instead(function: Any, real: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if function.__module__ == library.__name__:
+            return args[0](*args[2:])
+        if own_backward or function.__module__.startswith("torch."):
+            return real(*args)
+        return run_plainly(function, args)
+
+    def once(*args: Any, **keywords: Any) -> Iterator[None]:
         yield
+
+    original = library._checkpoint_without_reentrant_generator
+    library._checkpoint_without_reentrant_generator = once
+    try:
+        with replaced_apply(instead), contextlib.nullcontext() if own_backward else _NoHooks():
+            yield
+    finally:
+        library._checkpoint_without_reentrant_generator = original

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .control import plain_control_flow
-from .functions import Site, without_own_backward
+from .functions import Site, run_as_written
 
 __all__ = ["ModuleOrigin", "Origin", "Wrapped", "tensors_of"]
 
@@ -151,7 +151,7 @@ class ModuleOrigin:
         values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
         given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
         args = torch.utils._pytree.tree_unflatten(given, form)
-        with plain_control_flow(), contextlib.nullcontext() if self.own_backward else without_own_backward():
+        with plain_control_flow(), run_as_written(self.own_backward):
             return torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import BackproofError, CaptureError
 from ..graph import Graph, Node, Surrogate, promote
-from . import lower_images, lower_layers, lower_memory
+from . import lower_images, lower_layers, lower_memory, lower_parametrised
 from .example import Example, leaf_names
 from .functions import Site
 from .lower import Call, NotCaptured, lower
@@ -23,7 +23,7 @@ from .values import Values, normalised
 
 __all__ = ["Leaf", "Reader", "Traced"]
 
-_ = lower_layers, lower_images, lower_memory  # imported for what it registers
+_ = lower_layers, lower_images, lower_memory, lower_parametrised  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 

@@ -53,6 +53,7 @@ class Decision:
         }[self.kind]
 
 
+_ASKS = ("item", "is_nonzero", "equal", "allclose")
 _READS = {"numpy": "array", "__array__": "array", "tolist": "array", "__dlpack__": "array"}
 
 
@@ -131,10 +132,9 @@ class _Tape(SchemaCheckMode):
         with no_python_dispatcher():
             out = func(*args, **kwargs)
         if not any(isinstance(x, Tensor) for x in tree_leaves(out)):
-            if any(isinstance(x, Tensor) for x in tree_leaves((args, kwargs))) and isinstance(out, (bool, int, float)):
-                self.decide(
-                    "branch" if isinstance(out, bool) else "number", f"{out:.6g}" if type(out) is float else f"{out}"
-                )
+            if torch.Tag.data_dependent_output in func.tags or func.overloadpacket.__name__ in _ASKS:
+                shown = f"{out:.6g}" if isinstance(out, float) else str(out)
+                self.decide("branch" if isinstance(out, bool) else "number", shown)
             return out
         if torch.Tag.dynamic_output_shape in func.tags and _looks_at_values(func, args):
             self.decide("shape", "")
