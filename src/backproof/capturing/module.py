@@ -19,7 +19,7 @@ from .reading import Reader, Traced
 from .recording import Decision, record
 from .running import Seen, copied, first_line, first_run, user_frame
 from .trusting import Untrusted, trusted
-from .unwrapping import plain_module
+from .unwrapping import plain_module, without_numbers
 
 __all__ = ["capture"]
 
@@ -75,8 +75,10 @@ def capture(
     """
     given = inputs[0] if len(inputs) == 1 else inputs
     model = plain_module(model, given)
-    example = Example.of(model, given)
     module = model if isinstance(model, nn.Module) else _Function(model)
+    if without_numbers(module):
+        given, targets = torch.utils._pytree.tree_map(_shape_alone, (given, targets))
+    example = Example.of(model, given)
     wrapped = Wrapped(module, loss_function(loss), _picker(output))
     if unknown := set(parameters) - set(example.names):
         raise InputError(f"there is no argument called '{min(unknown)}' to train; known: {', '.join(example.names)}")
@@ -172,8 +174,13 @@ def _noted(seen: Seen) -> dict[str, Any]:
         "custom_functions": dict(seen.functions),
         "checkpoints": list(dict.fromkeys(seen.checkpoints)),
         "gradient_hooks": dict(seen.hooks),
+        "hooks_outside": seen.hooks_outside,
     }
     return {key: value for key, value in noted.items() if value}
+
+
+def _shape_alone(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
 
 
 def _picker(output: Any) -> Callable[[Any], Any]:

@@ -22,11 +22,15 @@ Put = Callable[[Call, Node, Node], Node]
 
 @dataclass(frozen=True)
 class View:
-    """One step from a whole to a part: ``take`` it, and ``put`` a new part back (None: this cannot be written through)."""
+    """One step from a whole to a part: ``take`` it, and ``put`` a new part back (None: this cannot be written through).
+
+    Two views with the same ``key`` see the same part.
+    """
 
     name: str
     take: Callable[[Node], Node]
     put: Put | None
+    key: Any = None
 
 
 @dataclass(eq=False)
@@ -59,6 +63,11 @@ class Place:
         for view in self.views:
             value = view.take(value)
         return value
+
+    def is_at(self, other: Place) -> bool:
+        """Whether both are the same part of the same storage."""
+        keys = [[(v.name, v.key) for v in place.views] for place in (self, other)]
+        return self.storage is other.storage and keys[0] == keys[1] and all(k is not None for _, k in keys[0])
 
     def write(self, call: Call, value: Node) -> Node:
         """Put a new value here; returns the new whole."""
@@ -187,7 +196,8 @@ def view_of(call: Call, whole: Node, take: Callable[[Node], Node], piece: int | 
         put = _piece(call, len(shape), piece)
     elif kind in ("alias", "contiguous", "to", "clone", "dropout", "expand", "expand_as", "lift_fresh", "type_as"):
         put = _same if call.shape == shape else None
-    return View(call.overload, take, put)
+    rest = [(k, v) for k, v in list(args.items())[1:] if not isinstance(v, Node)]
+    return View(call.overload, take, put, repr((rest, shape, call.shape if piece is None else piece)))
 
 
 def _piece(call: Call, rank: int, piece: int) -> Put:

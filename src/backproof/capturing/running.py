@@ -42,7 +42,12 @@ class Seen:
     @property
     def own_backward(self) -> bool:
         """Whether the user's backward pass may differ from the derivative of the forward pass."""
-        return bool(self.functions or self.hooks)
+        return bool(self.functions) or any(on.startswith("a tensor") for on in self.hooks)
+
+    @property
+    def hooks_outside(self) -> bool:
+        """Whether there are gradient hooks on modules or parameters, which are no part of the forward pass."""
+        return any(not on.startswith("a tensor") for on in self.hooks)
 
 
 def user_frame(error: BaseException) -> str:

@@ -39,8 +39,9 @@ def trusted(graph: Graph) -> Graph:
     theirs, expected = _theirs(graph, leaves)
     for node, value in zip(graph.outputs, theirs, strict=True):
         _compare(node.name, "value", ours[node], value)
-    for name, gradient in expected.items():
-        _compare(name, "gradient", gradients.get(name), gradient)
+    if not graph.noted.get("hooks_outside"):  # which change the gradient behind the model's back
+        for name, gradient in expected.items():
+            _compare(name, "gradient", gradients.get(name), gradient)
     return graph
 
 

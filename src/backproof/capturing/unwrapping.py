@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import CaptureError
 
-__all__ = ["plain_module"]
+__all__ = ["plain_module", "without_numbers"]
 
 
 def plain_module(model: Any, inputs: Any) -> Any:
@@ -21,30 +21,38 @@ def plain_module(model: Any, inputs: Any) -> Any:
         CaptureError: a scripted or quantised model, whose Python code is gone.
     """
     while isinstance(model, nn.Module):
-        inner = _inner(model)
-        if inner is None:
+        if isinstance(model, torch.jit.ScriptModule):
+            raise CaptureError(_SCRIPTED)
+        if (inner := _inner(model)) is None:
             break
         model = inner
-    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
-        raise CaptureError(
-            f"{type(model).__name__} is compiled by TorchScript, and the lines behind it are gone; "
-            "give the nn.Module that it was made from"
-        )
+    if isinstance(model, torch.jit.ScriptFunction):
+        raise CaptureError(_SCRIPTED)
     if not isinstance(model, nn.Module):
         return getattr(model, "_torchdynamo_orig_callable", model)
-    _refuse_quantised(model)
+    _refuse_compiled(model)
     return _materialised(model, inputs) if _lazy(model) else model
 
 
+_SCRIPTED = (
+    "the model is compiled by TorchScript, and the lines behind it are gone; give the nn.Module or the function that it was "
+    "made from"
+)
+
+
 def _inner(model: nn.Module) -> nn.Module | None:
-    if isinstance(original := model.__dict__.get("_orig_mod", model._modules.get("_orig_mod")), nn.Module):
+    if isinstance(original := getattr(model, "_orig_mod", None), nn.Module):
         return original
     parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     return model.module if isinstance(model, parallel) else None
 
 
-def _refuse_quantised(model: nn.Module) -> None:
+def _refuse_compiled(model: nn.Module) -> None:
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise CaptureError(
+                f"in the module '{name}', {_SCRIPTED.removeprefix('the model ')}".replace(", is", ": it is")
+            )
         kind = f"{type(module).__module__}.{type(module).__name__}"
         if ".quantized" in type(module).__module__ and ".modules" in type(module).__module__:
             raise CaptureError(
@@ -70,3 +78,8 @@ def _materialised(model: nn.Module, inputs: Any) -> nn.Module:
             f"the model has lazy parameters, and its first run fails: {type(error).__name__}: {str(error)[:200]}"
         ) from None
     return twin
+
+
+def without_numbers(model: nn.Module) -> bool:
+    """Whether the model's parameters are on the device "meta": shapes without numbers."""
+    return any(p.is_meta for p in model.parameters())

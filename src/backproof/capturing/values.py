@@ -144,7 +144,9 @@ class Values:
         place, _ = self.places[written]
         storage = place.storage
         old = self._now(written, True)
-        if call.overload == "detach_.default":
+        if call.overload == "copy_.default" and self._is_there(node, place):
+            pass  # y[0] *= 2 writes the part back that it has changed in place
+        elif call.overload == "detach_.default":
             storage.stopped = storage.role == "value" and old.role != "constant"
         else:
             self._may_write(call, storage, node in self.stopped)
@@ -154,6 +156,11 @@ class Values:
             self._enter(storage, value, before, where, partial, node in self.stopped)
         self.same[node] = written
         self.names[node.name] = storage.value.name
+
+    def _is_there(self, node: torch.fx.Node, place: Place) -> bool:
+        """Whether what is copied is what lies there already."""
+        source = self._root(node.args[1]) if isinstance(node.args[1], torch.fx.Node) else None
+        return source is not None and source in self.places and place.is_at(self.places[source][0])
 
     def _plain(self, call: Call, old: Node) -> Node:
         """The value that an in-place call leaves, in the old one's shape and dtype."""
