@@ -136,6 +136,17 @@ class ModuleOrigin:
             result = result[0]
         return result.reshape(()) if isinstance(result, Tensor) else None
 
+    def hooked_gradients(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradients of the parameters with the user's gradient hooks on modules and parameters."""
+        own = {user_name(n): p for n, p in self.wrapped.named_parameters()}
+        moving = {n: t.detach().clone().requires_grad_(n in own and own[n].requires_grad) for n, t in leaves.items()}
+        loss = self.loss(moving)
+        if loss is None or not loss.requires_grad:
+            return {}
+        loss.backward()
+        found = {n: moving[n].grad for n in own if n in moving}
+        return {n: _through(own[n], g) for n, g in found.items() if g is not None}
+
     def outputs(self, leaves: Mapping[str, Tensor]) -> list[Tensor]:
         """All tensors that the user's own module returns on other leaves, run eagerly."""
         return [t for t in torch.utils._pytree.tree_leaves(self.run(leaves)) if isinstance(t, Tensor)]
@@ -153,6 +164,14 @@ class ModuleOrigin:
         args = torch.utils._pytree.tree_unflatten(given, form)
         with plain_control_flow(), run_as_written(self.own_backward):
             return torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
+
+
+def _through(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """A gradient after the hooks on its parameter."""
+    for hook in (parameter._backward_hooks or {}).values():
+        changed = hook(gradient)
+        gradient = gradient if changed is None else changed
+    return gradient
 
 
 def _writes(node: torch.fx.Node) -> bool:

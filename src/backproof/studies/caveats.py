@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import CaptureError
+from ..errors import CaptureError, InputError
 from ..graph import Graph
 
-__all__ = ["caveats", "require_all_inputs", "require_forward_gradient"]
+__all__ = ["caveats", "require_all_inputs", "require_forward_gradient", "require_numbers"]
 
 MOST = 3
 """As many decisions of a recorded run as one sentence names."""
@@ -97,3 +97,18 @@ def require_forward_gradient(graph: Graph, question: str) -> None:
             f"{question}, and training uses what {first.name}{_written(first.written)} sends back, of which there is no "
             "formula; take it out, or replace it by the operations of its forward pass"
         )
+
+
+def require_numbers(graph: Graph) -> None:
+    """Refuse a question that needs numbers about a model that has shapes alone.
+
+    Raises:
+        InputError: a parameter or an input is on the device "meta".
+    """
+    leaves = graph.origin.leaves() if hasattr(graph.origin, "leaves") else {}
+    for name, tensor in leaves.items():
+        if getattr(tensor, "is_meta", False):
+            raise InputError(
+                f"'{name}' has a shape and no numbers (device meta): give the model numbers first, with "
+                "model.to_empty(device='cpu') and an initialisation"
+            )

@@ -243,7 +243,7 @@ def _work(prepared: Prepared) -> Solution:
     for analysis in analyses:
         answers |= analysis.answers
         evidence += analysis.evidence
-    if program.graph.surrogates:
+    if program.graph.surrogates or program.graph.noted.get("hooks_outside"):
         from .confirming.own import own_backwards
 
         evidence = (*own_backwards(program, steps), *evidence)

@@ -19,7 +19,7 @@ from ..graph import Graph, Node
 from ..optimizers import optimizer as find_optimizer
 from ..progress import task
 from ..result import Result, plain
-from .caveats import caveats
+from .caveats import caveats, require_numbers
 from .program import Batch, Program
 
 __all__ = ["Arithmetic", "ParameterStep", "Step", "Trace", "run", "trace"]
@@ -361,7 +361,7 @@ def trace(
         from .confirming.evidence import confirm
 
         found = confirm(program, records, thorough=evidence == "full", seed=seed)
-    if program.graph.surrogates:
+    if program.graph.surrogates or program.graph.noted.get("hooks_outside"):
         from .confirming.own import own_backwards
 
         found = (*own_backwards(program, records), *found)
@@ -396,6 +396,7 @@ def _program(
             model, inputs, targets = _doubled(model), _double(inputs), _double(targets)
             loss = _doubled(loss)
         graph = capture(model, inputs, loss=loss, targets=targets, output=output, parameters=parameters)
+    require_numbers(graph)
     start = graph.origin.leaves()
     _check_finite(graph, start)
     return Program(

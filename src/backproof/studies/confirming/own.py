@@ -13,7 +13,7 @@ from ...domains.numbers import evaluate, tensor_of
 from ...graph import Builder, Graph, Node, Surrogate
 from ..program import Program
 from ..trace import Step
-from ..verdicts import FORWARD, Evidence
+from ..verdicts import FORWARD, HOOKS, Evidence
 
 __all__ = ["own_backwards"]
 
@@ -30,9 +30,30 @@ def own_backwards(program: Program, steps: Sequence[Step]) -> tuple[Evidence, ..
         program: what was run.
         steps: the record; its first update is looked at.
     """
-    if not steps or not steps[0].graph.surrogates or steps[0].graph.loss is None:
+    if not steps or steps[0].graph.loss is None:
         return ()
-    step, graph = steps[0], steps[0].graph
+    return (*_places(program, steps[0]), *_hooked(steps[0]))
+
+
+def _hooked(step: Step) -> list[Evidence]:
+    """The gradients of the parameters with the gradient hooks on modules and parameters, against those shown."""
+    if not step.graph.noted.get("hooks_outside"):
+        return []
+    rows = []
+    for name, theirs in step.graph.origin.hooked_gradients(step.leaves).items():
+        ours = step.gradients.get(name)
+        node = step.graph.by_name.get(name)
+        if node is not None:
+            mine = torch.zeros_like(theirs) if ours is None else ours
+            rows.append(_compared(f"gradient of {name}", HOOKS, mine, theirs, node.dtype, "a gradient hook changes it"))
+    return rows
+
+
+def _places(program: Program, step: Step) -> tuple[Evidence, ...]:
+    """The custom Functions and the hooks inside the forward pass."""
+    if not step.graph.surrogates:
+        return ()
+    graph = step.graph
     joint = program.joint(graph)
     if joint is None:
         return ()
@@ -84,10 +105,14 @@ def _derivatives(
 
 
 def _row(surrogate: Surrogate, operand: Node, ours: Tensor, true: Tensor) -> Evidence:
-    size = max(float(true.abs().max()) if true.numel() else 0.0, float(ours.abs().max()) if ours.numel() else 0.0)
-    error = float((ours.double() - true.double()).abs().max()) / size if size else 0.0
-    agrees = error <= _ALLOWED.get(operand.dtype, _ALLOWED_SHORT)
-    note = "" if agrees else "differs from the derivative of the forward pass, and is what training uses"
     written = f" ({surrogate.written})" if surrogate.written else ""
     what = f"what {surrogate.name}{written} sends back to {operand.name}"
-    return Evidence(what, FORWARD, agrees, error, ours.numel(), ours.numel(), note)
+    note = "differs from the derivative of the forward pass, and is what training uses"
+    return _compared(what, FORWARD, ours, true, operand.dtype, note)
+
+
+def _compared(what: str, oracle: str, ours: Tensor, theirs: Tensor, dtype: str, note: str) -> Evidence:
+    size = max((float(t.abs().max()) for t in (ours, theirs) if t.numel()), default=0.0)
+    error = float((ours.double() - theirs.double()).abs().max()) / size if size else 0.0
+    agrees = error <= _ALLOWED.get(dtype, _ALLOWED_SHORT)
+    return Evidence(what, oracle, agrees, error, ours.numel(), ours.numel(), "" if agrees else note)

@@ -21,7 +21,7 @@ from ...errors import InputError
 from ...graph import Builder, Graph, Node
 from ...ops import Elementwise, derivative
 from ...result import Result
-from ..caveats import caveats
+from ..caveats import caveats, require_forward_gradient, require_numbers
 from ..certificates.boxes import is_bias
 from .diagnosis import Diagnosis, diagnose
 
@@ -180,6 +180,8 @@ def propagate(
         'vanishing'
     """
     graph = model if isinstance(model, Graph) else capture(model, *inputs, loss=loss, targets=targets)
+    require_numbers(graph)
+    require_forward_gradient(graph, "what is predicted is the gradient by the chain rule")
     flow = _Flow(graph, seed)
     layers = tuple(flow.layers())
     if not layers:

@@ -26,6 +26,7 @@ from ...document.math import Expr, Num, Ref, Sym, Words
 from ...graph import Graph, Node
 from ...notation import layer_symbols, symbol
 from ...result import written
+from ..caveats import caveats
 from ..program import Program
 from ..trace import Step, Trace
 from ..verdicts import Evidence, gathered, summary
@@ -295,7 +296,8 @@ def _comparison(e: Evidence) -> tuple[Part | None, ...]:
 def document_of_trace(trace: Trace) -> Document:
     """The record of bp.trace as a document."""
     page = Page(trace.program, trace.steps, names={})
-    blocks: list[Block] = []
+    captured = caveats(trace.graph, own_backward=True)
+    blocks: list[Block] = [Callout("note", (r,)) for r in captured]
     if (pictures := page.pictures()) is not None:
         blocks.append(pictures)
     blocks += page.derivation()
@@ -303,7 +305,7 @@ def document_of_trace(trace: Trace) -> Document:
     blocks += own_section(trace.steps)
     if losses := over_time(page, None):
         blocks.append(Section("The loss", tuple(losses), "result", "losses"))
-    blocks += [Callout("note", (r,)) for r in trace.remarks]
+    blocks += [Callout("note", (r,)) for r in trace.remarks if r not in captured]
     evidence = (*trace.evidence, *(page.printed_evidence() if trace.evidence else ()))
     if evidence:
         blocks.append(evidence_section(evidence, True))
