@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import CaptureError, InputError
 from ..graph import Graph
 
-__all__ = ["caveats", "require_all_inputs", "require_forward_gradient", "require_numbers"]
+__all__ = ["caveats", "marks", "require_all_inputs", "require_forward_gradient", "require_numbers"]
 
 MOST = 3
 """As many decisions of a recorded run as one sentence names."""
@@ -31,6 +31,13 @@ def caveats(graph: Graph, own_backward: bool = False) -> tuple[str, ...]:
             "the numbers are the same, and it stands here once."
         )
     return tuple(found)
+
+
+def marks(graph: Graph) -> tuple[str, ...]:
+    """The same in a word or two each, for a subtitle."""
+    found = ["one recorded run"] if graph.noted.get("recorded", {}).get("decisions") else []
+    found += [f"backward pass of your own: {name}" for name in graph.noted.get("custom_functions", {})]
+    return tuple(found + (["gradient hooks"] if graph.noted.get("gradient_hooks") else []))
 
 
 def _listed(items: list[str]) -> str:

@@ -96,11 +96,24 @@ def _by_other_means(program: Program, chosen: Sequence[Step], tally: _Tally, tho
 def _by_the_forward(program: Program, chosen: Sequence[Step], thorough: bool, seed: int) -> list[Evidence]:
     """Of the user's own backward passes there is no formula; the derivatives of the forward pass are confirmed instead."""
     tally = _Tally()
-    steps = [replace(s, gradients={**s.gradients, **s.derivatives}) for s in chosen]
-    _by_other_means(program.by_the_forward, steps, tally, thorough, seed)
+    forward = program.by_the_forward
+    steps = [replace(s, gradients=_derivatives(forward, s)) for s in chosen]
+    _by_other_means(forward, steps, tally, thorough, seed)
     return [
         replace(e, what=e.what.replace("gradient of", "derivative of the forward pass by")) for e in tally.results()
     ]
+
+
+def _derivatives(forward: Program, step: Step) -> dict[str, Tensor | None]:
+    """The derivatives of the forward pass by everything that has a gradient in the record."""
+    joint = forward.joint(step.graph)
+    if joint is None:
+        return step.gradients
+    read = evaluate(
+        joint.graph, {n: step.leaves[n.name] for n in joint.graph.nodes if n.is_leaf and n.role != "constant"}
+    )
+    found = {name: joint.gradients[step.graph.by_name[name]] for name in step.gradients}
+    return {name: None if node is None else read[node] for name, node in found.items()}
 
 
 def _some(steps: list[Step], count: int) -> list[Step]:

@@ -9,7 +9,7 @@ from ...document.blocks import Block, Callout, Document, Figure, Items
 from ...graph import Graph, Node
 from ...notation import symbol
 from ...result import Result
-from ..caveats import caveats
+from ..caveats import caveats, marks
 from .worked import graph_listing
 
 __all__ = ["Captured"]
@@ -45,7 +45,7 @@ class Captured(Result):
         return Document(
             f"The graph of {self.graph.title}",
             blocks,
-            f"{count} operations, {len(self.graph.parameters)} parameters",
+            " · ".join((f"{count} operations, {len(self.graph.parameters)} parameters", *marks(self.graph))),
             record=self.to_dict(),
         )
 

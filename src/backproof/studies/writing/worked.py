@@ -26,7 +26,7 @@ from ...document.math import Expr, Num, Ref, Sym, Words
 from ...graph import Graph, Node
 from ...notation import layer_symbols, symbol
 from ...result import written
-from ..caveats import caveats
+from ..caveats import caveats, marks
 from ..program import Program
 from ..trace import Step, Trace
 from ..verdicts import Evidence, gathered, summary
@@ -311,7 +311,11 @@ def document_of_trace(trace: Trace) -> Document:
         blocks.append(evidence_section(evidence, True))
     rule = trace.program.optimizer
     subtitle = " · ".join(
-        [rule.described() if rule else "no update", f"{len(trace.steps)} updates" if rule else "one pass"]
+        [
+            rule.described() if rule else "no update",
+            f"{len(trace.steps)} updates" if rule else "one pass",
+            *marks(trace.graph),
+        ]
     )
     wrong = any(e.agrees is False for e in evidence)
     return Document(
