@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -455,6 +456,37 @@ def tuple_out(x: Tensor) -> tuple[Tensor, Any]:
 @hazard(loss="mse", targets=doubles(4, 3, seed=1), output="y")
 def named_tuple_out(x: Tensor) -> Any:
     return collections.namedtuple("Out", "z y")(x * 3, x.sin())
+
+
+@dataclasses.dataclass
+class Batch:
+    """A dataclass that nobody has told torch about."""
+
+    a: Tensor
+    pair: tuple[Tensor, Tensor]
+    scale: float = 2.0
+
+
+class Holder:
+    """A plain object that a model returns."""
+
+    def __init__(self, y: Tensor) -> None:
+        self.y, self.note = y, "note"
+
+
+@hazard(inputs=(Batch(X, (X + 1, X * 2)),))
+def dataclass_in(batch: Batch) -> Tensor:
+    return (batch.a * batch.pair[0] * batch.scale + batch.pair[1]).sin().sum()
+
+
+@hazard(loss="mse", targets=doubles(4, 3, seed=1), output="a")
+def dataclass_out(x: Tensor) -> Batch:
+    return Batch(x.sin(), (x, x * 2))
+
+
+@hazard(loss="mse", targets=doubles(4, 3, seed=1), output="y")
+def object_out(x: Tensor) -> Holder:
+    return Holder(x.sin())
 
 
 # --- shapes and dtypes --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .containers import closed, opened_output
 from .control import plain_control_flow
 from .functions import Site, run_as_written
 
@@ -52,12 +53,12 @@ class Wrapped(nn.Module):
 
     def forward(self, args: tuple[Any, ...], keywords: dict[str, Any], targets: Any) -> tuple[Any, Any]:
         """Return the model's output and the loss."""
-        output = self.model(*args, **keywords)
+        output = self.model(*closed(args), **closed(keywords))
         loss = self.loss_module or self._loss[0]
         if loss is None:
-            return output, None
+            return opened_output(output), None
         picked = self._pick(output)
-        return output, (loss(picked) if targets is None else loss(picked, targets))
+        return opened_output(output), (loss(picked) if targets is None else loss(picked, targets))
 
 
 def tensors_of(wrapped: nn.Module) -> dict[str, Tensor]:

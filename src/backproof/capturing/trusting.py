@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import CaptureError
 from ..graph import Builder, Graph, Node
+from .running import quiet
 
 __all__ = ["Untrusted", "trusted"]
 
@@ -79,7 +80,7 @@ def _theirs(graph: Graph, leaves: Mapping[str, Tensor]) -> tuple[list[Tensor], d
     wanted = {n.name for n in graph.nodes if n.is_float and n.role in ("input", "parameter") and not n.is_frozen}
     moving = {name: t.clone().requires_grad_(name in wanted) for name, t in leaves.items()}
     try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
             found = graph.origin.outputs(moving)
             parts = [
                 (v * _weights(v.shape, v.dtype).to(v.device)).sum()
