@@ -162,3 +162,28 @@ def test_recording_leaves_nothing_behind() -> None:
         torch.get_rng_state(),
     )
     assert before[:2] == after[:2] and torch.equal(before[2], after[2])
+
+
+class Remembering(nn.Module):
+    """Keeps what it computes, in attributes, lists and a parameter made on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.seen, self.last = nn.Linear(3, 2), [], None
+        self.table: dict[str, Any] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x)
+        self.last, self.late = y, nn.Parameter(torch.ones(2, dtype=x.dtype))
+        self.seen.append(y)
+        self.table["y"] = y
+        return (y * self.late).sum()
+
+
+def test_what_a_forward_pass_keeps_does_not_stay() -> None:
+    """torch.export would leave tensors without numbers in the user's model."""
+    model = Remembering().double()
+    agrees(bp.capture(model, X))
+    model = Remembering().double()
+    bp.capture(model, X)
+    assert model.last is None and model.seen == [] and model.table == {} and not hasattr(model, "late")

@@ -12,7 +12,7 @@ from .frames import whole_stacks
 from .names import is_library
 from .origin import Wrapped
 from .reading import Leaf, Traced
-from .running import first_line, quiet, user_frame
+from .running import first_line, kept_state, quiet, user_frame
 
 __all__ = ["NotExported", "export"]
 
@@ -28,7 +28,7 @@ def export(wrapped: Wrapped, call: tuple[Any, ...]) -> Traced:
         NotExported: torch.export rejects it.
     """
     try:
-        with quiet(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
+        with kept_state(wrapped), quiet(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
             exported = torch.export.export(wrapped, call, strict=False)
     except Exception as error:
         raise NotExported(_why_not(error)) from None

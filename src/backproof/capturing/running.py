@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import traceback
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,17 +69,39 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def kept_state(wrapped: nn.Module) -> Iterator[None]:
-    """Put the buffers, the parameters' gradients and the random state back afterwards."""
+    """Put the modules' attributes, the buffers' numbers and the random state back afterwards."""
     with torch.no_grad():
         state = {name: tensor.clone() for name, tensor in wrapped.named_buffers()}
+    attributes = [(vars(m), {key: _shallow(value) for key, value in vars(m).items()}) for m in wrapped.modules()]
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
+        for present, before in attributes:
+            _put_back(present, before)
         with torch.no_grad():
             for name, tensor in wrapped.named_buffers():
                 if name in state and not tensor.is_inference():
                     tensor.copy_(state[name])
+
+
+def _shallow(value: Any) -> Any:
+    """A container with a copy of its contents; anything else as it is."""
+    return (value, copy.copy(value)) if type(value) in _CONTAINERS else (value, None)
+
+
+_CONTAINERS = (list, dict, set, OrderedDict)
+
+
+def _put_back(present: dict[str, Any], before: dict[str, Any]) -> None:
+    """The attributes of a module as they were: what a forward pass keeps of a traced run must not stay (a fake tensor)."""
+    for key in [k for k in present if k not in before]:
+        del present[key]
+    for key, (value, contents) in before.items():
+        present[key] = value
+        if contents is not None:
+            value.clear()
+            value.extend(contents) if isinstance(value, list) else value.update(contents)
 
 
 class _Watch(TorchFunctionMode):
