@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
-from ..errors import CaptureError
+from ..errors import BackproofError, CaptureError
 from . import origin
 from .frames import whole_stacks
 from .names import is_library
 from .origin import Wrapped
 from .reading import Leaf, Traced
 from .running import first_line, kept_state, quiet, user_frame
+from .unseen import PACKED, holds_packed, unseen
 
 __all__ = ["NotExported", "export"]
 
@@ -28,7 +29,7 @@ def export(wrapped: Wrapped, call: tuple[Any, ...]) -> Traced:
         NotExported: torch.export rejects it.
     """
     try:
-        with kept_state(wrapped), quiet(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
+        with kept_state(wrapped), quiet(), unseen(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
             exported = torch.export.export(wrapped, call, strict=False)
     except Exception as error:
         raise NotExported(_why_not(error)) from None
@@ -42,6 +43,10 @@ def export(wrapped: Wrapped, call: tuple[Any, ...]) -> Traced:
 
 def _why_not(error: Exception) -> str:
     where = user_frame(error)
+    if isinstance(error, BackproofError):
+        return f"the model cannot be captured{where}: {error}"
+    if holds_packed(error):
+        return PACKED.format(where)
     if "DataDependent" in type(error).__name__ or "data-dependent" in str(error).lower():
         return (
             f"the model branches on a value that is only known when it runs{where}; "

@@ -12,18 +12,30 @@ from torch import Tensor
 
 from ..errors import BackproofError, CaptureError
 from ..graph import Graph, Node, Surrogate, promote
-from . import lower_images, lower_layers, lower_memory, lower_parametrised
+from . import (
+    lower_bags,
+    lower_complex,
+    lower_images,
+    lower_layers,
+    lower_losses,
+    lower_memory,
+    lower_parametrised,
+    lower_random,
+    lower_recurrent,
+)
 from .example import Example, leaf_names
 from .functions import Site
 from .lower import Call, NotCaptured, lower
 from .names import Origin as Where
 from .names import origins
-from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
+from .origin import WHOLE, ModuleOrigin, Whole, Wrapped, tensors_of, user_name
 from .values import Values, normalised
 
 __all__ = ["Leaf", "Reader", "Traced"]
 
-_ = lower_layers, lower_images, lower_memory, lower_parametrised  # imported for what it registers
+# imported for what they register
+_: Any = (lower_bags, lower_complex, lower_images, lower_layers, lower_losses, lower_memory, lower_parametrised)
+_ = (lower_random, lower_recurrent)
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
@@ -68,6 +80,7 @@ class Reader(Values):
         self.draws = False
         self.gaps: list[str] = []
         self.sites: dict[Node, Surrogate] = {}
+        self.calls: dict[str, Whole] = {}
 
     def graph(self, title: str) -> Graph:
         """Read the program.
@@ -98,6 +111,8 @@ class Reader(Values):
             loss.name if loss else None,
             self.ties,
             tuple(self.order),
+            self.calls,
+            tuple(n for n in kept if n.role == "draw"),
         )
         noted = dict(self.traced.noted)
         if self.rewritten or self.stopped or self.casting:
@@ -118,7 +133,7 @@ class Reader(Values):
 
     def _reachable(self, outputs: tuple[Node, ...]) -> tuple[Node, ...]:
         """The nodes that matter: every leaf of the user's, and what leads to an output."""
-        given = ("input", "target", "parameter", "buffer")
+        given = ("input", "target", "parameter", "buffer", "draw")
         needed = {n for n in self.builder.nodes if n.role in given} | {*outputs, *self.changed.values()}
         for node in reversed(self.builder.nodes):
             if node in needed:
@@ -311,6 +326,8 @@ class Reader(Values):
             return
         result = lower(call)
         self.env[node] = result = self._named(result, before, where)
+        if overload in WHOLE and isinstance(result, Node) and not named.get("dropout_p"):
+            self.calls[result.name] = target, named
         for old, new in call.updates.items():
             self._note(old, new)
         if isinstance(result, Node):

@@ -224,7 +224,7 @@ class Values:
         """Give the last new node the user's name, if the call made one."""
         if not isinstance(result, Node) or result not in self.builder.nodes[before:] or result.role == "constant":
             return result
-        return self.builder.rename(result, where.name, "value")
+        return self.builder.rename(result, where.name, "draw" if result.role == "draw" else "value")
 
 
 def _elsewhere(name: str) -> View:

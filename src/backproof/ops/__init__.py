@@ -1,9 +1,18 @@
 """What the operations are: one record each, by family; the examples in them feed every law test."""
 
-from . import arithmetic, convolution, elementwise, normalisation, pooling, structure
+from . import arithmetic, chance, complex, convolution, elementwise, normalisation, pooling, structure
 from .base import OPS, Attrs, Elementwise, Example, Op, Shape, by_aten, derivative, register
 from .own import own_backward
 
 __all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "own_backward", "register"]
 
-_ = (arithmetic, convolution, elementwise, normalisation, pooling, structure)  # imported for what they register
+_ = (
+    arithmetic,
+    chance,
+    complex,
+    convolution,
+    elementwise,
+    normalisation,
+    pooling,
+    structure,
+)  # imported for what they register

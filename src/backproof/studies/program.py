@@ -37,6 +37,8 @@ class Program:
         exact: the leaves as exact numbers, where all are exact.
         accumulate: whether gradients are left uncleared, so that each update uses the sum of all so far.
         own_backward: whether a backward pass that the user wrote counts as it stands, as it does in training.
+        seed: of what the program draws at random, as after ``torch.manual_seed(seed)``.
+        in_kernels: whether the record is read in torch's own kernels, and not by the textbook's formulas.
     """
 
     graph: Graph
@@ -50,6 +52,8 @@ class Program:
     exact: dict[str, Array] | None = None
     accumulate: bool = False
     own_backward: bool = True
+    seed: int = 0
+    in_kernels: bool = False
     _joints: dict[int, Joint | None] = field(default_factory=dict)
     _single: Graph | None = None
     _seconds: dict[Any, Joint] = field(default_factory=dict)

@@ -95,6 +95,7 @@ def _batched(program: Program) -> list[str]:
 
 def _whatif(page: Page) -> dict[str, object]:
     try:
+        _refuse(page)
         return _Formulas(page).data()
     except Untranslatable as reason:
         return {"why": str(reason)}
@@ -102,6 +103,13 @@ def _whatif(page: Page) -> dict[str, object]:
         return {
             "why": "a step of the network, or of its backward pass, has no formula that the page could compute with"
         }
+
+
+def _refuse(page: Page) -> None:
+    if page.program.graph.of_role("draw"):
+        raise Untranslatable("the network draws at random, anew in every update")
+    if page.writers[0].is_complex:
+        raise Untranslatable("the network computes with complex numbers")
 
 
 class _Formulas:
