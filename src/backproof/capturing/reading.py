@@ -77,7 +77,6 @@ class Reader(Values):
         self.inputs: dict[str, Tensor] = {}
         self.order: list[str | None] = []
         self.ties: dict[str, str] = {}
-        self.draws = False
         self.gaps: list[str] = []
         self.sites: dict[Node, Surrogate] = {}
         self.calls: dict[str, Whole] = {}
@@ -116,7 +115,7 @@ class Reader(Values):
         )
         noted = dict(self.traced.noted)
         if self.rewritten or self.stopped or self.casting:
-            noted["compared"] = not self.draws
+            noted["compared"] = True
         sites = {node: site for node, site in self.sites.items() if node in set(kept)}
         return Graph(kept, outputs, loss, title, origin, dict(self.changed), noted, sites).check()
 
@@ -315,7 +314,6 @@ class Reader(Values):
             self.env[node] = None
             return
         named = normalised(target, args, kwargs)
-        self.draws |= torch.Tag.nondeterministic_seeded in target.tags and named.get("train") is not False
         if node in self.casting:
             named = self._cast(node, named)
         place = {"module": where.module, "source": where.source}
