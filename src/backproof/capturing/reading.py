@@ -80,6 +80,7 @@ class Reader(Values):
         self.gaps: list[str] = []
         self.sites: dict[Node, Surrogate] = {}
         self.calls: dict[str, Whole] = {}
+        self.where: dict[torch.fx.Node, Where] = {}
 
     def graph(self, title: str) -> Graph:
         """Read the program.
@@ -192,13 +193,13 @@ class Reader(Values):
     def _read(self, module: torch.fx.GraphModule) -> Any:
         nodes = _needed(module)
         computed = [n for n in nodes if n.op == "call_function"]
-        where = dict(zip(computed, origins(computed), strict=True))
+        self.where.update(zip(computed, origins(computed), strict=True))
         for node in nodes:
             self._flags(node)
             if node.op == "get_attr":
                 self.env[node] = _attribute(module, str(node.target))
             elif node.op == "call_function":
-                self._compute(node, where[node])
+                self._compute(node, self.where[node])
             elif node.op == "output":
                 return self._args(node.args[0], None)
         return None
