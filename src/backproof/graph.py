@@ -101,6 +101,13 @@ class Node:
         return self.is_float or self.is_complex
 
 
+class _Memo(dict[str, Any]):
+    """What can be worked out again: a copy of its graph begins without it."""
+
+    def __reduce__(self) -> Any:
+        return _Memo, ()
+
+
 @dataclass(frozen=True, eq=False)
 class Surrogate:
     """A value whose gradient goes back as the user's own code says, not as the derivative of its forward pass.
@@ -147,7 +154,7 @@ class Graph:
     state: Mapping[Node, Node] = field(default_factory=dict)
     noted: Mapping[str, Any] = field(default_factory=dict)
     surrogates: Mapping[Node, Surrogate] = field(default_factory=dict)
-    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    memo: _Memo = field(default_factory=lambda: _Memo(), init=False, compare=False, repr=False)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:

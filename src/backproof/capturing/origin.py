@@ -22,7 +22,7 @@ __all__ = ["WHOLE", "ModuleOrigin", "Origin", "Whole", "Wrapped", "device_of", "
 Whole = tuple[Any, Mapping[str, Any]]
 """A call of the program, as its ATen overload and its arguments by name: our nodes, and what is no tensor."""
 WHOLE = frozenset(
-    f"{name}.default" for name in ("scaled_dot_product_attention", "group_norm", "instance_norm", "rms_norm")
+    f"{name}.default" for name in ("scaled_dot_product_attention", "group_norm", "instance_norm", "rms_norm", "glu")
 )
 """Calls that the Graph has as several operations and torch computes in one go, which rounds in another way."""
 

@@ -96,6 +96,7 @@ class Trace(Result):
             "steps": [step.to_dict(full) for step in self.steps],
             "evidence": [e.to_dict() for e in self.evidence],
             "remarks": list(self.remarks),
+            "predicted_bytes": self.predicted_bytes,
         }
 
 

@@ -63,7 +63,7 @@ def _at(ref: Ref | None, place: tuple[int, ...]) -> Ref | None:
 
 
 def _is_index(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() and tensor.dtype != torch.bool
+    return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != torch.bool
 
 
 @dataclass
@@ -91,7 +91,7 @@ class StepWriter:
         graph = joint.graph if joint else self.step.graph
         given = {n: t for n, t in self.step.leaves.items() if _is_index(t)}
         known = {n.name: self.step.values.get(n.name) for n in self.step.graph.nodes if not n.is_float}
-        integers = {n: t.tolist() for n, t in {**given, **known}.items() if isinstance(t, Tensor) and _is_index(t)}
+        integers = {n: t.tolist() for n, t in {**known, **given}.items() if isinstance(t, Tensor) and _is_index(t)}
         layout = Layout.of(self.step.graph, self.layout)
         self.writer = Writer(graph, layout, self.base, self.names, self.step.number, integers=integers)
 
