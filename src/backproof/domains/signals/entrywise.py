@@ -144,7 +144,7 @@ def _times(delta: Field, other: Value, own: Value) -> Field | None:
 
 @signals.rule("div")
 def _div(node: Node, a: Value, b: Value) -> Field:
-    return _mul(node, a, _inverse(b))
+    return _mul(node, a, _inverse(b))  # type: ignore[no-any-return]
 
 
 def _inverse(b: Value) -> Known:

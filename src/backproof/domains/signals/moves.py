@@ -162,7 +162,9 @@ def _cat(node: Node, *parts: Value) -> Field:
     total = sum(x.shape[d] for x in fields)
     mean, kernel, layout = None, None, None
     for x in fields:
-        one = replace(x, layout=(*x.layout[:d], (), *x.layout[d + 1 :])) if _even(x, d) else x.summed([d], 1 / x.shape[d])
+        one = (
+            replace(x, layout=(*x.layout[:d], (), *x.layout[d + 1 :])) if _even(x, d) else x.summed([d], 1 / x.shape[d])
+        )
         if layout is not None:
             one, _ = aligned(one, Field(layout, mean, kernel))  # type: ignore[arg-type]
         share = x.shape[d] / total

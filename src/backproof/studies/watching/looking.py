@@ -149,7 +149,11 @@ def _changed(look: Look, before: Look | None) -> str:
 
 def _largest(look: Look) -> tuple[float, str]:
     """The largest update beside the size of its parameter (of weight matrices; biases begin at 0)."""
-    shares = [(u / look.weights[n], n) for n, u in look.updates.items() if look.weights.get(n, 0.0) > 0 and not n.endswith("bias")]
+    shares = [
+        (u / look.weights[n], n)
+        for n, u in look.updates.items()
+        if look.weights.get(n, 0.0) > 0 and not n.endswith("bias")
+    ]
     return max(shares, default=(0.0, ""))
 
 
@@ -227,7 +231,9 @@ def source_of_nan(
     for entry in seen:
         sizes = entry.sizes
         if not bool(sizes["finite"]):
-            given = f", given inputs from {float(sizes['low']):.3g} to {float(sizes['high']):.3g}" if "low" in sizes else ""
+            given = (
+                f", given inputs from {float(sizes['low']):.3g} to {float(sizes['high']):.3g}" if "low" in sizes else ""
+            )
             if not bool(sizes.get("given", True)):
                 given = ": what it is given is not finite already, so it arises between the modules before it, in the forward method itself"
             what = "NaN" if bool(sizes["nan"]) else "an infinity"
