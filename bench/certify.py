@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def network(width: int, inputs: int, layers: int, scale: float, seed: int) -> nn
     """Hidden layers of sigmoid units and a linear output, PyTorch's start times a factor."""
     torch.manual_seed(seed)
     sizes = [inputs, *[width] * layers]
-    hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.Sigmoid())]
+    hidden = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.Sigmoid())]
     net = nn.Sequential(*hidden, nn.Linear(width, 1)).double()
     with torch.no_grad():
         for p in net.parameters():

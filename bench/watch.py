@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     print(
-        f"{'network':10s} {'optimizer':9s} {'ms/step':>8s} {'bp.watch':>9s} {'hooks':>7s}  (added time, the least of {arguments.rounds} rounds)"
+        f"{'network':10s} {'optimizer':9s} {'ms/step':>8s} {'bp.watch':>9s} {'hooks':>7s}  (added, least of {arguments.rounds})"
     )
     for make in (mlp, deep, cnn, encoder):
         for kind in (torch.optim.SGD, torch.optim.AdamW):
@@ -117,9 +118,9 @@ def main() -> None:
             watched, hooked, plain = [], [], []
             for _ in range(arguments.rounds):
                 a = loop(net, optimizer, x, steps, nullcontext)
-                b = loop(net, optimizer, x, steps, lambda: bp.watch(net, optimizer))
+                b = loop(net, optimizer, x, steps, partial(bp.watch, net, optimizer))
                 c = loop(net, optimizer, x, steps, nullcontext)
-                d = loop(net, optimizer, x, steps, lambda: EveryStep(net))
+                d = loop(net, optimizer, x, steps, partial(EveryStep, net))
                 plain += [a / steps, c / steps]
                 watched.append(b / steps)
                 hooked.append(d / steps)

@@ -40,7 +40,10 @@ def sigmoids(width: int, layers: int, scale: float = 1.0) -> nn.Module:
 
 
 NETS: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "convolutions": (lambda: Summed(nn.Conv2d(1, 2, 3, padding=1, stride=2), nn.Tanh(), nn.Conv2d(2, 2, 2, groups=2), nn.Sigmoid()), (1, 1, 5, 5)),
+    "convolutions": (
+        lambda: Summed(nn.Conv2d(1, 2, 3, padding=1, stride=2), nn.Tanh(), nn.Conv2d(2, 2, 2, groups=2), nn.Sigmoid()),
+        (1, 1, 5, 5),
+    ),
     "mean pool": (lambda: Summed(nn.Conv2d(1, 2, 2), nn.Sigmoid(), nn.AvgPool2d(2, padding=1), nn.Tanh()), (1, 1, 4, 4)),
     "largest": (lambda: Summed(nn.Conv2d(1, 2, 2), nn.Sigmoid(), nn.MaxPool2d(2, stride=1), nn.Tanh()), (1, 1, 4, 4)),
     "adaptive pool": (lambda: Summed(nn.Conv1d(1, 2, 2), nn.Sigmoid(), nn.AdaptiveAvgPool1d(2), nn.Tanh()), (1, 1, 6)),

@@ -349,11 +349,12 @@ def every_depth(s, slope, upto=20):
 
 
 def question(s, open_depth=False):
+    here = f"L is left open (the numbers below are for L = {s.L})" if open_depth else f"Here L = {s.L}"
     kind = "residual layers" if s.residual else "layers"
     return (
         f"A network of L {kind} with K = {s.K} units each and the activation {OPS[s.f].text}, every weight between "
         f"-{spelled(s.w)} and {spelled(s.w)}, with a linear output f. How large can the derivative of f with respect to w⁽¹⁾₁₁ be, the "
-        f"weight from input 1 to unit 1 of the first layer? {'L is left open (numbers below are for L = ' + str(s.L) + ')' if open_depth else f'Here L = {s.L}'} and x_1 = {s.x[0]:g}."
+        f"weight from input 1 to unit 1 of the first layer? {here} and x_1 = {s.x[0]:g}."
     )
 
 

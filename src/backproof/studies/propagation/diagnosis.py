@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .facts import Facts
@@ -172,7 +173,7 @@ def _input_words(facts: Facts) -> str:
 
 def _flow(verdict: str, layers: Sequence[Any], facts: Facts, ratio: float) -> Finding:
     """A gradient that fades or grows: in one place, in every residual block, or layer by layer."""
-    steps = [(_over(a.norms[1], b.norms[1]), a, b) for a, b in zip(layers, layers[1:], strict=False)]
+    steps = [(_over(a.norms[1], b.norms[1]), a, b) for a, b in pairwise(layers)]
     logs = [(math.log(max(s, 1e-300)), a, b) for s, a, b in steps]
     total = sum(value for value, _, _ in logs)
     worst = min(logs, key=lambda p: p[0]) if verdict == "vanishing" else max(logs, key=lambda p: p[0])
@@ -214,7 +215,10 @@ def _weights_of(layer: Any, facts: Facts) -> str:
     word = "small" if own < 0.95 * wanted else "large" if own > 1.05 * wanted else ""
     if not word:
         return ""
-    return f" The weights of {layer.name} have root mean square {own:.3g}, too {word} for {layer.activation or 'no activation'}: {wanted:.3g} would keep it."
+    return (
+        f" The weights of {layer.name} have root mean square {own:.3g}, too {word} for "
+        f"{layer.activation or 'no activation'}: {wanted:.3g} would keep it."
+    )
 
 
 def _scales(layers: Sequence[Any], facts: Facts) -> Iterator[Finding]:

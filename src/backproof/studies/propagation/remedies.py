@@ -59,7 +59,7 @@ class Trials:
         maps = [change.moved.get(n, n) for n in self.maps]
         graph = change.graph
         network = self.network if graph is self.network.graph else Network(graph, maps)
-        leaves = {**{n: t for n, t in network.given.items()}, **change.leaves}
+        leaves = {**network.given, **change.leaves}
         start = change.moved.get(self.network.start, self.network.start)
         told = Predicted(graph, leaves, [maps[0], maps[-1]], start, network.cotangent is not None)
         runs = [network.run(change.leaves, self.generator, 8) for _ in range(_REPEATS)]

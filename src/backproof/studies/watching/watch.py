@@ -49,7 +49,7 @@ class Watched(Result):
 
     @property
     def verdict(self) -> str:
-        """ "healthy", or the kind of what went wrong first."""
+        """The kind of what went wrong first, or "healthy"."""
         return self.first.kind if self.first else "healthy"
 
     @property
