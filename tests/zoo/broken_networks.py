@@ -199,6 +199,7 @@ HEALTHY = {
     "a VGG with batch norm": Case(vgg, pictures),
     "pre-norm": Case(lambda: transformer(True), lambda: torch.randn(4, 6, 64)),
     "post-norm": Case(lambda: transformer(False), lambda: torch.randn(4, 6, 64)),
-    "a sigmoid classifier of two layers": Case(lambda: mlp(nn.Sigmoid, 1, last=4), more={"loss": "cross_entropy", "targets": torch.zeros(32, dtype=torch.long)}),
+    "a sigmoid classifier of two layers": Case(
+        lambda: mlp(nn.Sigmoid, 1, last=4), more={"loss": "cross_entropy", "targets": torch.zeros(32, dtype=torch.long)}),
     "a narrow net": Case(lambda: mlp(nn.Tanh, 3, 4), lambda: torch.randn(8, 4)),
 }  # fmt: skip

@@ -122,7 +122,8 @@ def _conv_weight_grad(node: Node, x: Box, delta: Box) -> Box:
         columns = _seen(delta, lambda v, c=cout: np.moveaxis(v[:, c], 1, 0).reshape(c.stop - c.start, -1))  # type: ignore[misc]
         for tap, at in _taps(node, kernel, out):
             rows = _seen(
-                wide, lambda v, a=at, c=cin: np.moveaxis(v[(slice(None), c, *a)], 1, 0).reshape(c.stop - c.start, -1)  # type: ignore[misc]
+                wide,
+                lambda v, a=at, c=cin: np.moveaxis(v[(slice(None), c, *a)], 1, 0).reshape(c.stop - c.start, -1),  # type: ignore[misc]
             )  # type: ignore[misc, unused-ignore]
             each = _product(rows, columns)
             for end, part in zip(ends, (each.lo, each.hi), strict=True):
