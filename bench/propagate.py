@@ -10,6 +10,7 @@ broken and healthy networks of ``tests/zoo/broken_networks.py``.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -130,7 +131,7 @@ def predicted(seeds: int, only: str) -> None:
         for layer in found.layers:
             for i, (told, _) in enumerate((layer.forward, layer.backward)):
                 over = layer.seeds[i]
-                worst[i] = max(worst[i], abs(told / over.mean - 1))
+                worst[i] = max(worst[i], abs(told / over.mean - 1)) if told == told else math.nan
                 within += abs(told / over.mean - 1) <= 0.1 + 2 * over.error / over.mean
                 count += 1
         print(

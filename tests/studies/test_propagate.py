@@ -125,7 +125,13 @@ def test_weights_written_as_matrices() -> None:
     assert all(x.chi is None or abs(x.chi - 1) < 0.1 for x in found.layers)
 
 
-@pytest.mark.parametrize("name", [*BROKEN, *HEALTHY])
+SLOW = ("a small ResNet", "a small ResNet with its loss", "a VGG with batch norm", "no identity path in 40 layers",
+        "residual branches at full size", "post-norm")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.nightly) if n in SLOW else n for n in (*BROKEN, *HEALTHY)]
+)
 def test_what_is_wrong_is_named_and_nothing_else(name: str) -> None:
     case = {**BROKEN, **HEALTHY}[name]
     torch.manual_seed(0)
@@ -156,7 +162,9 @@ def test_predictions_over_seeds(f: type[nn.Module]) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["a VGG with batch norm", "pre-norm", "post-norm"])
+@pytest.mark.parametrize(
+    "name", ["pre-norm", *(pytest.param(n, marks=pytest.mark.nightly) for n in ("a VGG with batch norm", "post-norm"))]
+)
 def test_predictions_of_other_networks_over_seeds(name: str) -> None:
     case = HEALTHY[name]
     torch.manual_seed(1)

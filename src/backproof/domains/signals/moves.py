@@ -210,6 +210,22 @@ def _cat_back(node: Node, operands: tuple[Value, ...], result: Field, delta: Fie
     return tuple(found)
 
 
+@signals.rule("stack")
+def _stack(node: Node, *parts: Value) -> Field:
+    """One behind the other along a new axis of positions; between them only the means are kept."""
+    some = next(x for x in parts if isinstance(x, Field))
+    fields = [x if isinstance(x, Field) else seen_from(x, some) for x in parts]
+    d = node.attrs["dim"] % len(node.shape)
+    return _beside([replace(x, layout=(*x.layout[:d], (), *x.layout[d:])) for x in fields], d)
+
+
+@errors.rule("stack")
+def _stack_back(node: Node, operands: tuple[Value, ...], result: Field, delta: Field) -> Back:
+    d = node.attrs["dim"] % len(node.shape)
+    parts = [_rearranged(delta, d, torch.tensor([i])) for i in range(len(operands))]
+    return tuple(p.reshaped(x.shape) if isinstance(x, Field) else None for x, p in zip(operands, parts, strict=True))
+
+
 # --- maps of positions alone --------------------------------------------------------------------------------------------
 def _each_way(node: Node, x: Field, adjoint: bool, shape: tuple[int, ...]) -> Field:
     """A linear operation on the spatial axes applied to both sides of the kernel: A K Aᵀ."""
