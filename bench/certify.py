@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,14 +23,21 @@ import backproof as bp
 from backproof.studies.certificates.boxes import region_of, targets_of
 from backproof.studies.certificates.upper import worst
 
-ROWS = [(3, 3, 2, 1.0, 1), (3, 3, 5, 1.0, 1), (16, 16, 3, 0.1, 1), (16, 16, 3, 1.0, 1), (64, 64, 4, 0.1, 1), (16, 16, 3, 0.1, 8)]
+ROWS = [
+    (3, 3, 2, 1.0, 1),
+    (3, 3, 5, 1.0, 1),
+    (16, 16, 3, 0.1, 1),
+    (16, 16, 3, 1.0, 1),
+    (64, 64, 4, 0.1, 1),
+    (16, 16, 3, 0.1, 8),
+]
 
 
 def network(width: int, inputs: int, layers: int, scale: float, seed: int) -> nn.Module:
     """Hidden layers of sigmoid units and a linear output, PyTorch's start times a factor."""
     torch.manual_seed(seed)
     sizes = [inputs, *[width] * layers]
-    hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.Sigmoid())]
+    hidden = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.Sigmoid())]
     net = nn.Sequential(*hidden, nn.Linear(width, 1)).double()
     with torch.no_grad():
         for p in net.parameters():
@@ -104,7 +112,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'K,D,L,eps,scale':22s} {'sampled':>10s} {'bound':>10s} {'ratio':>7s} {'ms':>7s} {'CROWN':>10s} {'ratio':>7s} {'ms':>7s}")
+    print(
+        f"{'K,D,L,eps,scale':22s} {'sampled':>10s} {'bound':>10s} {'ratio':>7s} {'ms':>7s} {'CROWN':>10s} {'ratio':>7s} {'ms':>7s}"
+    )
     for width, inputs, layers, eps, scale in ROWS:
         for seed in range(arguments.seeds):
             net = network(width, inputs, layers, scale, seed)
@@ -115,7 +125,9 @@ def main() -> None:
             other = crown(net, x, eps)
             beside = "" if other is None else f" {other[0]:10.4g} {other[0] / found:7.3f} {1000 * other[1]:7.0f}"
             name = f"{width},{inputs},{layers},{eps:g},{scale}"
-            print(f"{name:22s} {found:10.4g} {bound:10.4g} {bound / found:7.3f} {1000 * seconds:7.1f}{beside}", flush=True)
+            print(
+                f"{name:22s} {found:10.4g} {bound:10.4g} {bound / found:7.3f} {1000 * seconds:7.1f}{beside}", flush=True
+            )
     exercise()
 
 

@@ -10,6 +10,7 @@ broken and healthy networks of ``tests/zoo/broken_networks.py``.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -130,10 +131,13 @@ def predicted(seeds: int, only: str) -> None:
         for layer in found.layers:
             for i, (told, _) in enumerate((layer.forward, layer.backward)):
                 over = layer.seeds[i]
-                worst[i] = max(worst[i], abs(told / over.mean - 1))
+                worst[i] = max(worst[i], abs(told / over.mean - 1)) if told == told else math.nan
                 within += abs(told / over.mean - 1) <= 0.1 + 2 * over.error / over.mean
                 count += 1
-        print(f"{name:28s} {len(found.layers):4d} {worst[0]:8.3f} {worst[1]:8.3f} {within:4d}/{count:4d} {time.process_time() - began:8.1f}", flush=True)
+        print(
+            f"{name:28s} {len(found.layers):4d} {worst[0]:8.3f} {worst[1]:8.3f} {within:4d}/{count:4d} {time.process_time() - began:8.1f}",
+            flush=True,
+        )
 
 
 def named(cases: dict[str, Case]) -> None:
@@ -145,7 +149,11 @@ def named(cases: dict[str, Case]) -> None:
         ok = found.verdict in case.verdicts and any(word in found.cause for word in case.words)
         right += ok
         best = found.diagnosis.remedies[0] if found.diagnosis.remedies else None
-        cure = "" if best is None else f"{found.diagnosis.ratio:.2g} -> {best.predicted:.2g} predicted, {best.measured:.2g} applied"
+        cure = (
+            ""
+            if best is None
+            else f"{found.diagnosis.ratio:.2g} -> {best.predicted:.2g} predicted, {best.measured:.2g} applied"
+        )
         print(f"{'yes' if ok else 'NO ':3s} {name:40s} {found.verdict:12s} {cure}", flush=True)
     print(f"{right} of {len(cases)} right")
 

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,9 @@ def mlp() -> tuple[nn.Module, torch.Tensor]:
 
 def deep() -> tuple[nn.Module, torch.Tensor]:
     """Ten layers of 256."""
-    return nn.Sequential(*(m for _ in range(10) for m in (nn.Linear(256, 256), nn.ReLU())), nn.Linear(256, 10)), torch.randn(64, 256)
+    return nn.Sequential(
+        *(m for _ in range(10) for m in (nn.Linear(256, 256), nn.ReLU())), nn.Linear(256, 10)
+    ), torch.randn(64, 256)
 
 
 def cnn() -> tuple[nn.Module, torch.Tensor]:
@@ -80,9 +83,13 @@ class EveryStep:
     def __enter__(self) -> None:
         for module in self.net.modules():
             if not any(True for _ in module.children()):
-                self.hooks.append(module.register_forward_hook(lambda m, a, y: self.rows.append(float(y.detach().norm()))))
+                self.hooks.append(
+                    module.register_forward_hook(lambda m, a, y: self.rows.append(float(y.detach().norm())))
+                )
             if any(True for _ in module.parameters(recurse=False)) and not any(True for _ in module.children()):
-                self.hooks.append(module.register_full_backward_hook(lambda m, i, o: self.rows.append(float(o[0].norm()))))
+                self.hooks.append(
+                    module.register_full_backward_hook(lambda m, i, o: self.rows.append(float(o[0].norm())))
+                )
 
     def __exit__(self, *error: object) -> None:
         for hook in self.hooks:
@@ -97,7 +104,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    print(f"{'network':10s} {'optimizer':9s} {'ms/step':>8s} {'bp.watch':>9s} {'hooks':>7s}  (added time, the least of {arguments.rounds} rounds)")
+    print(
+        f"{'network':10s} {'optimizer':9s} {'ms/step':>8s} {'bp.watch':>9s} {'hooks':>7s}  (added, least of {arguments.rounds})"
+    )
     for make in (mlp, deep, cnn, encoder):
         for kind in (torch.optim.SGD, torch.optim.AdamW):
             torch.manual_seed(0)
@@ -109,9 +118,9 @@ def main() -> None:
             watched, hooked, plain = [], [], []
             for _ in range(arguments.rounds):
                 a = loop(net, optimizer, x, steps, nullcontext)
-                b = loop(net, optimizer, x, steps, lambda: bp.watch(net, optimizer))
+                b = loop(net, optimizer, x, steps, partial(bp.watch, net, optimizer))
                 c = loop(net, optimizer, x, steps, nullcontext)
-                d = loop(net, optimizer, x, steps, lambda: EveryStep(net))
+                d = loop(net, optimizer, x, steps, partial(EveryStep, net))
                 plain += [a / steps, c / steps]
                 watched.append(b / steps)
                 hooked.append(d / steps)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from backproof.capturing.lower import LOWERINGS
+
 from .models import Layer, doubles
 
 __all__ = ["HAZARDS", "Hazard"]
@@ -745,6 +747,39 @@ class CheckpointedTheOldWay(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = checkpoint(self.out, self.layer(x), use_reentrant=True)
         return (h * x).sum()
+
+
+# --- what is drawn at random -------------------------------------------------------------------------------------------
+@hazard()
+def dropout_and_writes(x: Tensor) -> Tensor:
+    y = F.dropout(x.sin(), 0.5)
+    y[0] = y[1] * 2
+    with torch.no_grad():
+        noise = torch.randn_like(x)
+    return (y * x * noise).sum()
+
+
+@hazard("recorded", "branch")
+def dropout_behind_a_branch(x: Tensor) -> Tensor:
+    y = F.dropout(x, 0.5) if x.sum() < 100 else x
+    return (y * torch.rand(3, dtype=x.dtype)).sin().sum()
+
+
+@hazard(says="Straight is a custom")
+def dropout_and_a_function(x: Tensor) -> Tensor:
+    q = Straight.apply(F.dropout(x, 0.3), 4.0)
+    return (q * x).sum()
+
+
+def mask_written(x: Tensor) -> Tensor:
+    y = x.sin()
+    y[x > 0.4] = 0.5
+    y[1, torch.tensor([0, 2])] = x[2, :2]
+    return (y * x).sum()
+
+
+if "index_put.default" in LOWERINGS:
+    put("mask_written", mask_written)
 
 
 # --- what has no place in a Graph --------------------------------------------------------------------------------------

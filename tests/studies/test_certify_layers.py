@@ -30,7 +30,9 @@ class Summed(nn.Module):
 
 def sigmoids(width: int, layers: int, scale: float = 1.0) -> nn.Module:
     torch.manual_seed(0)
-    net = nn.Sequential(*(m for _ in range(layers) for m in (nn.Linear(width, width), nn.Sigmoid())), nn.Linear(width, 1))
+    net = nn.Sequential(
+        *(m for _ in range(layers) for m in (nn.Linear(width, width), nn.Sigmoid())), nn.Linear(width, 1)
+    )
     with torch.no_grad():
         for p in net.parameters():
             p.mul_(scale)
@@ -38,7 +40,10 @@ def sigmoids(width: int, layers: int, scale: float = 1.0) -> nn.Module:
 
 
 NETS: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "convolutions": (lambda: Summed(nn.Conv2d(1, 2, 3, padding=1, stride=2), nn.Tanh(), nn.Conv2d(2, 2, 2, groups=2), nn.Sigmoid()), (1, 1, 5, 5)),
+    "convolutions": (
+        lambda: Summed(nn.Conv2d(1, 2, 3, padding=1, stride=2), nn.Tanh(), nn.Conv2d(2, 2, 2, groups=2), nn.Sigmoid()),
+        (1, 1, 5, 5),
+    ),
     "mean pool": (lambda: Summed(nn.Conv2d(1, 2, 2), nn.Sigmoid(), nn.AvgPool2d(2, padding=1), nn.Tanh()), (1, 1, 4, 4)),
     "largest": (lambda: Summed(nn.Conv2d(1, 2, 2), nn.Sigmoid(), nn.MaxPool2d(2, stride=1), nn.Tanh()), (1, 1, 4, 4)),
     "adaptive pool": (lambda: Summed(nn.Conv1d(1, 2, 2), nn.Sigmoid(), nn.AdaptiveAvgPool1d(2), nn.Tanh()), (1, 1, 6)),
@@ -55,7 +60,12 @@ def question(name: str, wide: float) -> Any:
     make, shape = NETS[name]
     net, x = make().double(), torch.randn(shape, dtype=torch.float64)
     graph = bp.capture(net, x)
-    around = {n.name: (t - wide, t + wide) for n in graph.parameters if len(n.shape) > 1 for t in [graph.origin.leaves()[n.name]]}
+    around = {
+        n.name: (t - wide, t + wide)
+        for n in graph.parameters
+        if len(n.shape) > 1
+        for t in [graph.origin.leaves()[n.name]]
+    }
     region = region_of(graph, around, None, (x - wide, x + wide))
     (target,) = targets_of(graph, "x")
     return graph, region, target
@@ -66,7 +76,10 @@ def never_outside(name: str, draws: int) -> None:
     for wide in (0.02, 0.3):
         _, region, target = question(name, wide)
         boxes = read_balls(target.graph, only(region.boxes, target))[target.node]
-        bounds = [(torch.tensor([float(int(v.p) / int(v.q)) for v in end.reshape(-1)]).reshape(target.node.shape)) for end in (boxes.lo, boxes.hi)]
+        bounds = [
+            (torch.tensor([float(int(v.p) / int(v.q)) for v in end.reshape(-1)]).reshape(target.node.shape))
+            for end in (boxes.lo, boxes.hi)
+        ]
         enclosures = [bounds]
         try:
             found = read_affine(target.graph, only(region.boxes, target), region.free, only(region.exact, target))
@@ -78,7 +91,10 @@ def never_outside(name: str, draws: int) -> None:
         for part in range(max(draws // 500, 1)):
             points = {n: drawn_from(region, n, 500, generator) for n in free}
             if part == 0:  # corners
-                points = {n: torch.where(t > (region.ends(n)[0] + region.ends(n)[1]) / 2, *reversed(region.ends(n))) for n, t in points.items()}
+                points = {
+                    n: torch.where(t > (region.ends(n)[0] + region.ends(n)[1]) / 2, *reversed(region.ends(n)))
+                    for n, t in points.items()
+                }
             with torch.no_grad():
                 slopes = derivatives_at(target, region, points)
             for lo, hi in enclosures:
@@ -120,7 +136,9 @@ def test_a_loss_of_classes() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
     x = torch.tensor([[1.0, -0.5, 0.25], [0.5, 1.0, -1.0]], dtype=torch.float64)
     found = bp.certify(net, x, wrt="0.weight", loss="cross_entropy", targets=torch.tensor([0, 2]), samples=500)
-    assert not found.finding and found.largest_sampled <= float(found.lower) <= float(found.upper) < 4 * float(found.lower)
+    assert not found.finding and found.largest_sampled <= float(found.lower) <= float(found.upper) < 4 * float(
+        found.lower
+    )
 
 
 def test_a_table_that_is_wrong_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +150,9 @@ def test_a_table_that_is_wrong_is_found_out(monkeypatch: pytest.MonkeyPatch) -> 
         return a, b, e * 0.0
 
     monkeypatch.setattr(tables.Table, "line", wrong)
-    monkeypatch.setattr(affine.Affine, "tightened", lambda self: affine.replace(self, lo=self.c - self.rad, hi=self.c + self.rad))
+    monkeypatch.setattr(
+        affine.Affine, "tightened", lambda self: affine.replace(self, lo=self.c - self.rad, hi=self.c + self.rad)
+    )
     net = Summed(nn.Linear(1, 1), nn.Sigmoid()).double()
     for p in net.parameters():
         nn.init.constant_(p, 3.0 if p.ndim > 1 else 0.0)

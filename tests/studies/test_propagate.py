@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import backproof as bp
-from tests.zoo.broken_networks import BROKEN, HEALTHY
 from backproof.domains.variances import gaussian
 from backproof.ops import OPS, derivative
+from tests.zoo.broken_networks import BROKEN, HEALTHY
 
 
 def deep(layers: int, width: int, f: type[nn.Module], start: Any = None) -> nn.Sequential:
@@ -125,7 +125,13 @@ def test_weights_written_as_matrices() -> None:
     assert all(x.chi is None or abs(x.chi - 1) < 0.1 for x in found.layers)
 
 
-@pytest.mark.parametrize("name", [*BROKEN, *HEALTHY])
+SLOW = ("a small ResNet", "a small ResNet with its loss", "a VGG with batch norm", "no identity path in 40 layers",
+        "residual branches at full size", "post-norm")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.nightly) if n in SLOW else n for n in (*BROKEN, *HEALTHY)]
+)
 def test_what_is_wrong_is_named_and_nothing_else(name: str) -> None:
     case = {**BROKEN, **HEALTHY}[name]
     torch.manual_seed(0)
@@ -150,10 +156,15 @@ def agreement(make: Any, *inputs: torch.Tensor, seeds: int = 30, **more: Any) ->
 
 @pytest.mark.parametrize("f", [nn.ELU, nn.SELU, nn.SiLU, nn.Hardswish])
 def test_predictions_over_seeds(f: type[nn.Module]) -> None:
-    agreement(lambda: nn.Sequential(*(m for _ in range(5) for m in (nn.Linear(128, 128), f()))), BATCH.new_ones(1, 1) * torch.randn(16, 128))
+    agreement(
+        lambda: nn.Sequential(*(m for _ in range(5) for m in (nn.Linear(128, 128), f()))),
+        BATCH.new_ones(1, 1) * torch.randn(16, 128),
+    )
 
 
-@pytest.mark.parametrize("name", ["a VGG with batch norm", "pre-norm", "post-norm"])
+@pytest.mark.parametrize(
+    "name", ["pre-norm", *(pytest.param(n, marks=pytest.mark.nightly) for n in ("a VGG with batch norm", "post-norm"))]
+)
 def test_predictions_of_other_networks_over_seeds(name: str) -> None:
     case = HEALTHY[name]
     torch.manual_seed(1)
@@ -186,7 +197,9 @@ def test_correlations_chi_and_depth_scale() -> None:
     x = torch.randn(2, 2000, generator=torch.Generator().manual_seed(1))
     x[1] = 0.6 * x[0] + 0.8 * x[1]
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(2000, 1500, bias=False), nn.ReLU(), nn.Linear(1500, 1500, bias=False), nn.ReLU(), nn.Linear(1500, 3))
+    net = nn.Sequential(
+        nn.Linear(2000, 1500, bias=False), nn.ReLU(), nn.Linear(1500, 1500, bias=False), nn.ReLU(), nn.Linear(1500, 3)
+    )
     found = bp.propagate(net, x, seeds=0)
     c = found.layers[0].correlation
     assert c == pytest.approx(0.6, abs=0.05)

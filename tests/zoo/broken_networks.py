@@ -23,7 +23,9 @@ class Case:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def mlp(f: type[nn.Module], layers: int = 12, width: int = 64, start: Any = None, last: int | None = None) -> nn.Sequential:
+def mlp(
+    f: type[nn.Module], layers: int = 12, width: int = 64, start: Any = None, last: int | None = None
+) -> nn.Sequential:
     net = nn.Sequential(*(m for _ in range(layers) for m in (nn.Linear(width, width), f())))
     for m in net:
         if start is not None and isinstance(m, nn.Linear):
@@ -89,7 +91,9 @@ class Block(nn.Module):
 def resnet(width: int = 16) -> nn.Module:
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 10))
     stem = (nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-    return nn.Sequential(*stem, Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 2 * width, 1), *head)
+    return nn.Sequential(
+        *stem, Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 2 * width, 1), *head
+    )
 
 
 def vgg() -> nn.Module:
@@ -132,24 +136,56 @@ def pictures() -> Tensor:
 LOSS = {"loss": half_scaled, "targets": torch.zeros(32, 4)}
 
 BROKEN = {
-    "PyTorch's default start in a deep ReLU net": Case(lambda: mlp(nn.ReLU), verdicts=("vanishing",), words=("chi", "too small")),
-    "weights too large": Case(lambda: mlp(nn.ReLU, start=normal(4.0)), verdicts=("exploding",), words=("chi", "too large")),
+    "PyTorch's default start in a deep ReLU net": Case(
+        lambda: mlp(nn.ReLU), verdicts=("vanishing",), words=("chi", "too small")
+    ),
+    "weights too large": Case(
+        lambda: mlp(nn.ReLU, start=normal(4.0)), verdicts=("exploding",), words=("chi", "too large")
+    ),
     "sigmoid units": Case(lambda: mlp(nn.Sigmoid), verdicts=("vanishing",), words=("sigmoid",)),
-    "saturated tanh": Case(lambda: mlp(nn.Tanh, 6, start=normal(30.0)), verdicts=("saturated", "exploding", "vanishing"), words=("saturated",)),
+    "saturated tanh": Case(
+        lambda: mlp(nn.Tanh, 6, start=normal(30.0)),
+        verdicts=("saturated", "exploding", "vanishing"),
+        words=("saturated",),
+    ),
     "dead ReLUs": Case(lambda: mlp(nn.ReLU, 6, start=normal(2**0.5, -50.0)), verdicts=("dead",), words=("biases",)),
-    "a ReLU layer that is nearly dead": Case(lambda: mlp(nn.ReLU, 2, start=normal(1.4, -3.0)), verdicts=("dead",), words=("slope 0",)),
-    "the same weights for all units": Case(lambda: mlp(nn.Tanh, 3, start=lambda m: nn.init.constant_(m.weight, 0.05)), verdicts=("symmetric",), words=("same weights",)),
-    "all weights 0": Case(lambda: mlp(nn.Tanh, 3, start=lambda m: nn.init.zeros_(m.weight)), verdicts=("vanishing",), words=("are 0",)),
-    "no identity path in 40 layers": Case(lambda: mlp(nn.Tanh, 40, start=normal(0.75)), verdicts=("vanishing",), words=("identity path",)),
+    "a ReLU layer that is nearly dead": Case(
+        lambda: mlp(nn.ReLU, 2, start=normal(1.4, -3.0)), verdicts=("dead",), words=("slope 0",)
+    ),
+    "the same weights for all units": Case(
+        lambda: mlp(nn.Tanh, 3, start=lambda m: nn.init.constant_(m.weight, 0.05)),
+        verdicts=("symmetric",),
+        words=("same weights",),
+    ),
+    "all weights 0": Case(
+        lambda: mlp(nn.Tanh, 3, start=lambda m: nn.init.zeros_(m.weight)), verdicts=("vanishing",), words=("are 0",)
+    ),
+    "no identity path in 40 layers": Case(
+        lambda: mlp(nn.Tanh, 40, start=normal(0.75)), verdicts=("vanishing",), words=("identity path",)
+    ),
     "residual branches at full size": Case(lambda: Residual(24), verdicts=("exploding",), words=("residual",)),
     "one layer with tiny weights": Case(one_layer_small, verdicts=("vanishing",), words=("6.linear", "one place")),
     "a detached middle": Case(Detached, verdicts=("disconnected",), words=("detach",)),
     "a logarithm of 0": Case(Logarithm, verdicts=("not finite",), words=("log",)),
     "a frozen layer": Case(frozen, verdicts=("frozen",), words=("2.weight",)),
-    "a loss times 1e-12": Case(lambda: mlp(nn.ReLU, 3, start=normal(2**0.5), last=4), verdicts=("loss scale",), words=("scaled",), more=LOSS),
-    "a loss times 1e6": Case(lambda: mlp(nn.ReLU, 3, start=normal(2**0.5), last=4), verdicts=("loss scale",), words=("scaled",), more={"loss": summed_large, "targets": torch.zeros(32, 4)}),
-    "inputs from 0 to 255 into tanh": Case(lambda: mlp(nn.Tanh, 3), lambda: torch.rand(32, 64) * 255, ("saturated", "vanishing"), ("standardised",)),
-    "a mean of what was normalised": Case(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.LayerNorm(64)), verdicts=("disconnected",), words=("centred",), more={"loss": lambda y: y.sum()}),
+    "a loss times 1e-12": Case(
+        lambda: mlp(nn.ReLU, 3, start=normal(2**0.5), last=4), verdicts=("loss scale",), words=("scaled",), more=LOSS
+    ),
+    "a loss times 1e6": Case(
+        lambda: mlp(nn.ReLU, 3, start=normal(2**0.5), last=4),
+        verdicts=("loss scale",),
+        words=("scaled",),
+        more={"loss": summed_large, "targets": torch.zeros(32, 4)},
+    ),
+    "inputs from 0 to 255 into tanh": Case(
+        lambda: mlp(nn.Tanh, 3), lambda: torch.rand(32, 64) * 255, ("saturated", "vanishing"), ("standardised",)
+    ),
+    "a mean of what was normalised": Case(
+        lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.LayerNorm(64)),
+        verdicts=("disconnected",),
+        words=("centred",),
+        more={"loss": lambda y: y.sum()},
+    ),
 }
 
 HEALTHY = {
@@ -163,6 +199,7 @@ HEALTHY = {
     "a VGG with batch norm": Case(vgg, pictures),
     "pre-norm": Case(lambda: transformer(True), lambda: torch.randn(4, 6, 64)),
     "post-norm": Case(lambda: transformer(False), lambda: torch.randn(4, 6, 64)),
-    "a sigmoid classifier of two layers": Case(lambda: mlp(nn.Sigmoid, 1, last=4), more={"loss": "cross_entropy", "targets": torch.zeros(32, dtype=torch.long)}),
+    "a sigmoid classifier of two layers": Case(
+        lambda: mlp(nn.Sigmoid, 1, last=4), more={"loss": "cross_entropy", "targets": torch.zeros(32, dtype=torch.long)}),
     "a narrow net": Case(lambda: mlp(nn.Tanh, 3, 4), lambda: torch.randn(8, 4)),
 }  # fmt: skip

@@ -77,10 +77,10 @@ class Reader(Values):
         self.inputs: dict[str, Tensor] = {}
         self.order: list[str | None] = []
         self.ties: dict[str, str] = {}
-        self.draws = False
         self.gaps: list[str] = []
         self.sites: dict[Node, Surrogate] = {}
         self.calls: dict[str, Whole] = {}
+        self.where: dict[torch.fx.Node, Where] = {}
 
     def graph(self, title: str) -> Graph:
         """Read the program.
@@ -116,7 +116,7 @@ class Reader(Values):
         )
         noted = dict(self.traced.noted)
         if self.rewritten or self.stopped or self.casting:
-            noted["compared"] = not self.draws
+            noted["compared"] = True
         sites = {node: site for node, site in self.sites.items() if node in set(kept)}
         return Graph(kept, outputs, loss, title, origin, dict(self.changed), noted, sites).check()
 
@@ -193,13 +193,13 @@ class Reader(Values):
     def _read(self, module: torch.fx.GraphModule) -> Any:
         nodes = _needed(module)
         computed = [n for n in nodes if n.op == "call_function"]
-        where = dict(zip(computed, origins(computed), strict=True))
+        self.where.update(zip(computed, origins(computed), strict=True))
         for node in nodes:
             self._flags(node)
             if node.op == "get_attr":
                 self.env[node] = _attribute(module, str(node.target))
             elif node.op == "call_function":
-                self._compute(node, where[node])
+                self._compute(node, self.where[node])
             elif node.op == "output":
                 return self._args(node.args[0], None)
         return None
@@ -315,7 +315,6 @@ class Reader(Values):
             self.env[node] = None
             return
         named = normalised(target, args, kwargs)
-        self.draws |= torch.Tag.nondeterministic_seeded in target.tags and named.get("train") is not False
         if node in self.casting:
             named = self._cast(node, named)
         place = {"module": where.module, "source": where.source}

@@ -84,4 +84,4 @@ def _kept(words: list[str] | None) -> Any:
     """What --keep says: one word for everything or statistics, else the names."""
     if words and len(words) == 1 and words[0] in ("all", "statistics"):
         return words[0]
-    return words
+    return None if words is None else [word for word in words if word != "statistics"]

@@ -136,7 +136,7 @@ def _neg(node: Node, a: Affine) -> Affine:
 
 @affine.rule("sub")
 def _sub(node: Node, a: Affine, b: Affine) -> Affine:
-    return _add(node, a, _neg(node, b))
+    return _add(node, a, _neg(node, b))  # type: ignore[no-any-return]
 
 
 def _products(a: Affine, b: Affine) -> tuple[Tensor, Tensor]:
@@ -164,7 +164,7 @@ def _mul(node: Node, a: Affine, b: Affine) -> Affine:
 def _div(node: Node, a: Affine, b: Affine) -> Affine:
     from .curves import X
 
-    return _mul(node, a, _through(b, 1 / X))
+    return _mul(node, a, _through(b, 1 / X))  # type: ignore[no-any-return]
 
 
 def _linear_map(x: Affine, apply: Callable[[Tensor], Tensor], size: Callable[[Tensor], Tensor], terms: int) -> Affine:
@@ -198,7 +198,9 @@ def _bilinear(a: Affine, b: Affine, product: Callable[[Tensor, Tensor], Tensor],
     mid, other = ((x.lo + x.hi) / 2 for x in (a, b))
     half, wide = ((x.hi - x.lo) / 2 * (1 + 4 * UNIT) + 2 * UNIT * m.abs() + TINY for x, m in ((a, mid), (b, other)))
     middle = product(mid, other)
-    apart = _up(product(mid.abs(), wide) + product(half, other.abs() + wide) + gamma * product(mid.abs(), other.abs()), terms)
+    apart = _up(
+        product(mid.abs(), wide) + product(half, other.abs() + wide) + gamma * product(mid.abs(), other.abs()), terms
+    )
     return Affine(c, g, e, middle - apart, middle + apart, a.symbols).tightened().with_errors()
 
 
@@ -215,7 +217,7 @@ def _linear(node: Node, x: Affine, weight: Affine, bias: Affine | None = None) -
 
 @affine.rule("outer")
 def _outer(node: Node, a: Affine, b: Affine) -> Affine:
-    return _mul(node, a.seen(lambda t: t[:, None]), b.seen(lambda t: t[None, :]))
+    return _mul(node, a.seen(lambda t: t[:, None]), b.seen(lambda t: t[None, :]))  # type: ignore[no-any-return]
 
 
 @affine.rule("conv", "conv_input_grad", "conv_weight_grad")
@@ -225,14 +227,18 @@ def _conv(node: Node, x: Affine, weight: Affine, bias: Affine | None = None) -> 
     product = _bilinear(x, weight, lambda u, w: numbers.apply(wide, u, w), terms)
     if bias is None:
         return product
-    return _add(node, product, bias.seen(lambda t: t.reshape(-1, *(1,) * (len(node.shape) - 2))))
+    return _add(node, product, bias.seen(lambda t: t.reshape(-1, *(1,) * (len(node.shape) - 2))))  # type: ignore[no-any-return]
 
 
 # --- known linear maps: sums, means, changes of shape -------------------------------------------------------------------
 @affine.rule("sum", "mean", "sum_to", "avg_pool", "avg_pool_grad", "adaptive_avg_pool", "adaptive_avg_pool_grad")
 def _summed(node: Node, x: Affine) -> Affine:
     wide = replace(node, dtype="float64")
-    terms = x.c.numel() if node.op.family != "reduce" else math.prod(x.c.shape[i] for i in axes_of(node.attrs["dim"], x.c.ndim))
+    terms = (
+        x.c.numel()
+        if node.op.family != "reduce"
+        else math.prod(x.c.shape[i] for i in axes_of(node.attrs["dim"], x.c.ndim))
+    )
     return _linear_map(x, lambda t: numbers.apply(wide, t), lambda t: numbers.apply(wide, t), terms + 2)
 
 
@@ -276,7 +282,7 @@ def _norm(
     rate = _through(wide(var), 1 / sympy.sqrt(X + sympy.Rational(repr(float(node.attrs["eps"])))))
     found = _mul(node, _sub(node, x, wide(mean)), rate)
     found = found if weight is None else _mul(node, found, wide(weight))
-    return found if bias is None else _add(node, found, wide(bias))
+    return found if bias is None else _add(node, found, wide(bias))  # type: ignore[no-any-return]
 
 
 # --- functions --------------------------------------------------------------------------------------------------------
@@ -293,7 +299,9 @@ def _function(node: Node, *x: Affine) -> Affine:
 
 
 def _missing(node: Node) -> Affine:
-    raise MissingRule(f"the affine domain has no rule for '{node.op.name}' of {len(node.inputs)} operands, in {node.name}")
+    raise MissingRule(
+        f"the affine domain has no rule for '{node.op.name}' of {len(node.inputs)} operands, in {node.name}"
+    )
 
 
 def _through(x: Affine, expr: Any) -> Affine:
@@ -352,5 +360,3 @@ def read_affine(
         value = node.value.tolist() if hasattr(node.value, "tolist") else node.value
         found[node] = enclosed(Box.exactly(value, node.shape), symbols, False)
     return affine.run(graph, found)
-
-

@@ -50,14 +50,14 @@ def _padded(box: Box, pad: Sequence[int], wide: Sequence[int], value: Any = ZERO
     ends = []
     for end in (box.lo, box.hi):
         out = np.full((*lead, *wide), value, dtype=object)
-        out[(..., *cut)] = end
+        out[(..., *cut)] = end  # type: ignore[index]
         ends.append(out)
     return Box(ends[0], ends[1])
 
 
 def _cropped(ends: list[Array], pad: Sequence[int], sizes: Sequence[int]) -> Box:
     cut = tuple(slice(p, p + n) for p, n in zip(pad, sizes, strict=True))
-    return Box(ends[0][(..., *cut)], ends[1][(..., *cut)])
+    return Box(ends[0][(..., *cut)], ends[1][(..., *cut)])  # type: ignore[arg-type]
 
 
 def _sum(parts: list[Box], node: Node) -> Box:
@@ -121,10 +121,13 @@ def _conv_weight_grad(node: Node, x: Box, delta: Box) -> Box:
     for cin, cout in _by_group(node.attrs["groups"], x.shape[1], delta.shape[1]):
         columns = _seen(delta, lambda v, c=cout: np.moveaxis(v[:, c], 1, 0).reshape(c.stop - c.start, -1))  # type: ignore[misc]
         for tap, at in _taps(node, kernel, out):
-            rows = _seen(wide, lambda v, a=at, c=cin: np.moveaxis(v[(slice(None), c, *a)], 1, 0).reshape(c.stop - c.start, -1))  # type: ignore[misc]
+            rows = _seen(
+                wide,
+                lambda v, a=at, c=cin: np.moveaxis(v[(slice(None), c, *a)], 1, 0).reshape(c.stop - c.start, -1),  # type: ignore[misc]
+            )  # type: ignore[misc, unused-ignore]
             each = _product(rows, columns)
             for end, part in zip(ends, (each.lo, each.hi), strict=True):
-                end[(cout, slice(None), *tap)] = part.T
+                end[(cout, slice(None), *tap)] = part.T  # type: ignore[index]
     return Box(ends[0], ends[1])
 
 
@@ -151,14 +154,16 @@ def _shares(node: Node, sizes: Sequence[int]) -> Box:
     counts = _sum(parts, node)
     share = np.empty(counts.shape, dtype=object)
     for place in np.ndindex(*counts.shape):
-        share[place] = 1 / flint.fmpq(round(int(counts.lo[place].p) / float(means[place])))
+        share[place] = 1 / flint.fmpq(round(int(counts.lo[place].p) / float(means[place])))  # type: ignore[attr-defined]
     return Box(share, share)
 
 
 def _alone(node: Node, sizes: Sequence[int]) -> Node:
     wide = replace(node.inputs[0], shape=(1, 1, *sizes), dtype="float64")
     attrs = {key: value for key, value in node.attrs.items() if key != "shape"}
-    return replace(node, op=OPS["avg_pool"], attrs=attrs, inputs=(wide,), shape=(1, 1, *node.shape[2:]), dtype="float64")
+    return replace(
+        node, op=OPS["avg_pool"], attrs=attrs, inputs=(wide,), shape=(1, 1, *node.shape[2:]), dtype="float64"
+    )
 
 
 @balls.rule("avg_pool_grad")
@@ -169,7 +174,7 @@ def _avg_pool_grad(node: Node, delta: Box) -> Box:
     ends = [np.full((*node.shape[:2], *_wide(node, sizes, kernel, out)), ZERO, dtype=object) for _ in range(2)]
     for _, at in _taps(node, kernel, out):
         for end, part in zip(ends, (share.lo, share.hi), strict=True):
-            end[(..., *at)] += part
+            end[(..., *at)] += part  # type: ignore[arg-type]
     return _cropped(ends, node.attrs["padding"], sizes)
 
 
@@ -185,7 +190,7 @@ def _adaptive(node: Node, x: Box) -> Box:
         count = math.prod(part.shape[2:])
         mean = _total(part, tuple(range(2, len(part.shape))), flint.fmpq(1, count))
         for end, value in zip(ends, (mean.lo, mean.hi), strict=True):
-            end[(slice(None), slice(None), *place)] = value
+            end[(slice(None), slice(None), *place)] = value  # type: ignore[index]
     return Box(ends[0], ends[1])
 
 
@@ -200,7 +205,7 @@ def _adaptive_grad(node: Node, delta: Box) -> Box:
     for place, cut in _windows(delta.shape[2:], node.shape[2:]):
         count = math.prod(c.stop - c.start for c in cut)
         for end, value in zip(ends, (delta.lo, delta.hi), strict=True):
-            part = value[(slice(None), slice(None), *place)] * flint.fmpq(1, count)
+            part = value[(slice(None), slice(None), *place)] * flint.fmpq(1, count)  # type: ignore[arg-type]
             end[(slice(None), slice(None), *cut)] += part.reshape(*part.shape, *(1,) * len(cut))
     return Box(ends[0], ends[1])
 
@@ -237,10 +242,10 @@ def _max_pool_grad(node: Node, delta: Box, x: Box) -> Box:
         for other in others:
             sure &= (part.lo > other.hi).astype(bool)
             never |= (part.hi < other.lo).astype(bool)
-        low = np.where(never, ZERO, np.where(sure, delta.lo, np.minimum(delta.lo, ZERO)))
-        high = np.where(never, ZERO, np.where(sure, delta.hi, np.maximum(delta.hi, ZERO)))
+        low = np.where(never, ZERO, np.where(sure, delta.lo, np.minimum(delta.lo, ZERO)))  # type: ignore[call-overload]
+        high = np.where(never, ZERO, np.where(sure, delta.hi, np.maximum(delta.hi, ZERO)))  # type: ignore[call-overload]
         for end, value in zip(ends, (low, high), strict=True):
-            end[(..., *at)] += value
+            end[(..., *at)] += value  # type: ignore[arg-type]
     return _cropped(ends, node.attrs["padding"], node.shape[2:])
 
 
@@ -332,7 +337,7 @@ def _softmax_grad(node: Node, delta: Box, p: Box) -> Box:
 @balls.rule("log_softmax_grad")
 def _log_softmax_grad(node: Node, delta: Box, y: Box) -> Box:
     grown = _each(curve(sympy.exp(X)).range, y)
-    return _sub(node, delta, _each(_times, grown, _spread(node, delta)))
+    return _sub(node, delta, _each(_times, grown, _spread(node, delta)))  # type: ignore[no-any-return]
 
 
 def _target_shares(node: Node, t: Box, classes: int, weight: Box | None) -> Array:
@@ -367,4 +372,4 @@ def _nll(node: Node, y: Box, t: Box, weight: Box | None = None) -> Box:
 @balls.rule("nll_grad")
 def _nll_grad(node: Node, delta: Box, t: Box, weight: Box | None = None) -> Box:
     shares = _target_shares(node, t, node.shape[1], weight)
-    return _neg(node, _each(_times, delta, Box(shares, shares)))
+    return _neg(node, _each(_times, delta, Box(shares, shares)))  # type: ignore[no-any-return]

@@ -327,6 +327,6 @@ def _root(covariance: Tensor) -> Tensor:
     eye = torch.eye(len(covariance), dtype=covariance.dtype)
     root, failed = torch.linalg.cholesky_ex(covariance / size + 1e-9 * eye)
     if not int(failed):
-        return root * math.sqrt(size)
+        return root * math.sqrt(size)  # type: ignore[no-any-return]
     values, vectors = torch.linalg.eigh(covariance / size)
-    return vectors * values.clamp_min(0).sqrt() * math.sqrt(size)
+    return vectors * values.clamp_min(0).sqrt() * math.sqrt(size)  # type: ignore[no-any-return]

@@ -78,7 +78,7 @@ class Table:
             raise Unbounded("values beyond ±1,000 reach a function")
         last = len(self.middle) - 1
         first = np.clip(np.searchsorted(self.edges, lo, side="right") - 1, 0, last)
-        return first, np.clip(np.searchsorted(self.edges, hi, side="left") - 1, first, last)
+        return first, np.clip(np.searchsorted(self.edges, hi, side="left") - 1, first, last)  # type: ignore[return-value]
 
     def range(self, lo: Array, hi: Array, order: int = 0) -> tuple[Array, Array]:
         """The smallest and largest value of a derivative over intervals."""
@@ -126,13 +126,19 @@ class Table:
             (0 * mid, (f_low + f_high) / 2, (f_high - f_low) / 2),
             self._secant(lo, hi, mid, rad, f_low, f_high),
         ]
-        errors = np.stack([e * (1 + 1e-14) + 1e-15 * (np.abs(a) * (np.abs(mid) + rad) + np.abs(b)) for a, b, e in found])
+        errors = np.stack(
+            [e * (1 + 1e-14) + 1e-15 * (np.abs(a) * (np.abs(mid) + rad) + np.abs(b)) for a, b, e in found]
+        )
         errors = np.where(np.isnan(errors), np.inf, errors)
         if not np.isfinite(errors.min(0)).all():
             raise Unbounded("a function has no bound there")
         best = errors.argmin(0)
         pick = np.arange(errors.shape[1])
-        return np.stack([f[0] for f in found])[best, pick], np.stack([f[1] for f in found])[best, pick], errors[best, pick]
+        return (
+            np.stack([f[0] for f in found])[best, pick],
+            np.stack([f[1] for f in found])[best, pick],
+            errors[best, pick],
+        )
 
     def _secant(
         self, lo: Array, hi: Array, mid: Array, rad: Array, f_low: Array, f_high: Array

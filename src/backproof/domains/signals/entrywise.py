@@ -15,7 +15,7 @@ from ...graph import Builder, Node
 from ...ops import Elementwise, derivative
 from ..balls import formula
 from ..curves import curve
-from ..fields import Axis, Field, Known, Unpredictable, aligned, seen_from
+from ..fields import Field, Known, Unpredictable, aligned, seen_from
 from ..variances import function_values, quadrature
 from . import errors, signals
 
@@ -106,14 +106,10 @@ def _both(a: Value, b: Value) -> tuple[Field, Field]:
     return aligned(one, two)
 
 
-def _joined(a: Field, b: Field) -> tuple[tuple[Axis, ...], ...]:
-    return a.layout if all(len(d) for d in a.layout) or not b.layout else a.layout
-
-
 def product(a: Field, b: Field) -> Field:
     """Of independent fields: the moments multiply."""
     a, b = aligned(a, b)
-    return Field(_joined(a, b), a.mean * b.mean, a.kernel * b.kernel)
+    return Field(a.layout, a.mean * b.mean, a.kernel * b.kernel)
 
 
 def scales(value: Value) -> bool:
@@ -144,7 +140,7 @@ def _times(delta: Field, other: Value, own: Value) -> Field | None:
 
 @signals.rule("div")
 def _div(node: Node, a: Value, b: Value) -> Field:
-    return _mul(node, a, _inverse(b))
+    return _mul(node, a, _inverse(b))  # type: ignore[no-any-return]
 
 
 def _inverse(b: Value) -> Known:
@@ -174,7 +170,7 @@ def _total(a: Value, b: Value, sign: float) -> Field:
     cross = torch.outer(one.mean, two.mean)
     kernel = one.kernel + two.kernel + sign * (cross + cross.T)
     gaussian = all(isinstance(x, Field) for x in (a, b)) or next(x for x in (a, b) if isinstance(x, Field)).gaussian
-    return Field(_joined(one, two), one.mean + sign * two.mean, kernel, gaussian)
+    return Field(one.layout, one.mean + sign * two.mean, kernel, gaussian)
 
 
 @errors.rule("add", "sub")

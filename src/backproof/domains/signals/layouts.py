@@ -66,7 +66,7 @@ def _part(node: Node, x: Layout) -> Layout:
         return (*x[:d], *x[d + 1 :])
     kind = x[d][0].kind if len(x[d]) == 1 else "position"
     n = node.shape[d]
-    return (*x[:d], (Axis(n, kind),) if n > 1 else (), *x[d + 1 :])
+    return (*x[:d], (Axis(n, kind),) if n > 1 else (), *x[d + 1 :])  # type: ignore[arg-type]
 
 
 def _reduced(node: Node, x: Layout) -> Layout:

@@ -95,7 +95,7 @@ def _linear(node: Node, *operands: Value) -> Field:
         squares = _of_rows(x, d)
         total = _of_rows(Known(x.values.sum(d, keepdim=True)), d)
     else:
-        squares, total = _squares(x, d), x.summed([d])
+        squares, total = _squares(x, d), x.summed([d])  # type: ignore[arg-type, union-attr]
     mean, kernel = _fan(weight, bias, squares, total)
     layout = list(squares.layout)
     if len(layout) > len(node.shape):
@@ -120,9 +120,7 @@ def _of_rows(x: Known, d: int) -> Field:
 
 
 @errors.rule("linear", "matmul")
-def _linear_back(
-    node: Node, operands: tuple[Value, ...], result: Field, delta: Field
-) -> tuple[Field | None, ...]:
+def _linear_back(node: Node, operands: tuple[Value, ...], result: Field, delta: Field) -> tuple[Field | None, ...]:
     found = operands_of(node, operands)
     assert found is not None
     x, weight, _ = found
@@ -160,7 +158,10 @@ def _windows(kernel: Tensor, node: Node, taps: Sequence[int], out: Sequence[int]
         kernel = _padded(kernel, i, p)
     total: Tensor | None = None
     for tap in itertools.product(*map(range, taps)):
-        at = [slice(t * r, t * r + (o - 1) * s + 1, s) for t, r, o, s in zip(tap, a["dilation"], out, a["stride"], strict=True)]
+        at = [
+            slice(t * r, t * r + (o - 1) * s + 1, s)
+            for t, r, o, s in zip(tap, a["dilation"], out, a["stride"], strict=True)
+        ]
         piece = kernel[(slice(None), *at, slice(None), *at)]
         total = piece if total is None else total + piece
     assert total is not None
@@ -176,10 +177,16 @@ def _spread(kernel: Tensor, node: Node, taps: Sequence[int], out: Sequence[int])
     """The adjoint of taking windows: each K[o, o'] added at o s + d, o' s + d for every tap d."""
     a, sizes = node.attrs, kernel.shape[1 : 1 + len(taps)]
     n = kernel.shape[0]
-    wide = [o + 2 * p + r * (k - 1) + s for o, p, r, k, s in zip(out, a["padding"], a["dilation"], taps, a["stride"], strict=True)]
+    wide = [
+        o + 2 * p + r * (k - 1) + s
+        for o, p, r, k, s in zip(out, a["padding"], a["dilation"], taps, a["stride"], strict=True)
+    ]
     total = torch.zeros((n, *wide, n, *wide), dtype=kernel.dtype)
     for tap in itertools.product(*map(range, taps)):
-        at = [slice(t * r, t * r + (o - 1) * s + 1, s) for t, r, o, s in zip(tap, a["dilation"], sizes, a["stride"], strict=True)]
+        at = [
+            slice(t * r, t * r + (o - 1) * s + 1, s)
+            for t, r, o, s in zip(tap, a["dilation"], sizes, a["stride"], strict=True)
+        ]
         total[(slice(None), *at, slice(None), *at)] += kernel
     cut = [slice(p, p + o) for p, o in zip(a["padding"], out, strict=True)]
     return total[(slice(None), *cut, slice(None), *cut)]
@@ -214,7 +221,7 @@ def _conv(node: Node, *operands: Value) -> Field:
         kernel = rows @ rows.T / groups
         total = Field((), rows.sum(1) / groups, torch.outer(rows.sum(1), rows.sum(1)) / groups**2)
     else:
-        x = _spatial(x)
+        x = _spatial(x)  # type: ignore[arg-type]
         layout0 = x.layout[0]
         sums = _squares(x, 1)
         kernel = _windows(_whole(sums, (node.shape[0], *x.shape[2:])), node, taps, out) / groups
@@ -303,7 +310,10 @@ def _embedding(node: Node, *operands: Value) -> Field:
     _limit(len(flat))
     same = (flat[:, None] == flat[None, :]).double()
     kernel = same * weight.second + (1 - same) * weight.mean**2
-    layout = (*((Axis(n, "position"),) if n > 1 else () for n in index.values.shape), (Axis(node.shape[-1], "feature"),))
+    layout = (
+        *((Axis(n, "position"),) if n > 1 else () for n in index.values.shape),
+        (Axis(node.shape[-1], "feature"),),
+    )
     return Field(layout, torch.full((len(flat),), weight.mean, dtype=torch.float64), kernel, True)
 
 

@@ -162,7 +162,9 @@ def _cat(node: Node, *parts: Value) -> Field:
     total = sum(x.shape[d] for x in fields)
     mean, kernel, layout = None, None, None
     for x in fields:
-        one = replace(x, layout=(*x.layout[:d], (), *x.layout[d + 1 :])) if _even(x, d) else x.summed([d], 1 / x.shape[d])
+        one = (
+            replace(x, layout=(*x.layout[:d], (), *x.layout[d + 1 :])) if _even(x, d) else x.summed([d], 1 / x.shape[d])
+        )
         if layout is not None:
             one, _ = aligned(one, Field(layout, mean, kernel))  # type: ignore[arg-type]
         share = x.shape[d] / total
@@ -206,6 +208,22 @@ def _cat_back(node: Node, operands: tuple[Value, ...], result: Field, delta: Fie
         before += n
         found.append(_rearranged(delta, d, picked) if isinstance(x, Field) else None)
     return tuple(found)
+
+
+@signals.rule("stack")
+def _stack(node: Node, *parts: Value) -> Field:
+    """One behind the other along a new axis of positions; between them only the means are kept."""
+    some = next(x for x in parts if isinstance(x, Field))
+    fields = [x if isinstance(x, Field) else seen_from(x, some) for x in parts]
+    d = node.attrs["dim"] % len(node.shape)
+    return _beside([replace(x, layout=(*x.layout[:d], (), *x.layout[d:])) for x in fields], d)
+
+
+@errors.rule("stack")
+def _stack_back(node: Node, operands: tuple[Value, ...], result: Field, delta: Field) -> Back:
+    d = node.attrs["dim"] % len(node.shape)
+    parts = [_rearranged(delta, d, torch.tensor([i])) for i in range(len(operands))]
+    return tuple(p.reshaped(x.shape) if isinstance(x, Field) else None for x, p in zip(operands, parts, strict=True))
 
 
 # --- maps of positions alone --------------------------------------------------------------------------------------------

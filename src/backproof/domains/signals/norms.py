@@ -110,9 +110,7 @@ def _scale(node: Node, operands: tuple[Value | None, ...]) -> tuple[Tensor, Tens
 
 
 @errors.rule("batch_norm", "layer_norm")
-def _norm_back(
-    node: Node, operands: tuple[Value | None, ...], result: Field, delta: Field
-) -> tuple[Field | None, ...]:
+def _norm_back(node: Node, operands: tuple[Value | None, ...], result: Field, delta: Field) -> tuple[Field | None, ...]:
     """δ_x = (δ - mean δ - x̂ mean(δ x̂)) γ / sqrt(v + ε), the mean over a group of n features and P positions.
 
     With G = E[δδ'] and K̂ = E[x̂x̂'], N = n P: (A G A - (A G K̂ + K̂ G A)/N + n tr(G K̂) K̂/N²) E[γ²] / (v + ε).
@@ -154,7 +152,7 @@ def _projected(g: Tensor, n: _Normed, fresh: bool) -> Tensor:
     if n.features == 1:
         found = found + 2 * (k @ gk) / total**2
     c = k / n.places
-    excess = 1 + 2 * (c * c).sum(1) * n.places / n.features / max((k.diagonal().mean()) ** 2, 1e-300)
+    excess = 1 + 2 * (c * c).sum(1) * n.places / n.features / max((k.diagonal().mean()) ** 2, 1e-300)  # type: ignore[operator]
     return found * n.rate * n.rate[:, None] * (excess.clamp_max(3.0) if fresh else 1.0)
 
 
@@ -164,4 +162,3 @@ def _wider(node: Node, operands: tuple[Value | None, ...], delta: Field, x: Fiel
     scale = Field(x.layout, rate, torch.outer(rate, rate))
     found = product(delta, scale)
     return found.scaled(math.sqrt(_affine(node, operands)[0][1]))
-

@@ -211,7 +211,9 @@ class Reading:
             known[x] = layout_of(x, [of(y) for y in x.inputs])
         return tuple(tuple(replace(a, kind="position") if a.kind == "copy" else a for a in d) for d in known[end])
 
-    def _runs(self, node: Node, inside: list[Node], edge: list[Node], layout: Layout) -> Iterable[tuple[list[Tensor], Tensor]]:
+    def _runs(
+        self, node: Node, inside: list[Node], edge: list[Node], layout: Layout
+    ) -> Iterable[tuple[list[Tensor], Tensor]]:
         """Draws of the starts, and what comes of them."""
         generator = torch.Generator().manual_seed(self.seed + self._place[node])
         values = {x: self.value(x) for x in edge}
@@ -228,7 +230,9 @@ class Reading:
             here = {x: draws[x][i].clone().requires_grad_() for x in starts}
             found: dict[Node, Tensor] = {**held, **here}
             for x in inside:
-                found[x] = numbers.apply(replace(x, dtype="float64") if x.is_float else x, *(found[y] for y in x.inputs))
+                found[x] = numbers.apply(
+                    replace(x, dtype="float64") if x.is_float else x, *(found[y] for y in x.inputs)
+                )
             yield [here[x] for x in starts], found[node]
 
     # --- backwards ------------------------------------------------------------------------------------------------------

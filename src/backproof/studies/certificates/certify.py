@@ -153,7 +153,12 @@ class Certificate(Result):
             Table((("what",), ("its box",)), self.box, "For every"),
             Table(head, rows, "The bracket"),
             Callout("agrees" if self.is_tight else "note", (verdict,)),
-            Section("The proof", (Paragraph((_INTRODUCTION + _METHODS[self.method],)), Derivation(self.derivation)), "backward", "proof"),
+            Section(
+                "The proof",
+                (Paragraph((_INTRODUCTION + _METHODS[self.method],)), Derivation(self.derivation)),
+                "backward",
+                "proof",
+            ),
             Section("The witness", (_weights(self.witness),), "result", "witness"),
         ]
 

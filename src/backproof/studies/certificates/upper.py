@@ -112,7 +112,10 @@ def _extremes(v: Affine) -> Box:
     """The smallest and the largest entry, for the proof."""
     if not v.c.numel():
         return Box.filled(flint.fmpq(0), flint.fmpq(0), tuple(v.c.shape))
-    ends = [curves.as_fraction(float(t)) if math.isfinite(float(t)) else flint.fmpq(10**300) for t in (v.lo.min(), v.hi.max())]
+    ends = [
+        curves.as_fraction(float(t)) if math.isfinite(float(t)) else flint.fmpq(10**300)
+        for t in (v.lo.min(), v.hi.max())
+    ]
     return Box.filled(ends[0], ends[1], tuple(v.c.shape))
 
 

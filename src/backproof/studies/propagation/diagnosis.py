@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .facts import Facts
@@ -35,7 +36,11 @@ class Remedy:
     def to_dict(self) -> dict[str, Any]:
         """The remedy as plain data."""
         numbers = {"predicted": self.predicted, "measured": self.measured}
-        return {"words": self.words, "code": self.code, **{k: v if math.isfinite(v) else None for k, v in numbers.items()}}
+        return {
+            "words": self.words,
+            "code": self.code,
+            **{k: v if math.isfinite(v) else None for k, v in numbers.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,9 @@ def _cures(r: Remedy) -> bool:
 def _in_words(r: Remedy) -> str:
     if math.isnan(r.measured):
         return f"{r.words}."
-    foreseen = f"the theory predicts {r.predicted:.3g} for" if math.isfinite(r.predicted) else "there is no prediction for"
+    foreseen = (
+        f"the theory predicts {r.predicted:.3g} for" if math.isfinite(r.predicted) else "there is no prediction for"
+    )
     return f"{r.words}. With it {foreseen} the factor over all layers, and a copy to which it was applied has {r.measured:.3g}."
 
 
@@ -132,7 +139,11 @@ def _findings(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Fin
 def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
     still = [x for x in layers if x.dead >= 0.9]
     if still:
-        share = "Every unit" if all(x.dead >= 1.0 for x in still) else f"{100 * min(x.dead for x in still):.0f} % of the units"
+        share = (
+            "Every unit"
+            if all(x.dead >= 1.0 for x in still)
+            else f"{100 * min(x.dead for x in still):.0f} % of the units"
+        )
         yield "dead", (
             f"{share} of {_listed([x.name for x in still])} has slope 0 for all inputs: no gradient passes. "
             f"{_why_dead(still[0], facts)}"), ("gains", "standardise" if facts.input_scale > 30 else "leaky")  # fmt: skip
@@ -153,12 +164,16 @@ def _why_dead(layer: Any, facts: Facts) -> str:
 
 
 def _input_words(facts: Facts) -> str:
-    return f" The inputs have root mean square {facts.input_scale:.3g}: they are not standardised." if facts.input_scale > 30 else ""
+    return (
+        f" The inputs have root mean square {facts.input_scale:.3g}: they are not standardised."
+        if facts.input_scale > 30
+        else ""
+    )
 
 
 def _flow(verdict: str, layers: Sequence[Any], facts: Facts, ratio: float) -> Finding:
     """A gradient that fades or grows: in one place, in every residual block, or layer by layer."""
-    steps = [(_over(a.norms[1], b.norms[1]), a, b) for a, b in zip(layers, layers[1:], strict=False)]
+    steps = [(_over(a.norms[1], b.norms[1]), a, b) for a, b in pairwise(layers)]
     logs = [(math.log(max(s, 1e-300)), a, b) for s, a, b in steps]
     total = sum(value for value, _, _ in logs)
     worst = min(logs, key=lambda p: p[0]) if verdict == "vanishing" else max(logs, key=lambda p: p[0])
@@ -172,7 +187,9 @@ def _flow(verdict: str, layers: Sequence[Any], facts: Facts, ratio: float) -> Fi
         return verdict, (
             f"Each of the {facts.skips} residual sums adds a branch as large as what it is added to, so the mean square "
             f"grows from sum to sum. {_chi(layers, verdict)}"), names  # fmt: skip
-    missing = "" if facts.skips or len(layers) < 12 else f" There is no identity path around any of the {len(layers)} layers."
+    missing = (
+        "" if facts.skips or len(layers) < 12 else f" There is no identity path around any of the {len(layers)} layers."
+    )
     return verdict, _chi(layers, verdict) + _weights_of(worst[2], facts) + missing, names
 
 
@@ -198,7 +215,10 @@ def _weights_of(layer: Any, facts: Facts) -> str:
     word = "small" if own < 0.95 * wanted else "large" if own > 1.05 * wanted else ""
     if not word:
         return ""
-    return f" The weights of {layer.name} have root mean square {own:.3g}, too {word} for {layer.activation or 'no activation'}: {wanted:.3g} would keep it."
+    return (
+        f" The weights of {layer.name} have root mean square {own:.3g}, too {word} for "
+        f"{layer.activation or 'no activation'}: {wanted:.3g} would keep it."
+    )
 
 
 def _scales(layers: Sequence[Any], facts: Facts) -> Iterator[Finding]:
@@ -216,5 +236,3 @@ def _scales(layers: Sequence[Any], facts: Facts) -> Iterator[Finding]:
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-

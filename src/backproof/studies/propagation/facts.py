@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -84,7 +85,7 @@ def weight_of(graph: Graph, node: Node) -> Weight | None:
 def _fan_in(node: Node, leaf: Node, place: int, turned: bool) -> int:
     shape = leaf.shape
     if node.op.name == "conv_transpose":
-        return max(shape[0] * math.prod(shape[2:]) // math.prod(node.attrs["stride"]) // node.attrs["groups"], 1)
+        return max(shape[0] * math.prod(shape[2:]) // math.prod(node.attrs["stride"]) // node.attrs["groups"], 1)  # type: ignore[no-any-return]
     if node.op.name in ("linear", "conv"):
         return max(math.prod(shape[1:]), 1)
     first = (place == 1) != turned  # x @ W sums over W's first axis, W @ x over its last
@@ -105,7 +106,10 @@ def facts_of(network: Network, run: Measured, maps: Sequence[Node]) -> Facts:
         {n.name: float(network.given[w.bias].mean()) for n, w in weights.items() if w.bias is not None},
         {n.name: (_rms(values[n]), _wanted(graph, n) / math.sqrt(w.fan_in)) for n, w in weights.items()},
         sum(s["skip"] == "identity" for s in graph.facts["skips"]),
-        max((_rms(network.given[n]) for n in graph.of_role("input") if n.is_float and not _normed(graph, n)), default=1.0),
+        max(
+            (_rms(network.given[n]) for n in graph.of_role("input") if n.is_float and not _normed(graph, n)),
+            default=1.0,
+        ),
         graph.loss is not None,
         _centred(graph),
     )
@@ -147,7 +151,9 @@ def _wanted(graph: Graph, node: Node) -> float:
 def _alike(weight: Tensor, w: Weight) -> bool:
     """Whether all units have the same weights (not all 0), and more than one of them."""
     rows = weight if weight.ndim < 2 or weight[0].numel() == w.fan_in else weight.T
-    return rows.ndim > 1 and len(rows) > 1 and rows[0].numel() > 1 and bool((rows == rows[:1]).all()) and bool(rows.any())
+    return (
+        rows.ndim > 1 and len(rows) > 1 and rows[0].numel() > 1 and bool((rows == rows[:1]).all()) and bool(rows.any())
+    )
 
 
 def _cut(network: Network, graph: Graph) -> tuple[str, ...]:
@@ -175,7 +181,9 @@ def _first_not_finite(graph: Graph, run: Measured) -> str:
             for x in node.inputs[:2]
             if x in run.values and run.values[x].numel()
         )
-        return f"{node.op.name} in {node.name}{where} is the first to give a value that is {kind}; it was given {before}."
+        return (
+            f"{node.op.name} in {node.name}{where} is the first to give a value that is {kind}; it was given {before}."
+        )
     return ""
 
 
@@ -209,8 +217,6 @@ def saturated(graph: Graph, node: Node, values: Mapping[Node, Tensor]) -> float:
 
 
 @lru_cache(maxsize=64)
-def _steepest(op: Elementwise, attrs: tuple[tuple[str, object], ...]) -> float:
+def _steepest(op: Elementwise, attrs: tuple[tuple[str, Any], ...]) -> float:
     node = Builder().emit(op, Builder().leaf("x", "input", (1,), "float64"), **dict(attrs))
     return float(np.abs(function_values(slope(node), np.linspace(-10, 10, 2001))).max())
-
-

@@ -168,7 +168,7 @@ class Propagation(Result):
         said += [Paragraph((text,)) for text in (self.cause, self.remedy, self._depth(), *self.notes) if text]
         if self.diagnosis.remedies:
             said.append(Section("What would help", tuple(self._remedies()), "result", "remedies"))
-        blocks = (*said, self._plot("backward"), self._plot("forward"), self._table())
+        blocks = (*said, self.plot("backward"), self.plot("forward"), self._table())
         return Document(f"Signal and gradient through {self.title}", blocks, record=self.to_dict())
 
     def _depth(self) -> str:
@@ -196,7 +196,8 @@ class Propagation(Result):
         )  # fmt: skip
         return Table(head, rows, "Mean squares, predicted and measured, per layer", (2, 3, 4, 5, 6, 7, 8))
 
-    def _plot(self, way: str) -> Plot:
+    def plot(self, way: str) -> Plot:
+        """The mean squares over the layers: predicted with its band, measured, and drawn again."""
         which = 0 if way == "forward" else 1
         points = [(k + 1.0, getattr(x, way), x.bands[which]) for k, x in enumerate(self.layers)]
         series = [

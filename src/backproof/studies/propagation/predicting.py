@@ -63,7 +63,13 @@ class Predicted:
     """
 
     def __init__(
-        self, graph: Graph, given: Mapping[Node, Tensor], maps: Sequence[Node], start: Node, from_noise: bool, seed: int = 0
+        self,
+        graph: Graph,
+        given: Mapping[Node, Tensor],
+        maps: Sequence[Node],
+        start: Node,
+        from_noise: bool,
+        seed: int = 0,
     ) -> None:
         self.graph, self.maps = graph, list(maps)
         self.reading = Reading(graph, given, seed)
@@ -89,7 +95,9 @@ class Predicted:
     def reason(self, node: Node) -> str:
         """Why nothing is predicted of a node."""
         silent = math.isnan(self.forward(node)) or math.isnan(self.backward(node))
-        return next(iter([self.reading.reasons.get(node), *self.reading.reasons.values()]), None) or "" if silent else ""
+        return (
+            next(iter([self.reading.reasons.get(node), *self.reading.reasons.values()]), None) or "" if silent else ""
+        )
 
     def correlation(self, node: Node) -> float:
         """The mean correlation between positions."""

@@ -166,7 +166,11 @@ def _layers(network: Network, told: Predicted, run: Measured, over: Sequence[Mea
     graph, maps = network.graph, network.watched
     for k, (node, bands) in enumerate(zip(maps, told.bands(), strict=True)):
         function = function_behind(graph, node)
-        chi = told.backward(node) / told.backward(maps[k + 1]) if k + 1 < len(maps) and told.backward(maps[k + 1]) else math.nan
+        chi = (
+            told.backward(node) / told.backward(maps[k + 1])
+            if k + 1 < len(maps) and told.backward(maps[k + 1])
+            else math.nan
+        )
         seen = (run.forward[node], run.backward[node])
         sizes = [Sizes.of([getattr(r, way)[node] for r in over]) for way in ("forward", "backward")] if over else None
         yield Layer(

@@ -59,7 +59,7 @@ class Trials:
         maps = [change.moved.get(n, n) for n in self.maps]
         graph = change.graph
         network = self.network if graph is self.network.graph else Network(graph, maps)
-        leaves = {**{n: t for n, t in network.given.items()}, **change.leaves}
+        leaves = {**network.given, **change.leaves}
         start = change.moved.get(self.network.start, self.network.start)
         told = Predicted(graph, leaves, [maps[0], maps[-1]], start, network.cotangent is not None)
         runs = [network.run(change.leaves, self.generator, 8) for _ in range(_REPEATS)]
@@ -149,7 +149,9 @@ class Trials:
             leaves[w.node] = self.network.given[w.node] * scale
             if w.bias is not None:
                 leaves[w.bias] = self.network.given[w.bias] * scale
-        words = f"Scale each residual branch by 1/sqrt({len(sums)}) = {scale:.3g} (its last weights, or the branch itself)"
+        words = (
+            f"Scale each residual branch by 1/sqrt({len(sums)}) = {scale:.3g} (its last weights, or the branch itself)"
+        )
         names = [self.weights[n].node.name for n in dict.fromkeys(last)]
         code = "\n".join(["import torch", "", f"last = {names!r}", "with torch.no_grad():",
                           "    for name, p in model.named_parameters():", "        if name in last:",
@@ -174,7 +176,7 @@ class Trials:
         relus = [n for n in graph.nodes if n.op.name == "relu"]
         if not relus:
             return None
-        moved = _rebuilt(graph, {}, {n: OPS["leaky_relu"] for n in relus})
+        moved = _rebuilt(graph, {}, dict.fromkeys(relus, OPS["leaky_relu"]))
         words = "Use an activation whose slope is nowhere 0 (leaky ReLU, GELU); the biases stay as they are"
         return self._tried(words, "", moved)
 
@@ -193,7 +195,9 @@ class Trials:
                       "for half precision use torch.amp.GradScaler, which divides it out again before the step")  # fmt: skip
 
     def _reconnect(self) -> Remedy:
-        return Remedy("Take out the detach or no_grad on the way from these weights to the loss, or use what they compute")
+        return Remedy(
+            "Take out the detach or no_grad on the way from these weights to the loss, or use what they compute"
+        )
 
     def _uncentre(self) -> Remedy:
         return Remedy("Put a linear layer behind the normalisation, or a loss that is not the sum of its output")

@@ -149,16 +149,22 @@ def _changed(look: Look, before: Look | None) -> str:
 
 def _largest(look: Look) -> tuple[float, str]:
     """The largest update beside the size of its parameter (of weight matrices; biases begin at 0)."""
-    shares = [(u / look.weights[n], n) for n, u in look.updates.items() if look.weights.get(n, 0.0) > 0 and not n.endswith("bias")]
+    shares = [
+        (u / look.weights[n], n)
+        for n, u in look.updates.items()
+        if look.weights.get(n, 0.0) > 0 and not n.endswith("bias")
+    ]
     return max(shares, default=(0.0, ""))
 
 
 def _steps(look: Look, since: int | None) -> Iterator[Event]:
     share, name = _largest(look)
-    if share > 1.0:
-        rate = f" ({look.rates[0]:g})" if look.rates else ""
+    if share > 1.0 and look.rates:
+        lower = (
+            f"Lower the learning rate ({look.rates[0]:g}), to about {look.rates[0] / (share * 100):.1g}, or warm it up."
+        )
         yield Event(look.step, "learning rate", name, f"One update changed it by {share:.3g} times its own size.",
-                    f"Lower the learning rate{rate}, to about {look.rates[0] / (share * 100):.1g}, or warm it up." if look.rates else "", since)  # fmt: skip
+                    lower, since)  # fmt: skip
     moving = any(v > 0 for v in look.gradients.values())
     if look.updates and moving and not any(v > 0 for v in look.updates.values()):
         yield Event(look.step, "not trained", "", "The gradients are not 0 and no parameter changes: the learning rate is 0, "
@@ -191,8 +197,8 @@ def _loss_scale(look: Look, before: Look | None, since: int | None) -> Iterator[
     if math.isfinite(last) and not QUIET <= last <= LOUD:
         size = "0" if last == 0.0 else "small" if last < QUIET else "large"
         yield Event(look.step, "loss scale", known[-1][0], f"The gradient of the loss is {'' if last == 0.0 else 'too '}{size} "
-                    f"already at the last module ({last:.3g}).{_changed(look, before)}", "Check what the loss is divided or multiplied by; use the mean over samples.",
-                    since)  # fmt: skip
+                    f"already at the last module ({last:.3g}).{_changed(look, before)}", "Check what the loss is "
+                    "divided or multiplied by; use the mean over samples.", since)  # fmt: skip
 
 
 def _flow(look: Look, before: Look | None, since: int | None) -> Iterator[Event]:
@@ -227,7 +233,9 @@ def source_of_nan(
     for entry in seen:
         sizes = entry.sizes
         if not bool(sizes["finite"]):
-            given = f", given inputs from {float(sizes['low']):.3g} to {float(sizes['high']):.3g}" if "low" in sizes else ""
+            given = (
+                f", given inputs from {float(sizes['low']):.3g} to {float(sizes['high']):.3g}" if "low" in sizes else ""
+            )
             if not bool(sizes.get("given", True)):
                 given = ": what it is given is not finite already, so it arises between the modules before it, in the forward method itself"
             what = "NaN" if bool(sizes["nan"]) else "an infinity"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class Watched(Result):
 
     @property
     def verdict(self) -> str:
-        """"healthy", or the kind of what went wrong first."""
+        """The kind of what went wrong first, or "healthy"."""
         return self.first.kind if self.first else "healthy"
 
     @property
@@ -63,7 +64,9 @@ class Watched(Result):
             "verdict": self.verdict,
             "steps": self.steps,
             "events": [e.to_dict() for e in self.events],
-            "looks": [{"step": x.step, "gradients": x.gradients, "deltas": x.deltas, "updates": x.updates} for x in self.looks],
+            "looks": [
+                {"step": x.step, "gradients": x.gradients, "deltas": x.deltas, "updates": x.updates} for x in self.looks
+            ],
             "overhead": self.overhead,
         }
 
@@ -91,7 +94,11 @@ class Watched(Result):
             if kept:
                 xs, ys = zip(*kept, strict=True)
                 series.append(Series(name, xs, ys))
-        return Plot(tuple(series), "step", words, (f"The {words} over the steps.",), f"{words} over the steps", log_y=True) if series else None
+        return (
+            Plot(tuple(series), "step", words, (f"The {words} over the steps.",), f"{words} over the steps", log_y=True)
+            if series
+            else None
+        )
 
     def _layers(self, most: int = 5) -> Plot | None:
         """The error signal over the layers, at some of the looks."""
@@ -169,7 +176,8 @@ class Watch:
         self._batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._old: list[Tensor] = []
         self._own, self._began, self._usual, self._at_look = 0.0, 0.0, 0.0, 0.0
-        self._stepped, self._largest, self._least, self._odd = False, 0.0, math.inf, set[str]()
+        self._next_look, self._low, self._high = 0, math.inf, 0.0
+        self._largest, self._least, self._odd = 0.0, math.inf, set[str]()
 
     # --- the context ------------------------------------------------------------------------------------------------------
     def __enter__(self) -> Watch:
@@ -178,7 +186,9 @@ class Watch:
         self._wait_for_the_optimizer()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._ended = time.perf_counter()
         self._hooks.remove()
 
@@ -214,42 +224,47 @@ class Watch:
 
     # --- at each step -------------------------------------------------------------------------------------------------------
     def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not torch.is_grad_enabled():
-            return
         self._batch = (args, kwargs)
-        if self._look is None and self._is_due():
+        if self.step < self._next_look or self._look is not None or not torch.is_grad_enabled():
+            return
+        if self._is_due():
             began = time.perf_counter()
             self._look, self._at_look = Look(self.step), self._spent
             self._hooks.look_closely()
             self._own += time.perf_counter() - began
 
     def _is_due(self) -> bool:
-        """At the first steps, and whenever the time spent on looks is within the budget."""
+        """At the first steps, and whenever the time spent on looks is within the budget (asked every 8th step)."""
         if self.step in EARLY:
             return True
+        self._next_look = max(self.step + 8, EARLY[-1] + 1) if self.step > EARLY[-1] else self.step + 1
         whole = time.perf_counter() - self._began
-        return self._spent + self._usual < self.budget * (whole - self._spent)
+        return self._spent + 2 * self._usual < self.budget * (whole - self._spent)
 
     def _accumulating(self) -> None:
         """Gradients of the last step that were still there when the next arrived."""
-        if self._stepped and self._hooks.left_over:
+        if self.step and self.optimizer is not None and self._hooks.left_over:
             self._say(Event(self.step, "accumulating", "", "The gradients of the step before are still there: each step adds "
                             "to them.", "Call optimizer.zero_grad() in each step."))  # fmt: skip
 
     def _on_step(self) -> None:
-        began = time.perf_counter()
         grad = self._first.grad
         if grad is not None:
-            flat = grad.reshape(-1)
-            self._checked(torch.dot(flat, flat).item() ** 0.5)  # a third of what a norm costs
-        if self._look is not None:
-            self._close_look(self._look)
-        if self._look is None or self.optimizer is None:
+            flat = grad if grad.ndim == 1 else grad.reshape(-1)
+            size = torch.dot(flat, flat).item() ** 0.5  # a third of what a norm costs
+            if not self._low < size < self._high:
+                self._checked(size)
+        if self._look is None:
+            self.step += 1
+            return
+        began = time.perf_counter()
+        self._close_look(self._look)
+        if self.optimizer is None:
             self._next()
         self._own += time.perf_counter() - began
 
     def _checked(self, size: float) -> None:
-        """The norm of one gradient behind which everything lies: not finite, 0, or far from what it was."""
+        """The norm of one gradient behind which everything lies, outside what it was so far: not finite, 0, or far off."""
         if not math.isfinite(size):
             if self._first.grad is not None and bool(self._first.grad.isfinite().all()):
                 size = float(self._first.grad.double().norm())  # the squares alone were too large
@@ -261,13 +276,17 @@ class Watch:
             self._second_look("zero" if size == 0.0 else "jump", size)
         self._largest = max(self._largest, size)
         self._least = min(self._least, size) if size > 0 else self._least
+        self._low, self._high = self._least, self._largest
 
     def _second_look(self, why: str, size: float) -> None:
         """Something changed at a step that was not seen closely: run its batch forwards again."""
         if why in self._odd or self._batch is None:
             return
         self._odd.add(why)
-        look = Look(self.step, rates=() if self.optimizer is None else tuple(float(g["lr"]) for g in self.optimizer.param_groups))
+        look = Look(
+            self.step,
+            rates=() if self.optimizer is None else tuple(float(g["lr"]) for g in self.optimizer.param_groups),
+        )
         look.record(rerun(self.model, *self._batch, measure_ends))
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
         look.gradients = dict(zip(grads, _norms([g for g in grads.values() if g is not None]), strict=True))
@@ -288,7 +307,11 @@ class Watch:
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
         look.gradients = dict(zip(grads, _norms([g for g in grads.values() if g is not None]), strict=True))
         look.weights = dict(zip(self.parameters, _norms([p.detach() for p in self.parameters.values()]), strict=True))
-        look.idle = {n: float((g.flatten(1).abs().amax(1) == 0).float().mean()) for n, g in grads.items() if self._has_units(n, g)}
+        look.idle = {
+            n: float((g.flatten(1).abs().amax(1) == 0).float().mean())
+            for n, g in grads.items()
+            if self._has_units(n, g)
+        }
         without = [n for n in self.parameters if n not in grads]
         if without and self.step in EARLY and self.optimizer is not None:
             self._say(Event(self.step, "disconnected", without[0], f"No gradient reaches {len(without)} of the parameters: "
@@ -319,7 +342,6 @@ class Watch:
 
     def _next(self) -> None:
         self.step += 1
-        self._stepped = self.optimizer is not None
         self._look = None
 
     def _judge(self, look: Look) -> None:
@@ -339,12 +361,18 @@ class Watch:
         if any(e.kind == "not finite" for e in self.events):
             return
         args, kwargs = self._batch or ((), {})
-        inputs = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.is_floating_point()]
+        inputs = [
+            t
+            for t in torch.utils._pytree.tree_leaves((args, kwargs))
+            if isinstance(t, Tensor) and t.is_floating_point()
+        ]
         seen = rerun(self.model, args, kwargs, measure_ends) if self._batch else []
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
         values = {n: p.detach() for n, p in self.model.named_parameters()}
         layer, cause, remedy = source_of_nan(seen, inputs, values, grads)
-        event = Event(self.step, "not finite", layer, cause + self._history(), remedy, self.step - 1 if self.step else None)
+        event = Event(
+            self.step, "not finite", layer, cause + self._history(), remedy, self.step - 1 if self.step else None
+        )
         self._say(event)
         if self.stop:
             raise InputError(str(event))
@@ -360,12 +388,12 @@ class Watch:
         return ""
 
 
-def _smallest_of_the_first(parameters: dict[str, Tensor]) -> Tensor:
+def _smallest_of_the_first(parameters: Mapping[str, Tensor]) -> Tensor:
     """The smallest parameter of the first module that has any."""
     module = next(iter(parameters)).rpartition(".")[0]
     return min((p for n, p in parameters.items() if n.rpartition(".")[0] == module), key=lambda p: p.numel())
 
 
-def _norms(tensors: list[Tensor]) -> list[float]:
+def _norms(tensors: Sequence[Tensor]) -> list[float]:
     """Euclidean norms, in one call and one transfer."""
-    return torch.stack([t.float() for t in torch._foreach_norm(tensors)]).tolist() if tensors else []
+    return torch.stack([t.float() for t in torch._foreach_norm(tensors)]).tolist() if tensors else []  # type: ignore[arg-type]

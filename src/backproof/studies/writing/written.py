@@ -90,7 +90,7 @@ class StepWriter:
         self.joint = joint
         graph = joint.graph if joint else self.step.graph
         given = {n: t for n, t in self.step.leaves.items() if _is_index(t)}
-        known = {n.name: self.step.values.get(n.name) for n in self.step.graph.nodes if not n.is_float}
+        known = {n.name: self.step.values.get(n.name) for n in self.step.graph.of_role("value") if not n.is_float}
         integers = {n: t.tolist() for n, t in {**known, **given}.items() if isinstance(t, Tensor) and _is_index(t)}
         layout = Layout.of(self.step.graph, self.layout)
         self.writer = Writer(graph, layout, self.base, self.names, self.step.number, integers=integers)
