@@ -62,6 +62,10 @@ LAZILY: dict[str, set[str]] = {
     # unit: what it may import besides, inside functions only (or for types)
     "result": {"render"},
     "graph": {"render", "result", "document"},
+    "capturing": {
+        "differentiate",
+        "domains",
+    },  # what was rewritten or recorded is compared with the model before it is trusted
     "cli": EVERYTHING,
 }
 

@@ -127,10 +127,12 @@ class Asking:
             )
         return twin.gradients(twin.start, weights)
 
-    def _case(self, program: Program, values: Sequence[Tensor], weights: tuple[Tensor, ...]) -> Case:
+    def _case(
+        self, program: Program, values: Sequence[Tensor], weights: tuple[Tensor, ...], expected: Gradients | None = None
+    ) -> Case:
         claimed = self.claimed(program, values, weights)
         try:
-            expected = self._expected(program, values, weights)
+            expected = self._expected(program, values, weights) if expected is None else expected
         except InputError:
             raise
         except FAILS as error:

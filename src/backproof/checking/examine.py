@@ -57,7 +57,7 @@ class Examination(Asking):
         if self.reference is not None and (found := self._forward_differs(program)):
             return found
         try:
-            cases = [self._case(program, program.start, w) for w in self._weights(outputs)]
+            cases = self._cases(program, outputs)
         except BackwardFails as failure:
             return self._failed(failure)
         trusted = self._trusted(program, cases)
@@ -135,8 +135,15 @@ class Examination(Asking):
         program.rounding = seen.rounding
         return outputs
 
-    def _weights(self, outputs: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
-        return [cotangents(outputs, self.seed + 1), cotangents(outputs, self.seed + 2, first=False)]
+    def _cases(self, program: Program, outputs: tuple[Tensor, ...]) -> list[Case]:
+        """Two weights of the outputs; that of a single number only scales the gradient that is expected."""
+        first = self._case(program, program.start, cotangents(outputs, self.seed + 1))
+        weights = cotangents(outputs, self.seed + 2, first=False)
+        scale = None
+        if len(outputs) == 1 and outputs[0].numel() == 1 and not outputs[0].is_complex():
+            scale = float(weights[0]) / float(first.weights[0])
+        expected = None if scale is None else [None if e is None else scale * e for e in first.expected]
+        return [first, self._case(program, program.start, weights, expected)]
 
     def _find_sites(self, program: Program) -> None:
         if self.is_compiled:

@@ -25,6 +25,7 @@ from ...errors import InputError, MissingRule
 from ...graph import Graph, Node
 from ...progress import task
 from ...result import Result, plain, written
+from ..caveats import require_all_inputs, require_forward_gradient, require_numbers
 from ..verdicts import Evidence, summary
 from ..writing.worked import evidence_section
 from .boxes import Region, Target, region_of, targets_of
@@ -258,6 +259,9 @@ def certify(
         Fraction(3, 2)
     """
     graph = model if isinstance(model, Graph) else capture(model, *inputs, loss=loss, targets=targets)
+    require_numbers(graph)
+    require_all_inputs(graph, "a certificate is about every weight in a box")
+    require_forward_gradient(graph, "a certificate is about the gradient")
     return certify_graph(graph, wrt, weights, biases, inputs_in, seed, effort, samples)
 
 

@@ -85,14 +85,43 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
     for step in chosen:
         _autograd(program, step, tally)
     _training(program, finite, tally)
+    if program.graph.surrogates:
+        return (*tally.results(), *_by_the_forward(program, chosen, thorough, seed))
+    _by_other_means(program, chosen, tally, thorough, seed)
+    return tally.results()
+
+
+def _by_other_means(program: Program, chosen: Sequence[Step], tally: _Tally, thorough: bool, seed: int) -> None:
     if any(n.is_complex for n in program.graph.nodes):
-        return tally.results()  # the other ways read real numbers alone
+        return  # the other ways read real numbers alone
     if sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
         _fifty_digits(program, chosen, tally, thorough, seed)
     else:
         for step in chosen[:1]:
             large_network(program, step, tally.add, seed)
-    return tally.results()
+
+
+def _by_the_forward(program: Program, chosen: Sequence[Step], thorough: bool, seed: int) -> list[Evidence]:
+    """Of the user's own backward passes there is no formula; the derivatives of the forward pass are confirmed instead."""
+    tally = _Tally()
+    forward = program.by_the_forward
+    steps = [replace(s, gradients=_derivatives(forward, s)) for s in chosen]
+    _by_other_means(forward, steps, tally, thorough, seed)
+    return [
+        replace(e, what=e.what.replace("gradient of", "derivative of the forward pass by")) for e in tally.results()
+    ]
+
+
+def _derivatives(forward: Program, step: Step) -> Mapping[str, Tensor | None]:
+    """The derivatives of the forward pass by everything that has a gradient in the record."""
+    joint = forward.joint(step.graph)
+    if joint is None:
+        return step.gradients
+    read = evaluate(
+        joint.graph, {n: step.leaves[n.name] for n in joint.graph.nodes if n.is_leaf and n.role != "constant"}
+    )
+    found = {name: joint.gradients[step.graph.by_name[name]] for name in step.gradients}
+    return {name: None if node is None else read[node] for name, node in found.items()}
 
 
 def _spacing(tensors: Iterable[Tensor]) -> float:
@@ -225,9 +254,9 @@ def _eager(step: Step, tally: _Tally) -> None:
     wanted = {n: t for n, t in leaves.items() if t.requires_grad and step.gradients.get(n) is not None}
     if not wanted:
         return
-    grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-    for (name, leaf), theirs in zip(wanted.items(), grads, strict=True):
-        ours = step.gradients[name]
+    loss.backward()  # a reentrant checkpoint takes no autograd.grad
+    for name, leaf in wanted.items():
+        ours, theirs = step.gradients[name], leaf.grad
         assert ours is not None
         error = _error(ours, torch.zeros_like(leaf) if theirs is None else theirs, scale)
         tally.add(f"gradient of {name}", EAGER, error, leaf.numel())

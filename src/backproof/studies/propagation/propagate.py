@@ -14,6 +14,7 @@ from ...domains.fields import MOST
 from ...errors import InputError
 from ...graph import Graph, Node
 from ...progress import task
+from ..caveats import caveats, require_forward_gradient, require_numbers
 from .diagnosis import diagnose
 from .facts import at_rest, facts_of, saturated, weight_of
 from .layers import Layer, Propagation
@@ -71,6 +72,8 @@ def propagate(
     if not 0 <= seeds <= 10_000:
         raise InputError(f"seeds is from 0 to 10,000, not {seeds}")
     graph, notes = _captured(model, inputs, loss, targets)
+    require_numbers(graph)
+    require_forward_gradient(graph, "what is predicted is the gradient by the chain rule")
     maps = _maps(graph)
     if not maps:
         raise InputError("the network has no linear map behind which a signal could be measured")
@@ -85,7 +88,7 @@ def propagate(
         advance(note="measured")
         facts = facts_of(network, run, maps)
         diagnosis = diagnose(layers, facts, Trials(network, maps, facts, seed))
-    return Propagation(layers, diagnosis, graph.title, seeds if over else 0, (*notes, *_silent(layers)))
+    return Propagation(layers, diagnosis, graph.title, seeds if over else 0, (*notes, *_silent(layers), *caveats(graph)))
 
 
 # --- what is read -------------------------------------------------------------------------------------------------------
