@@ -10,15 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from ..capturing.origin import ModuleOrigin, tensors_of
 from ..document.blocks import Document
 from ..domains.entries import Array
 from ..domains.exact import TooLarge, exact, spelled
 from ..domains.numbers import evaluate
 from ..errors import CaptureError, InputError
 from ..graph import Graph, Node
-from ..optimizers import optimizer as find_optimizer
 from ..progress import task
 from ..result import Result, plain
+from .optimizer.closure import asked_update
+from .optimizer.groups import rules_of
+from .optimizer.replay import start_of, updated
 from .program import Batch, Program
 
 __all__ = ["Arithmetic", "ParameterStep", "Step", "Trace", "run", "trace"]
@@ -136,15 +139,15 @@ class _Run:
     def __init__(self, program: Program, use_exact: bool) -> None:
         self.program = program
         self.leaves = dict(program.start)
-        names = program.optimizer.state if program.optimizer else ()
-        zero = {n: torch.zeros_like(self.leaves[n]) for n in program.trained}
-        self.state = {n: dict.fromkeys(names, zero[n]) for n in program.trained}
+        rules = {n: program.rule_of(n) for n in program.trained}
+        self.state = {n: start_of(r, self.leaves[n]) if r else {} for n, r in rules.items()}
+        self.memory: dict[str, Any] = {}
         self.exact = dict(program.exact) if use_exact and program.exact is not None else None
         self.exact_state: dict[str, dict[str, Array]] = {}
         if self.exact is not None:
             self.exact_state = {
-                n: {s: exact.array(zero[n].long().tolist(), tuple(zero[n].shape)) for s in names}
-                for n in program.trained
+                n: {s: exact.array(zero.long().tolist(), tuple(zero.shape)) for s, zero in state.items()}
+                for n, state in self.state.items()
             }
         self.remarks: list[str] = []
         self.total: dict[str, Tensor] = {}
@@ -155,7 +158,12 @@ class _Run:
         values, grads, exact_values = self._read(graph, leaves, sample, number)
         before = {n: dict(self.state[n]) for n in program.trained}
         held = [n.name for n in graph.parameters if n.name not in program.trained]
-        records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
+        if program.optimizer is not None and program.optimizer.rule.asks:
+            if self.exact is not None:
+                self._give_up_exact(number, "the line search of LBFGS is not exact")
+            records = self._asked(graph, leaves, grads)
+        else:
+            records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
         loss = None if graph.loss is None else float(values[graph.loss.name])
         buffers = self._carry_on(graph, values, exact_values)
         return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before, buffers)
@@ -207,19 +215,27 @@ class _Run:
         self.remarks.append(f"Update {number} and what follows are in floating point (float64): {why}.")
 
     def _update(self, name: str, grad: Tensor | None, number: int, spoken: dict[str, Array]) -> ParameterStep:
-        before, rule = self.leaves[name], self.program.optimizer
+        before, rule = self.leaves[name], self.program.rule_of(name) if name in self.state else None
         if self.program.accumulate and grad is not None:
             grad = self.total[name] = self.total[name] + grad if name in self.total else grad
         if rule is None or grad is None:
             return ParameterStep(before, grad, before, self.state.get(name, {}))
-        graph = rule.graph(tuple(before.shape), number)
-        given = {"w": before, "g": grad, **self.state[name]}
-        result = evaluate(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
+        graph = rule.graph(tuple(before.shape), number, str(before.dtype).removeprefix("torch."))
+        after, state = updated(rule, graph, before, grad, self.state[name])
         exact_after = self._exact_update(name, graph, number, spoken)
-        after = result[graph.outputs[0]] if exact_after is None else _floats(exact_after, before)
-        self.leaves[name] = after.to(before.dtype)
-        self.state[name] = {s: result[n].to(before.dtype) for s, n in zip(rule.state, graph.outputs[1:], strict=True)}
+        self.leaves[name] = after if exact_after is None else _floats(exact_after, before).to(before.dtype)
+        self.state[name] = state
         return ParameterStep(before, grad, self.leaves[name], self.state[name])
+
+    def _asked(
+        self, graph: Graph, leaves: Mapping[str, Tensor], grads: Mapping[str, Tensor | None]
+    ) -> dict[str, ParameterStep]:
+        """An update that asks for the loss again: of all parameters together."""
+        before = {n.name: self.leaves[n.name] for n in graph.parameters}
+        moved, state = asked_update(self.program, graph, leaves, self.memory)
+        self.leaves |= moved
+        self.state |= state
+        return {n: ParameterStep(w, grads.get(n), self.leaves[n], self.state.get(n, {})) for n, w in before.items()}
 
     def _exact_update(self, name: str, graph: Graph, number: int, spoken: dict[str, Array]) -> Array | None:
         if self.exact is None or f"grad.{name}" not in spoken:
@@ -232,10 +248,7 @@ class _Run:
             return None
         spoken[f"before.{name}"], spoken[f"after.{name}"] = self.exact[name], result[graph.outputs[0]]
         self.exact[name] = result[graph.outputs[0]]
-        assert self.program.optimizer is not None
-        self.exact_state[name] = dict(
-            zip(self.program.optimizer.state, (result[n] for n in graph.outputs[1:]), strict=True)
-        )
+        self.exact_state[name] = dict(zip(self.exact_state[name], (result[n] for n in graph.outputs[1:]), strict=True))
         return self.exact[name]
 
 
@@ -322,7 +335,7 @@ def trace(
     """
     _check_choices(arithmetic, evidence, batch, steps)
     program = _program(model, inputs, targets, loss, output, arithmetic)
-    program.optimizer = None if optimizer is None else find_optimizer(optimizer)
+    give_rules(program, optimizer, model)
     program.steps = steps if program.optimizer else 1
     program.batch = batch
     if program.optimizer is not None and program.graph.loss is None:
@@ -334,6 +347,19 @@ def trace(
 
         found = confirm(program, records, thorough=evidence == "full", seed=seed)
     return Trace(program, records, found, remarks, program.graph.title)
+
+
+def give_rules(program: Program, spec: Any, model: Any) -> None:
+    """Enter the update rule of each parameter; what an optimizer does not hold, it does not train."""
+    if spec is None:
+        return
+    if isinstance(model, Graph):
+        tensors = tensors_of(model.origin.wrapped) if isinstance(model.origin, ModuleOrigin) else {}
+    else:
+        tensors = dict(model.named_parameters()) if isinstance(model, nn.Module) else {}
+    program.optimizer, program.groups = rules_of(spec, tensors)
+    if program.groups:
+        program.trained = tuple(n for n in program.trained if n in program.groups)
 
 
 def _check_choices(arithmetic: str, evidence: str, batch: str, steps: int) -> None:

@@ -215,14 +215,18 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     oracle = OWN_DTYPE if narrow else "torch.optim"
     start = {n: t.clone() for n, t in program.start.items()} if narrow else _double(program.start, grad=False)
     trained = {n: torch.nn.Parameter(start[n].clone()) for n in program.trained}
-    rule = program.optimizer.torch(list(trained.values()))
+    rule = program.witnesses(trained)
     for step in steps:
-        leaves = program.leaves_for({**start, **trained}, step.sample)
-        rule.zero_grad()
-        loss = run_eagerly(step.graph, leaves)
-        if loss is not None and loss.requires_grad:
-            loss.backward()
-        rule.step()
+
+        def closure(step: Step = step) -> Any:
+            rule.zero_grad()
+            loss = run_eagerly(step.graph, program.leaves_for({**start, **trained}, step.sample))
+            if loss is not None and loss.requires_grad:
+                loss.backward()
+            return loss
+
+        closure()
+        rule.step(closure)
         scale = _scale(p.detach() for p in trained.values())
         for name, parameter in trained.items():
             tally.add(
@@ -322,12 +326,11 @@ def _compare_reading(
 
 
 def _compare_update(program: Program, step: Step, tally: _Tally) -> None:
-    if program.optimizer is None:
-        return
     for name, record in step.parameters.items():
-        if record.gradient is None:
-            continue
-        graph = program.optimizer.graph(tuple(record.before.shape), step.number)
+        rule = program.rule_of(name) if name in program.trained else None
+        if record.gradient is None or rule is None or rule.rule.rounds or rule.rule.asks:
+            continue  # bfloat16 on the way, or a line search: nothing that 50 digits would repeat
+        graph = rule.graph(tuple(record.before.shape), step.number)
         given = {"w": record.before, "g": record.gradient, **step.state_before[name]}
         leaves = {
             n: digits.array(given[n.name].tolist(), n.shape) for n in graph.nodes if n.is_leaf and n.role != "constant"

@@ -164,6 +164,8 @@ class _Formulas:
     def _rules(self) -> dict[str, object]:
         """The assignments of each update; updates with the same ones share them."""
         rule = self.program.optimizer
+        if len(self.program.rules) > 1 or (rule is not None and (rule.rule.whole or rule.rule.asks)):
+            raise Untranslatable("the update rule is not the same formula for every entry")
         if rule is None:
             return {"rules": [], "ruleOf": [], "state": [], "hyper": {}}
         variants: list[Any] = []

@@ -1,0 +1,90 @@
+"""Replay an update rule over numbers: the rule's own graph, one update after another, without torch.optim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...domains.numbers import evaluate
+from ...graph import Graph, Node
+from ...optimizers import Optimizer
+
+__all__ = ["Replay", "start_of", "updated"]
+
+
+def start_of(rule: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """The state before the first update: zeros in each state's own shape."""
+    found = {s: rule.shape_of(s, tuple(parameter.shape)) for s in rule.state_of(tuple(parameter.shape))}
+    return {
+        s: torch.zeros(own, dtype=parameter.dtype, device=parameter.device)
+        for s, own in found.items()
+        if own is not None
+    }
+
+
+def updated(
+    rule: Optimizer,
+    graph: Graph,
+    w: Tensor,
+    g: Tensor,
+    state: Mapping[str, Tensor],
+    values: Mapping[Node, Tensor] | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The parameter and the state after one update, in the parameter's dtype.
+
+    Args:
+        rule: the rule.
+        graph: its update for a parameter of this shape.
+        w, g, state: the parameter, its gradient, the state before.
+        values: numbers that stand for some of the graph's constants.
+    """
+    given = {"w": w, "g": g, **state}
+    leaves = {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"}
+    result = evaluate(graph, {**(values or {}), **leaves})
+    names = ("w", *rule.state_of(tuple(w.shape)))
+    after = {n: result[node].to(w.dtype) for n, node in zip(names, graph.outputs, strict=True)}
+    return after.pop("w"), after
+
+
+class Replay:
+    """Updates of one parameter, with one graph for all updates that have the same equations.
+
+    Example:
+        >>> import torch
+        >>> from backproof.optimizers import optimizer
+        >>> run = Replay(optimizer("sgd", lr=0.5), torch.ones(2))
+        >>> run.step(torch.ones(2))
+        tensor([0.5000, 0.5000])
+    """
+
+    def __init__(self, rule: Optimizer, parameter: Tensor) -> None:
+        self.rule, self.w = rule, parameter.detach().clone()
+        self.state = start_of(rule, self.w)
+        self.count = 0
+        self._graphs: dict[Any, Graph] = {}
+
+    def step(self, gradient: Tensor, **changed: float) -> Tensor:
+        """Make one update; ``changed`` are settings with other numbers from a schedule, such as lr."""
+        self.count += 1
+        shape, dtype = tuple(self.w.shape), str(self.w.dtype).removeprefix("torch.")
+        key = self.rule.equations(self.count, shape, dtype)
+        if key not in self._graphs:
+            self._graphs[key] = self.rule.graph(shape, self.count, dtype)
+        graph = self._graphs[key]
+        numbers: dict[str, float] = {"t": self.count, **changed}
+        values = {
+            n: torch.tensor(float(numbers[n.name]), dtype=torch.float64)
+            for n in graph.of_role("constant")
+            if n.name in numbers
+        }
+        self.w, self.state = updated(self.rule, graph, self.w, gradient, self.state, values)
+        return self.w
+
+    def run(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Make one update per gradient."""
+        for gradient in gradients:
+            self.step(gradient)
+        return self.w
