@@ -106,7 +106,7 @@ def _nadam(h: Hyper, at: Update) -> Equations:
         *steps,
         ("mu", "beta1 * (1 - 0.5 * 0.96**(t * momentum_decay))"),
         ("mu_next", "beta1 * (1 - 0.5 * 0.96**((t + 1) * momentum_decay))"),
-        ("P", "P + mu" if at.t == 1 else "P * mu"),
+        ("P", "mu" if at.t == 1 else "P * mu"),
         *averages(g),
         ("v_hat", "v / (1 - beta2**t)"),
         ("d", f"(1 - mu) / (1 - P) * {g} + mu_next / (1 - P * mu_next) * m"),
@@ -123,6 +123,7 @@ nadam = register(
         "Dozat 2016, with a momentum that rises with t; torch.optim.NAdam. P is the product of all mu so far.",
         ("decoupled_weight_decay", "maximize"),
         shared=("P",),
+        shapes=lambda h, shape: {"P": ()},
         **{**_MOMENTS, "scalars": ("step", "mu_product")},
     )
 )

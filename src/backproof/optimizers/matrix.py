@@ -72,10 +72,10 @@ adafactor = register(
 
 def _newton_schulz(h: Hyper) -> Equations:
     """X, 3.4445 X - 4.775 (X Xᵀ) X + 2.0315 (X Xᵀ)² X...: each product is summed in float32 and rounded to bfloat16."""
-    found: list[tuple[str, str]] = [("X_0", "Y / max(bfloat16(norm(float32(Y))), eps)")]
+    found: list[tuple[str, str]] = [("X_0", "bfloat16(Y / max(bfloat16(norm(float32(Y))), bfloat16(eps)))")]
     for k in range(int(h["ns_steps"])):
         found += [
-            (f"A_{k + 1}", f"X_{k} @ X_{k}.T"),
+            (f"A_{k + 1}", f"bfloat16(X_{k} @ X_{k}.T)"),
             (
                 f"B_{k + 1}",
                 f"bfloat16(ns_b * float32(A_{k + 1}) + ns_c * (float32(A_{k + 1}) @ float32(A_{k + 1})))",

@@ -48,9 +48,10 @@ def _asgd(h: Hyper, at: Update) -> Equations:
     averaging = at.t - 1 - float(h["t0"]) > 1
     return (
         *steps,
-        ("eta_t", "lr / (1 + lambd * lr * (t - 1))**alpha"),
+        ("eta_t", "lr" if at.t == 1 else "eta"),
         ("w", f"w - lambd * eta_t * w - eta_t * {g}"),
         ("ax", "ax + (w - ax) / (t - 1 - t0)" if averaging else "w"),
+        ("eta", "lr / (1 + lambd * lr * t)**alpha"),
     )
 
 
@@ -58,12 +59,15 @@ asgd = register(
     Rule(
         "asgd",
         {"lr": 1e-2, "lambd": 1e-4, "alpha": 0.75, "t0": 1e6, "weight_decay": 0, "maximize": False},
-        lambda h: ("ax",),
+        lambda h: ("ax", "eta"),
         _asgd,
-        "Polyak and Juditsky 1992, with step sizes that shrink; torch.optim.ASGD: the average ax starts after t0 updates.",
+        "Polyak and Juditsky 1992, with step sizes that shrink; torch.optim.ASGD: the average ax starts after t0 updates, and "
+        "a new lr counts one update later.",
         ("maximize",),
         kept={"ax": "ax"},
         scalars=("step", "eta", "mu"),
         changes=True,
+        shared=("eta",),
+        shapes=lambda h, shape: {"eta": ()},
     )
 )
