@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .studies.answer import Answer
     from .studies.certificates.certify import Certificate, certify
     from .studies.derivation.derive import Derived, DerivedEquation, derive
+    from .studies.deviations.check import OptimizerChecked, check_optimizer
     from .studies.exercise import Answered
     from .studies.fields.receptive import ReceptiveField, receptive_field
     from .studies.fields.sizes import minimum_input, output_size
@@ -67,6 +68,7 @@ __all__ = [
     "Measurement",
     "Memory",
     "MissingRule",
+    "OptimizerChecked",
     "OptimizerStudy",
     "Plan",
     "Problem",
@@ -80,6 +82,7 @@ __all__ = [
     "catalogue",
     "certify",
     "check",
+    "check_optimizer",
     "constant_gradient",
     "depth_study",
     "derive",
@@ -121,6 +124,7 @@ _HOME = {
     "Measurement": "studies.memory.measure",
     "Memory": "studies.memory.memory",
     "MissingRule": "errors",
+    "OptimizerChecked": "studies.deviations.check",
     "OptimizerStudy": "studies.optimizer.study",
     "Plan": "studies.memory.plan",
     "Problem": "problems.problem",
@@ -133,6 +137,7 @@ _HOME = {
     "catalogue": "problems.catalogue",
     "certify": "studies.certificates.certify",
     "check": "checking",
+    "check_optimizer": "studies.deviations.check",
     "constant_gradient": "studies.optimizer.same_gradient",
     "depth_study": "studies.nets.depth",
     "derive": "studies.derivation.derive",

@@ -41,7 +41,7 @@ def optimizer(spec: Any, *, variant: str = "", **settings: Any) -> Optimizer:
 
 
 def variants_of(name: str) -> tuple[str, ...]:
-    """The other published forms of a rule: variants_of("adam") has "eps-hat"."""
+    """The other published forms of a rule that are known here, such as "eps-hat" of adam."""
     return tuple(n.partition("/")[2] for n, r in RULES.items() if r.variant_of == name)
 
 

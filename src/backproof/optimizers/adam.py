@@ -43,7 +43,7 @@ def _adamw(h: Hyper, at: Update) -> Equations:
 
 
 def _state(h: Hyper) -> tuple[str, ...]:
-    return ("m", "v", "v_max") if h["amsgrad"] else ("m", "v")
+    return ("m", "v", "v_max") if h.get("amsgrad") else ("m", "v")
 
 
 _NUMBERS = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0}
@@ -123,6 +123,7 @@ nadam = register(
         "Dozat 2016, with a momentum that rises with t; torch.optim.NAdam. P is the product of all mu so far.",
         ("decoupled_weight_decay", "maximize"),
         shared=("P",),
+        fading=("P",),
         shapes=lambda h, shape: {"P": ()},
         **{**_MOMENTS, "scalars": ("step", "mu_product")},
     )

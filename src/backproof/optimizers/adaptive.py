@@ -56,7 +56,7 @@ rmsprop = register(
             "centered": False,
             "maximize": False,
         },
-        lambda h: ("v", *(("m",) if h["centered"] else ()), *(("b",) if h["momentum"] else ())),
+        lambda h: ("v", *(("m",) if h.get("centered") else ()), *(("b",) if h["momentum"] else ())),
         _rmsprop,
         "Tieleman and Hinton 2012, lecture 6e; torch.optim.RMSprop (no bias correction, eps after the root).",
         ("centered", "maximize"),

@@ -52,6 +52,7 @@ class Rule:
         arguments: settings whose names differ in torch.optim, "betas.0" for the first of a pair.
         changes: whether the equations change with t after the second update.
         shared: the states that are one number for the whole tensor in torch.optim.
+        fading: the states that tend to 0 whatever the gradients are.
         shapes: from the hyper-parameters and a parameter's shape to the shapes of the states that differ from it.
         ranks: the numbers of axes of the parameters that it is for; empty for any.
         whole: whether an entry's step depends on other entries of the same tensor.
@@ -74,6 +75,7 @@ class Rule:
     arguments: Mapping[str, str] = field(default_factory=dict)
     changes: bool = False
     shared: tuple[str, ...] = ()
+    fading: tuple[str, ...] = ()
     shapes: Callable[[Hyper, Shape], Mapping[str, Shape]] = lambda h, shape: {}
     ranks: tuple[int, ...] = ()
     whole: bool = False
@@ -150,6 +152,11 @@ class Optimizer:
         value = self.hyper[key]
         return _EPS.get(dtype, _EPS["float32"]) if value is None and key.startswith("eps") else value
 
+    def numbers(self, dtype: str = "float64") -> dict[str, Any]:
+        """The settings that are numbers."""
+        found = {k: self.constant_of(k, dtype) for k in self.hyper}
+        return {k: v for k, v in found.items() if v is not None and not isinstance(v, (bool, str))}
+
     @property
     def plain_shape(self) -> Shape:
         """The shape of a parameter by which the rule is shown: one number, or a matrix where that matters."""
@@ -207,10 +214,8 @@ def _update_graph(optimizer: Optimizer, shape: Shape, t: int, dtype: str) -> Gra
         own = optimizer.shape_of(state, shape)
         assert own is not None
         names[state] = builder.leaf(state, "buffer", own, "float64")
-    numbers = {key: optimizer.constant_of(key, dtype) for key in optimizer.hyper}
-    for key, value in {**numbers, "t": t}.items():
-        if isinstance(value, (int, float, sympy.Basic)) and not isinstance(value, bool):
-            names[key] = builder.constant(value, (), "float64", name=key)
+    for key, value in {**optimizer.numbers(dtype), "t": t}.items():
+        names[key] = builder.constant(value, (), "float64", name=key)
     for name, text in optimizer.equations(t, shape, dtype):
         add_formula(builder, names, name, text, f"the {optimizer.rule.name} rule's {name}")
     outputs = tuple(names[n] for n in ("w", *states))

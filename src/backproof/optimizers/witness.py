@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Trainer", "scalars_like", "torch_class", "torch_settings"]
+__all__ = ["Trainer", "hand_sparse", "scalars_like", "torch_class", "torch_settings"]
 
 
 class Trainer:
@@ -41,7 +41,7 @@ class Trainer:
     def step(self, closure: Callable[[], Any] | None = None) -> None:
         """Update every parameter that has a gradient; LBFGS asks for the loss again through ``closure``."""
         if self._apply is None:
-            _sparse(self._class)
+            hand_sparse(self._class)
             with scalars_like(self.parameters[0]):
                 self._class.step(*([closure] if self.name == "lbfgs" else []))
             return
@@ -63,7 +63,7 @@ class Trainer:
         self._function([parameter], [gradient], [m], [v], tops, [count], foreach=False, fused=False, **self.hyper)
 
 
-def _sparse(optimizer: Any) -> None:
+def hand_sparse(optimizer: Any) -> None:
     """Hand SparseAdam the gradients in the form that it asks for: rows without a gradient are not stored."""
     if isinstance(optimizer, torch.optim.SparseAdam):
         for p in (p for g in optimizer.param_groups for p in g["params"] if p.grad is not None):

@@ -16,14 +16,22 @@ from ...optimizers import RULES, Optimizer
 from ...optimizers import optimizer as find_optimizer
 from ...optimizers.witness import torch_class, torch_settings
 from ...result import Result
-from ..verdicts import Evidence, summary
+from ..verdicts import Evidence
 from ..writing.worked import evidence_section
 from .probes import MATRICES, NAMES, SHAPES, TINY, Probes, probes, walked
 from .program import Program, numbers_of, program_of
 from .search import ACCURACY, SECONDS, Difference, Found, Target, distance, first_difference, matches, search
 from .words import changed_lines, said
 
-__all__ = ["Deviation", "OptimizerChecked", "check_optimizer", "closest_rule", "targets_of"]
+__all__ = [
+    "Deviation",
+    "OptimizerChecked",
+    "check_optimizer",
+    "closest_rule",
+    "deviation_of",
+    "ranked_rules",
+    "targets_of",
+]
 
 ALIASES = {
     "learning_rate": "lr", "eta": "lr", "b1": "beta1", "b2": "beta2", "beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps",
@@ -151,7 +159,9 @@ def _section(d: Deviation) -> tuple[Block, ...]:
 
 
 def _spoken(settings: Mapping[str, Any]) -> str:
-    return ", ".join(k if v is True else f"{k} {v:g}" if isinstance(v, (int, float)) else f"{k} {v}" for k, v in settings.items())
+    return ", ".join(
+        k if v is True else f"{k} {v:g}" if isinstance(v, (int, float)) else f"{k} {v}" for k, v in settings.items()
+    )
 
 
 # --- the check --------------------------------------------------------------------------------------------------------------
@@ -192,7 +202,7 @@ def check_optimizer(mine: Any, against: Any = None, *, seconds: float = SECONDS,
     for extra in _variations(kind, reference, given):
         rule = find_optimizer(reference, **extra)
         tried.append(extra)
-        deviation = _deviation(kind, {**given, **_own_names(kind, extra)}, rule, extra, seconds)
+        deviation = deviation_of(kind, {**given, **_own_names(kind, extra)}, rule, extra, seconds)
         if deviation is not None:
             deviations.append(deviation)
             break
@@ -210,16 +220,21 @@ def _kind_of(mine: Any) -> tuple[Any, dict[str, Any]]:
         return type(mine), {k: v for k, v in mine.param_groups[0].items() if k in known and k != "params"}
     if callable(mine):
         return mine, {}
-    raise InputError(f"{mine!r} is no optimizer; give a class that takes parameters and has step(), or (class, settings)")
+    raise InputError(
+        f"{mine!r} is no optimizer; give a class that takes parameters and has step(), or (class, settings)"
+    )
 
 
 def _defaults(kind: Any) -> dict[str, Any]:
-    """The settings of a class with their defaults, from its signature."""
+    """The settings of a class with their defaults: from its signature, and from the parameter group that it makes."""
     try:
         parameters = inspect.signature(kind).parameters.values()
-    except (TypeError, ValueError):
-        return {}
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+        trial = kind([torch.zeros(1, requires_grad=True)])
+    except Exception:  # a user's own code may raise anything; it is made with its settings later
+        parameters, trial = {}.values(), None  # type: ignore[assignment]
+    own = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    group = (getattr(trial, "param_groups", None) or [{}])[0]
+    return {**own, **{k: v for k, v in group.items() if k not in ("params", "initial_lr")}}
 
 
 def _ours(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,9 +307,10 @@ def _programs(rule: Optimizer, targets: list[Target]) -> Program:
     return program_of(rule, tuple(targets[0].probes.start.shape[1:]))
 
 
-def _deviation(
+def deviation_of(
     kind: Any, settings: Mapping[str, Any], rule: Optimizer, extra: dict[str, Any], seconds: float
 ) -> Deviation | None:
+    """In what an optimizer deviates from a rule; None where it does not."""
     targets = targets_of(kind, settings, rule)
     if rule.rule.whole or rule.rule.name == "sparseadam":
         targets = targets[:1]  # its formulas depend on the shape
@@ -302,7 +318,7 @@ def _deviation(
     first = first_difference(program, targets, _accuracy(rule))
     if first is None:
         return None
-    found: Found | None = search(program, targets, seconds, _accuracy(rule))
+    found: Found | None = search(program, targets, seconds, _accuracy(rule)) if seconds else None
     if found is None:
         return Deviation("", extra, first)
     return Deviation(said(found, program), extra, first, tuple(changed_lines(program, found.program)))

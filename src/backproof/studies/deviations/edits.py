@@ -16,7 +16,6 @@ from .program import Line, Path, Program, put, sites
 __all__ = ["Edit", "further_edits", "plain_edits"]
 
 
-
 @dataclass(frozen=True)
 class Edit:
     """A changed program, the kind of change, what was changed, and from which line to which.
@@ -42,9 +41,9 @@ def plain_edits(program: Program) -> Iterator[Edit]:
     yield from _dropped(program)
     yield from _counts(program)
     yield from _signs(program)
-    yield from _swapped(program)
     yield from _order(program)
     yield from (e for e in _moved(program) if e.where[0] == e.where[1])
+    yield from _swapped(program)
 
 
 def further_edits(program: Program) -> Iterator[Edit]:
@@ -134,7 +133,9 @@ def _counts(program: Program) -> Iterator[Edit]:
                 if "t" in {n.id for n in ast.walk(line.tree) if isinstance(n, ast.Name)}:
                     yield Edit(_everywhere(program, "t", _expr(text), k), "count", "t", (line.name,), how=how)
     if "lr" in program.names:
-        yield Edit(_everywhere(program, "lr", _expr("lr_first")), "count", "lr", (), how="the rate is the one at the start")
+        yield Edit(
+            _everywhere(program, "lr", _expr("lr_first")), "count", "lr", (), how="the rate is the one at the start"
+        )
 
 
 def _dropped(program: Program) -> Iterator[Edit]:
@@ -144,7 +145,10 @@ def _dropped(program: Program) -> Iterator[Edit]:
             yield Edit(_with(program, k, put(line.tree, path, kept)), "dropped", gone, (line.name,),
                        (_around(line, path), ""))  # fmt: skip
     for k, line in enumerate(program.lines[:-1]):
-        if any(other.name == line.name for j, other in enumerate(program.lines) if j != k) or line.name in program.state:
+        if (
+            any(other.name == line.name for j, other in enumerate(program.lines) if j != k)
+            or line.name in program.state
+        ):
             lines = (*program.lines[:k], *program.lines[k + 1 :])
             yield Edit(replace(program, lines=lines), "dropped", f"{line.name} = {_text(line.tree)}", (line.name,))
 
@@ -199,7 +203,9 @@ def _order(program: Program) -> Iterator[Edit]:
             if to != k:
                 lines = (*rest[:to], program.lines[k], *rest[to:])
                 after = lines[to - 1].name if to else ""
-                yield Edit(replace(program, lines=lines), "order", program.lines[k].name, (program.lines[k].name, after))
+                yield Edit(
+                    replace(program, lines=lines), "order", program.lines[k].name, (program.lines[k].name, after)
+                )
 
 
 def _moved(program: Program) -> Iterator[Edit]:
@@ -251,7 +257,9 @@ def _decay_moved(program: Program) -> Iterator[Edit]:
             if "lr" in program.names and k != last:
                 scaled = _bin(_expr("lr"), ast.Mult(), part)
                 new = _with(cut, last, _bin(cut.lines[last].tree, ast.Sub(), scaled))
-                yield Edit(new, "moved", _text(part), (source.name, program.lines[last].name), (inside, ""), how="the step")
+                yield Edit(
+                    new, "moved", _text(part), (source.name, program.lines[last].name), (inside, ""), how="the step"
+                )
 
 
 def _placed(program: Program, cut: Program, k: int, path: Path, part: ast.expr, op: ast.operator) -> Iterator[Edit]:
@@ -317,7 +325,7 @@ def scaled_by(program: Program, factors: list[ast.expr]) -> Iterator[Edit]:
         for factor in factors:
             for op in (ast.Mult(), ast.Div()):
                 new = put(line.tree, path, _bin(node, op, factor))
-                yield Edit(_with(program, k, new), "factor", _text(factor), (line.name,), (_around(line, path), ""),
+                yield Edit(_with(program, k, new), "factor", _text(node), (line.name,), (_around(line, path), ""),
                            how=("divided by " if isinstance(op, ast.Div) else "multiplied by ") + _text(factor))  # fmt: skip
 
 
@@ -328,6 +336,7 @@ def _factors(program: Program) -> Iterator[Edit]:
 def _functions(program: Program) -> Iterator[Edit]:
     for k, path, node in _places(program):
         line = program.lines[k]
+        yield from _exchanged(program, k, path, node)
         for name in ("abs", "sqrt", "sign", "square", "mean", "sum", "norm", "max"):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 if len(node.args) == 2 and name == "max" and node.func.id == "max":
@@ -338,7 +347,6 @@ def _functions(program: Program) -> Iterator[Edit]:
             if not isinstance(node, ast.Constant):
                 new = put(line.tree, path, ast.Call(ast.Name(name, ast.Load()), [node], []))
                 yield Edit(_with(program, k, new), "function", _text(node), (line.name,), how=name)
-        yield from _exchanged(program, k, path, node)
 
 
 def _exchanged(program: Program, k: int, path: Path, node: ast.expr) -> Iterator[Edit]:
@@ -354,4 +362,6 @@ def _exchanged(program: Program, k: int, path: Path, node: ast.expr) -> Iterator
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         new = [ast.Call(ast.Name("max", ast.Load()), [node.left, node.right], [])]
     for tree in new:
-        yield Edit(_with(program, k, put(line.tree, path, tree)), "function", _text(node), (line.name,), how=_text(tree))
+        yield Edit(
+            _with(program, k, put(line.tree, path, tree)), "function", _text(node), (line.name,), how=_text(tree)
+        )

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from ...errors import InputError
-from ...optimizers.witness import scalars_like
+from ...optimizers.witness import hand_sparse, scalars_like
 
-__all__ = ["NAMES", "Probes", "SHAPES", "probes", "walked"]
+__all__ = ["NAMES", "SHAPES", "Probes", "probes", "walked"]
 
 SHAPES: tuple[tuple[int, ...], ...] = ((3, 2), (2,))
 MATRICES: tuple[tuple[int, ...], ...] = ((3, 2), (2, 3))
@@ -118,7 +118,5 @@ def _set_rate(optimizer: Any, lr: float) -> None:
 
 
 def _step(optimizer: Any, parameters: Sequence[Any]) -> None:
-    if isinstance(optimizer, torch.optim.SparseAdam):
-        for p in parameters:
-            p.grad = p.grad.to_sparse(1) if p.ndim else p.grad.to_sparse()
+    hand_sparse(optimizer)
     optimizer.step()

@@ -51,7 +51,7 @@ class Program:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names that any line uses."""
-        found = {n.id for line in self.lines for n in ast.walk(line.tree) if isinstance(n, ast.Name)}
+        found = {n.id for line in self.lines for _, n in sites(line.tree) if isinstance(n, ast.Name)}
         return tuple(sorted(found))
 
     def compiled(self) -> Any:
@@ -124,7 +124,7 @@ def _texts(lines: tuple[Line, ...]) -> list[str]:
 
 def _joined(early: tuple[Line, ...], late: tuple[Line, ...], last: int, rule: Optimizer) -> tuple[Line, ...]:
     """The late program, with cases where the early one has another formula for the same value."""
-    left = {key: line for key, line in _numbered(early)}
+    left = dict(_numbered(early))
     joined = []
     for key, line in _numbered(late):
         old = left.get(key)
@@ -161,8 +161,14 @@ def broken_into(program: Program, probes: Any, code: Any = None) -> Iterator[tup
     """Run a program on probes update by update; yields w and everything assigned."""
     code = code or program.compiled()
     w = probes.start.copy()
-    state = {s: 0.0 for s in program.state}
-    scope: dict[str, Any] = {**FUNCTIONS, **probes.hyper, "i": probes.place, "n": probes.count, "g_old": np.zeros_like(w)}
+    state = dict.fromkeys(program.state, 0.0)
+    scope: dict[str, Any] = {
+        **FUNCTIONS,
+        **probes.hyper,
+        "i": probes.place,
+        "n": probes.count,
+        "g_old": np.zeros_like(w),
+    }
     scope["lr_first"] = probes.lr[0]
     for k in range(probes.updates):
         scope |= {"w": w, "g": probes.gradients[k], "t": float(k + 1), "lr": probes.lr[k], **state}
@@ -219,9 +225,5 @@ def text_of(line: Line) -> str:
 
 
 def numbers_of(rule: Optimizer) -> Mapping[str, float]:
-    """The settings of a rule that are numbers."""
-    return {
-        k: float(rule.constant_of(k, "float64"))
-        for k, v in rule.hyper.items()
-        if not isinstance(v, (bool, str)) and rule.constant_of(k, "float64") is not None
-    }
+    """The settings of a rule that are numbers, as floats."""
+    return {k: float(v) for k, v in rule.numbers().items()}

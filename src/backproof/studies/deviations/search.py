@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -114,7 +114,9 @@ def distance(program: Program, target: Target) -> float:
     return float(np.mean(np.where(np.isfinite(every), every, 1.0)))
 
 
-def search(program: Program, targets: Sequence[Target], seconds: float = SECONDS, accuracy: float = ACCURACY) -> Found | None:
+def search(
+    program: Program, targets: Sequence[Target], seconds: float = SECONDS, accuracy: float = ACCURACY
+) -> Found | None:
     """The first edit, or pair of edits, after which the program goes where the optimizer goes.
 
     Args:
@@ -125,10 +127,15 @@ def search(program: Program, targets: Sequence[Target], seconds: float = SECONDS
     """
     until = time.process_time() + seconds
     plain = list(plain_edits(program))
-    found = _single(iter(plain), targets, until, accuracy) or _pairs(program, plain, targets, until, accuracy)
-    if found is None:
-        found = _single(further_edits(program), targets, until, accuracy)
-    return found or _fitted(program, targets, until, accuracy) or _beam(program, plain, targets, until, accuracy)
+    known = targets[0].probes.hyper
+    return (
+        _single(iter(plain), targets, until, accuracy)
+        or _pairs(program, plain, targets, until, accuracy)
+        or _fitted(_unknown_settings(program, known), targets, until, accuracy)
+        or _single(further_edits(program), targets, until, accuracy)
+        or _fitted(_unknown_numbers(program), targets, until, accuracy)
+        or _beam(program, plain, targets, until, accuracy)
+    )
 
 
 def _single(candidates: Iterator[Edit], targets: Sequence[Target], until: float, accuracy: float) -> Found | None:
@@ -171,12 +178,14 @@ def _until(candidates: Iterator[Edit], until: float) -> Iterator[Edit]:
 
 
 # --- an unknown number ------------------------------------------------------------------------------------------------------
-def _fitted(program: Program, targets: Sequence[Target], until: float, accuracy: float) -> Found | None:
+def _fitted(
+    unknown: Iterator[tuple[Edit, Any, float]], targets: Sequence[Target], until: float, accuracy: float
+) -> Found | None:
     """One number of the rule with another value, or one expression times a number."""
-    for edit, make in _with_unknown(program):
+    for edit, make, near in unknown:
         if time.process_time() > until:
             return None
-        value = _solved(make, targets[0])
+        value = _solved(make, targets[0], near)
         if value is None:
             continue
         whole = make(value)
@@ -185,20 +194,27 @@ def _fitted(program: Program, targets: Sequence[Target], until: float, accuracy:
     return None
 
 
-def _with_unknown(program: Program) -> Iterator[tuple[Edit, Any]]:
+def _unknown_settings(program: Program, known: Mapping[str, float]) -> Iterator[tuple[Edit, Any, float]]:
     inner = {line.name for line in program.lines} | {"w", "g", "t", *program.state}
     for name in program.names:
         if name not in inner:
-            yield Edit(program, "constant", name, (), how="another value"), _renamer(program, name)
+            yield (
+                Edit(program, "constant", name, (), how="another value"),
+                _renamer(program, name),
+                known.get(name, 1.0),
+            )
+
+
+def _unknown_numbers(program: Program) -> Iterator[tuple[Edit, Any, float]]:
     for k, line in enumerate(program.lines):
         for path, node in sites(line.tree):
             if isinstance(node, ast.Constant):
-                yield Edit(program, "constant", ast.unparse(node), (line.name,), how="another number"), _setter(
-                    program, k, path, None
-                )
+                edit = Edit(program, "constant", ast.unparse(node), (line.name,), how="another number")
+                yield edit, _setter(program, k, path, None), float(node.value)  # type: ignore[arg-type]
             elif not isinstance(node, ast.Compare):
                 text = ast.unparse(ast.fix_missing_locations(node))
-                yield Edit(program, "constant", text, (line.name,), how="times a number"), _setter(program, k, path, node)
+                edit = Edit(program, "constant", text, (line.name,), how="times a number")
+                yield edit, _setter(program, k, path, node), 1.0
 
 
 def _renamer(program: Program, name: str) -> Any:
@@ -225,11 +241,11 @@ def _setter(program: Program, k: int, path: Any, node: ast.expr | None) -> Any:
     return make
 
 
-def _solved(make: Any, target: Target) -> float | None:
+def _solved(make: Any, target: Target, near: float) -> float | None:
     """The number for which the program gives one w that the optimizer has, by the secant method."""
-    difference = first_difference(make(1.0), [target])
+    difference = first_difference(make(near), [target])
     if difference is None:
-        return 1.0
+        return near
     spot = (difference.probe, *difference.index)
     goal = float(target.went[difference.update - 1][spot])
 
@@ -239,11 +255,10 @@ def _solved(make: Any, target: Target) -> float | None:
                 return float(w[spot]) - goal
         return float("nan")
 
-    for a, b in ((1.0, 0.9), (0.5, 0.1), (0.01, 0.001), (1e-6, 1e-7), (1e-9, 2e-9), (5.0, 10.0)):
-        found = _secant(miss, a, b)
-        if found is not None and abs(found) < 1e12:
-            return found
-    return None
+    pairs = ((near, 0.99 * near or 0.01), (0.95, 0.9), (0.5, 0.1), (1e-6, 1e-7), (5.0, 10.0))
+    found = [_secant(miss, a, b) for a, b in pairs]
+    roots = [x for x in found if x is not None and abs(x) < 1e12]
+    return min(roots, key=lambda x: distance(make(x), target), default=None)
 
 
 def _secant(miss: Any, a: float, b: float) -> float | None:

@@ -70,7 +70,9 @@ def _moved(e: Edit, before: Program) -> str:
         return f"{_role(e.what)} is outside the root, at {e.how}"
     if _is_correction(e.what):
         early = " before the maximum is taken" if e.inside[1] == "max" else ""
-        return f"the bias correction {e.what} comes{early} at {e.how} in the line of {to} instead of in that of {source}"
+        return (
+            f"the bias correction {e.what} comes{early} at {e.how} in the line of {to} instead of in that of {source}"
+        )
     if source != to and to in before.state:
         return f"{_role(e.what)} is inside the buffer {to}, at {e.how}, instead of in the line of {source}"
     return f"{_role(e.what)} stands at {e.how} in the line of {to} instead of in that of {source}"
@@ -103,6 +105,8 @@ def _dropped(e: Edit, before: Program) -> str:
         return "there is no weight decay"
     if bare == "lr" and any("weight_decay" in text_of(x) for x in before.lines if x.name == line):
         return "the weight decay is not multiplied by the learning rate"
+    if e.what == "- 1" and re.search(r"\(t - 1\)", _line(before, line)):
+        return f"the count of updates is off by one: {_line(e.program, line)}"
     if "(...)" in e.what:
         return f"{bare.removesuffix('(...)')} is not applied in {line}"
     if "=" in e.what:
@@ -110,8 +114,12 @@ def _dropped(e: Edit, before: Program) -> str:
     return f"{_role(bare)} is missing in {line} ({e.what})"
 
 
+def _line(program: Program, name: str) -> str:
+    return next((text_of(x) for x in program.lines if x.name == name), "")
+
+
 def _later(e: Edit, before: Program) -> str:
-    text = next((text_of(x) for x in e.program.lines if x.name == e.where[0]), "")
+    text = _line(e.program, e.where[0])
     if "dampening" in text:
         return "the dampening also damps the first gradient"
     return f"{text} from the first update on"
@@ -149,15 +157,16 @@ def _counted(e: Edit, before: Program) -> str:
 
 def _factor(e: Edit, before: Program) -> str:
     line = e.where[0]
-    old = next(text_of(x) for x in before.lines if x.name == line)
     where = {"sqrt": " inside the root", "max": " inside the maximum"}.get(e.inside[0], "")
-    return f"a part of {old} is {e.how}{where}"
+    return f"{e.what} is {e.how}{where} in the line of {line}"
 
 
 def _order(e: Edit, before: Program) -> str:
     name, after = e.where
     places = [x.name for x in e.program.lines]
-    stale = [x.name for x in e.program.lines[: places.index(name)] if re.search(rf"\b{name}\b", text_of(x).partition("=")[2])]
+    stale = [
+        x.name for x in e.program.lines[: places.index(name)] if re.search(rf"\b{name}\b", text_of(x).partition("=")[2])
+    ]
     if name in before.state and stale and not _used_before(name, before):
         return f"{stale[0]} uses {name} of before the update"
     at = f"after {after}" if after else "first of all"
@@ -192,7 +201,9 @@ def _function(e: Edit, before: Program) -> str:
 def _constant(e: Edit, before: Program) -> str:
     if e.how == "times a number":
         return f"{e.what} is multiplied by a number in {e.where[0]}"
-    return f"{_role(e.what)} has another value" if not e.where else f"the number {e.what} is another one in {e.where[0]}"
+    return (
+        f"{_role(e.what)} has another value" if not e.where else f"the number {e.what} is another one in {e.where[0]}"
+    )
 
 
 _SAID: Mapping[str, Callable[[Edit, Program], str]] = {
@@ -216,5 +227,3 @@ def _number(value: float) -> str:
     if abs(float(near) - value) <= 1e-7 * abs(value) and near.denominator > 1:
         return f"{near} = {value:.6g}"
     return f"{value:.6g}"
-
-

@@ -14,6 +14,7 @@ from ...errors import InputError
 __all__ = ["SHAPE", "Kept", "classes", "measured"]
 
 SHAPE = (256, 128)
+MOST_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,29 @@ def measured(kind: Any, settings: Mapping[str, Any] | None = None, dtype: torch.
 
 def _step(optimizer: Any, twin: Tensor, slope: Tensor) -> None:
     if isinstance(optimizer, torch.optim.LBFGS):
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = ((twin - slope) ** 2 * (1 + slope.abs())).sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
+        _fill(optimizer, twin, slope)
         return
     twin.grad = slope.to_sparse() if isinstance(optimizer, torch.optim.SparseAdam) else slope
     optimizer.step()
+
+
+def _fill(optimizer: Any, twin: Tensor, slope: Tensor) -> None:
+    """Steps of LBFGS on a loss that goes on curving, until it keeps as many pairs as it ever will."""
+    turn = [0]
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        turn[0] += 1
+        shifted = twin - slope.roll(turn[0], 0)
+        loss = (shifted.abs() ** 1.5 + shifted**2 / 2 * (1 + slope.abs())).sum()
+        loss.backward()
+        return loss
+
+    history = optimizer.param_groups[0]["history_size"]
+    for _ in range(MOST_STEPS):
+        optimizer.step(closure)
+        if len(optimizer.state[twin].get("old_dirs") or ()) >= history:
+            return
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ from ...formula.read import add_formula
 from ...graph import Builder, Graph, Node
 from ...optimizers.lbfgs import direction
 
-__all__ = ["QuasiNewton"]
+__all__ = ["QuasiNewton", "direction_graph"]
 
 Asked = Callable[[Tensor], tuple[float, Tensor]]
 ARMIJO, CURVATURE, MOST_TRIALS = 1e-4, 0.9, 25
@@ -27,7 +27,8 @@ LEAST_CURVATURE = 1e-10
 
 
 @lru_cache(maxsize=256)
-def _direction_graph(pairs: int, size: int) -> Graph:
+def direction_graph(pairs: int, size: int) -> Graph:
+    """The direction from so many pairs of vectors of a size, as a Graph."""
     builder = Builder()
     leaves = ["g", *(f"{n}_{i}" for i in range(1, pairs + 1) for n in "sy")]
     names: dict[str, Node] = {n: builder.leaf(n, "input", (size,), "float64") for n in leaves}
@@ -119,7 +120,7 @@ class QuasiNewton:
         return self.d
 
     def _read(self, gradient: Tensor) -> Tensor:
-        graph = _direction_graph(len(self.pairs), gradient.numel())
+        graph = direction_graph(len(self.pairs), gradient.numel())
         given = {"g": gradient}
         for i, (s, y) in enumerate(self.pairs, 1):
             given |= {f"s_{i}": s, f"y_{i}": y}

@@ -19,8 +19,9 @@ from ..answer import Answer
 from ..verdicts import TOLERANCE, Evidence
 from .constant import GRADIENT, LATEST, confirmed, numbers_at
 from .kept import classes, measured
+from .page import chain, equations_of
 from .recurrence import Closed, T, read, solve_recurrence, symbol_of, turned
-from .study import chain, equations_of, quantity
+from .study import quantity
 from .sympy_math import formula_of
 
 __all__ = ["constant_gradient", "kept_by_all"]
@@ -131,7 +132,7 @@ def _entry(label: str, name: str, own: Mapping[str, Any], given: Mapping[str, An
         raise InputError(f"{label} needs the value '{unknown[0]}'; given: {', '.join(given)}")
     stand_in = {s: given[v] if _positive(given[v]) else _stand_in(name, s) for s, v in symbols.items()}
     rule = find_optimizer(name, **{**fixed, **stand_in})
-    numbers = {k: sympy.Rational(repr(float(v))) for k, v in rule.hyper.items() if not isinstance(v, bool)}
+    numbers = {k: sympy.Rational(repr(float(v))) for k, v in rule.numbers().items()}
     hyper = {**numbers, **{s: symbol_of(v) for s, v in symbols.items()}}
     closed = solve_recurrence(rule, hyper, symbol_of(gradient), 0)
     return _Entry(label, rule, closed, {symbol_of(v): s for s, v in symbols.items()})

@@ -181,13 +181,13 @@ class _Script:
             f'    """One update: {rule.described()}. Returns the new parameter and the new state."""',
         ]
         dtype = str(next(iter(self.program.start.values())).dtype).removeprefix("torch.")
-        hyper = {k: rule.constant_of(k, dtype) for k, v in rule.hyper.items() if not isinstance(v, bool)}
+        hyper = rule.numbers(dtype)
         spans = self._spans(rule, shape, dtype)
         turn = _in_torch if not (rule.rule.whole or rule.rule.name == "sparseadam") else _as_tensors
         lines += [
             f"    {k} = {float(v)!r}"
             for k, v in hyper.items()
-            if v is not None and not isinstance(v, str) and _used(k, tuple(e for _, found in spans for e in found))
+            if _used(k, tuple(e for _, found in spans for e in found))
         ]
         states = rule.state_of(shape)
         lines += [f"    {s} = state[{s!r}]" for s in states]

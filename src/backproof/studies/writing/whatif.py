@@ -176,7 +176,7 @@ class _Formulas:
                 variants.append(found)
             which.append(variants.index(found))
         used = {name for variant in variants for name in variant["hyper"]}
-        hyper = {k: float(v) for k, v in rule.hyper.items() if k in used}
+        hyper = {k: float(v) for k, v in rule.numbers().items() if k in used}
         return {"rules": variants, "ruleOf": which, "state": list(rule.state), "hyper": hyper}
 
     def _rule(self, graph: Graph, state: tuple[str, ...]) -> dict[str, Any]:
