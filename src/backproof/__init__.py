@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
     from .studies.certificates.certify import Certificate, certify
+    from .studies.curvature.sharpness import Curvature, curvature
     from .studies.derivation.derive import Derived, DerivedEquation, derive
     from .studies.deviations.check import OptimizerChecked, check_optimizer
     from .studies.exercise import Answered
@@ -56,6 +57,7 @@ __all__ = [
     "Certificate",
     "Checked",
     "Contender",
+    "Curvature",
     "Derived",
     "DerivedEquation",
     "EvidenceError",
@@ -84,6 +86,7 @@ __all__ = [
     "check",
     "check_optimizer",
     "constant_gradient",
+    "curvature",
     "depth_study",
     "derive",
     "kept_by_all",
@@ -112,6 +115,7 @@ _HOME = {
     "Certificate": "studies.certificates.certify",
     "Checked": "checking",
     "Contender": "studies.nets.shift",
+    "Curvature": "studies.curvature.sharpness",
     "Derived": "studies.derivation.derive",
     "DerivedEquation": "studies.derivation.derive",
     "EvidenceError": "errors",
@@ -139,6 +143,7 @@ _HOME = {
     "check": "checking",
     "check_optimizer": "studies.deviations.check",
     "constant_gradient": "studies.optimizer.same_gradient",
+    "curvature": "studies.curvature.sharpness",
     "depth_study": "studies.nets.depth",
     "derive": "studies.derivation.derive",
     "kept_by_all": "studies.optimizer.same_gradient",

@@ -128,12 +128,12 @@ class Glance:
 
 @dataclass(frozen=True)
 class Series:
-    """One data series of a plot: style "line" | "points"; ``x`` and ``y`` of equal length."""
+    """One data series of a plot: style "line" | "points" | "dotted" (a limit); ``x`` and ``y`` of equal length."""
 
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
-    style: Literal["line", "points"] = "line"
+    style: Literal["line", "points", "dotted"] = "line"
 
 
 @dataclass(frozen=True)
