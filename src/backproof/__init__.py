@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
     from .studies.training import History, train
+    from .studies.trajectories.trajectories import Trajectories, trajectories
 
 __version__ = "0.1.0"
 
@@ -79,6 +80,7 @@ __all__ = [
     "Search",
     "Solution",
     "Trace",
+    "Trajectories",
     "__version__",
     "capture",
     "catalogue",
@@ -105,6 +107,7 @@ __all__ = [
     "solve",
     "trace",
     "train",
+    "trajectories",
 ]
 
 _HOME = {
@@ -137,6 +140,7 @@ _HOME = {
     "Search": "studies.search.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
+    "Trajectories": "studies.trajectories.trajectories",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "certify": "studies.certificates.certify",
@@ -162,6 +166,7 @@ _HOME = {
     "solve": "studies.solve",
     "trace": "studies.trace",
     "train": "studies.training",
+    "trajectories": "studies.trajectories.trajectories",
 }
 
 

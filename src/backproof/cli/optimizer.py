@@ -23,9 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_settings(parser, "a hyper-parameter")
     parser.add_argument("--variant", metavar="FORM", default="", help="another published form, such as eps-hat of adam")
-    parser.add_argument("--compare", metavar="OTHER", help="another optimizer, shown beside it (adam/eps-hat is a variant)")
     parser.add_argument(
-        "--against", metavar="OTHER", help="the rule that it should be: the first step that differs, and the deviation; 1 if any"
+        "--compare", metavar="OTHER", help="another optimizer, shown beside it (adam/eps-hat is a variant)"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="OTHER",
+        help="the rule that it should be: the first step that differs, and the deviation; 1 if any",
     )
     add_common(parser)
 

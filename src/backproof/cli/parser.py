@@ -22,6 +22,7 @@ COMMANDS = {
     "lr-range": "find the learning rates with which a network trains, with reasons",
     "search": "search a problem's settings for those that predict best what they were not trained on",
     "trace": "record every value, gradient and update of a network's training steps",
+    "trajectories": "let several optimizers go down one loss, each at its own best rate",
     "train": "train a network, with curves and a checkpoint that resumes",
     "capture": "show the graph of textbook operations behind a network",
     "receptive-field": "show which inputs each layer of a network sees",

@@ -94,13 +94,13 @@ class Figure:
     """A drawing; ``alt`` says in one sentence what it shows.
 
     ``view`` names what it is a picture of, for a page that keeps it in step with time: "units" (the network of
-    units), "operations" (the computational graph), "module" (the inside of a module), or "" for any other drawing.
+    units), "operations" (the computational graph), "module" (the inside of a module), "trails" (runs that a page lets be followed step by step), or "" for any other drawing.
     """
 
     drawing: Drawing
     caption: Parts
     alt: str
-    view: Literal["", "units", "operations", "module"] = ""
+    view: Literal["", "units", "operations", "module", "trails"] = ""
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,14 @@ class Curvature(Result):
         assert self.limit is not None and self.rule is not None
         rows = [Equation(Sym("L", ("max",)), (formula_of(self.limit.formula, SHOWN), Num(self.limit.value)))]
         if self.largest_lr is not None:
-            rows.append(Equation(Sym("eta", ("max",)), (Num(self.largest_lr),), "the rate at which the limit is the sharpness"))
-        of = " of the preconditioned loss (the Hessian divided by what the rule divides by)" if self.limit.preconditioned else ""
+            rows.append(
+                Equation(Sym("eta", ("max",)), (Num(self.largest_lr),), "the rate at which the limit is the sharpness")
+            )
+        of = (
+            " of the preconditioned loss (the Hessian divided by what the rule divides by)"
+            if self.limit.preconditioned
+            else ""
+        )
         text = f"{self.rule.described()} is stable up to the curvature{of}:"
         return Section("Which rates are stable", (Paragraph((text,)), Derivation(tuple(rows))), "result", "rates")
 
@@ -128,7 +134,14 @@ class Curvature(Result):
             "updates", "", (f"The largest eigenvalue along training; the dotted line is the limit {limit:.6g}.",),
             f"{name} over {len(x)} measurements, with a dotted line at {limit:.6g}",
         )  # fmt: skip
-        loss = Plot((Series("loss", x, tuple(s.loss for s in self.steps)),), "updates", "loss", (), "the loss over the updates", log_y=all(s.loss > 0 for s in self.steps))
+        loss = Plot(
+            (Series("loss", x, tuple(s.loss for s in self.steps)),),
+            "updates",
+            "loss",
+            (),
+            "the loss over the updates",
+            log_y=all(s.loss > 0 for s in self.steps),
+        )
         said = (
             f"The sharpness reaches the limit before update {self.edge}: from there on training is at the edge of stability, where "
             "the loss no longer falls in every update."
@@ -263,13 +276,16 @@ def _confirmed(product: HessianProduct, top: Eigenvalue, program: Program) -> tu
         return ()
     try:
         first = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
-        flat = torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(first, leaves.values(), strict=True)])
+        flat = torch.cat(
+            [(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(first, leaves.values(), strict=True)]
+        )
         u = top.vector.to(flat.dtype)
         second = torch.autograd.grad(flat @ u, list(leaves.values()), allow_unused=True)
     except RuntimeError:  # a custom backward that cannot be differentiated again
         return ()
-    image = torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(second, leaves.values(), strict=True)])
+    image = torch.cat(
+        [(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(second, leaves.values(), strict=True)]
+    )
     error = abs(float(image.double() @ top.vector) - top.value) / max(abs(top.value), 1e-12)
     agrees = error <= (1e-9 if flat.dtype == torch.float64 else 1e-4)
     return (Evidence("the sharpness", "autograd twice on the program as it stands", agrees, error, 1, 1),)
-

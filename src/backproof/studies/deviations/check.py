@@ -147,7 +147,11 @@ def _section(d: Deviation) -> tuple[Block, ...]:
     title = d.name or "A difference without a name"
     table = Table(
         (("",), ("w after the update",)),
-        (("yours", Num(first.theirs)), ("the reference", Num(first.ours))),
+        (
+            ("yours", Num(first.theirs)),
+            ("the reference", Num(first.ours)),
+            ("difference", Num(first.theirs - first.ours)),
+        ),
         f"Update {first.update}, {NAMES[first.probe]}, parameter {first.parameter + 1}, entry {list(first.index)}",
         (1,),
     )

@@ -72,11 +72,12 @@ def fitted(kind: Any, settings: Mapping[str, Any]) -> Fitted:
     Raises:
         InputError: the class cannot be made with these settings, or cannot take a step.
     """
-    ranked = ranked_rules(kind, settings)[:TRIED]
-    found = [(gap, rule, deviation_of(kind, settings, rule, {}, 0.0)) for gap, rule in ranked]
+    ranked = ranked_rules(kind, settings)
+    found = [(gap, rule, deviation_of(kind, settings, rule, {}, 0.0)) for gap, rule in ranked[: 2 * TRIED]]
     gap, rule, deviation = next((f for f in found if f[2] is None), found[0])
     if deviation is not None:
-        named = ((g, r, deviation_of(kind, settings, r, {}, SECONDS)) for g, r in ranked)
+        torchs = [(g, r) for g, r in ranked if not r.rule.variant_of][:TRIED]
+        named = ((g, r, deviation_of(kind, settings, r, {}, SECONDS)) for g, r in torchs)
         gap, rule, deviation = next((f for f in named if f[2] is not None and f[2].name), (gap, rule, deviation))
     target = targets_of(kind, settings, rule)[0]
     spot = (0,) * target.probes.start.ndim

@@ -66,17 +66,17 @@ class Replay:
         self.count = 0
         self._graphs: dict[Any, Graph] = {}
 
-    def step(self, gradient: Tensor, **changed: float) -> Tensor:
-        """Make one update; ``changed`` are settings with other numbers from a schedule, such as lr."""
+    def step(self, gradient: Tensor, **changed: Any) -> Tensor:
+        """Make one update; ``changed`` are settings with other numbers from a schedule, such as lr (or one per row)."""
         self.count += 1
         shape, dtype = tuple(self.w.shape), str(self.w.dtype).removeprefix("torch.")
         key = self.rule.equations(self.count, shape, dtype)
         if key not in self._graphs:
             self._graphs[key] = self.rule.graph(shape, self.count, dtype)
         graph = self._graphs[key]
-        numbers: dict[str, float] = {"t": self.count, **changed}
+        numbers: dict[str, Any] = {"t": float(self.count), **changed}
         values = {
-            n: torch.tensor(float(numbers[n.name]), dtype=torch.float64)
+            n: torch.as_tensor(numbers[n.name], dtype=torch.float64)
             for n in graph.of_role("constant")
             if n.name in numbers
         }
