@@ -7,7 +7,7 @@ rule that it is held against, its settings, and words of which one must stand in
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,7 +17,7 @@ __all__ = ["FIRST", "HELD_OUT", "Own"]
 class Own(torch.optim.Optimizer):
     """What all of them share: ``one(p, g, state, group)`` makes an update of one parameter."""
 
-    settings: dict[str, Any] = {}
+    settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, params: Any, **settings: Any) -> None:
         super().__init__(params, {**self.settings, **settings})
@@ -49,7 +49,7 @@ SGD = {"lr": 1e-2, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nest
 
 
 class EpsInside(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)
@@ -58,7 +58,7 @@ class EpsInside(Own):
 
 
 class EpsBeforeCorrection(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)
@@ -67,7 +67,7 @@ class EpsBeforeCorrection(Own):
 
 
 class DampedFromTheStart(Own):
-    settings = {**SGD, "dampening": 0.3}
+    settings: ClassVar[dict[str, Any]] = {**SGD, "dampening": 0.3}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["b"] = h["momentum"] * s.get("b", torch.zeros_like(p)) + (1 - h["dampening"]) * g
@@ -75,7 +75,7 @@ class DampedFromTheStart(Own):
 
 
 class RateInside(Own):
-    settings = SGD
+    settings: ClassVar[dict[str, Any]] = SGD
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["b"] = h["momentum"] * s.get("b", torch.zeros_like(p)) + h["lr"] * g
@@ -83,7 +83,7 @@ class RateInside(Own):
 
 
 class Decoupled(Own):
-    settings = {**ADAM, "weight_decay": 0.1}
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "weight_decay": 0.1}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)
@@ -93,7 +93,7 @@ class Decoupled(Own):
 
 
 class Coupled(Own):
-    settings = {**ADAM, "weight_decay": 0.1}
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "weight_decay": 0.1}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g + h["weight_decay"] * p, s, h)
@@ -102,7 +102,7 @@ class Coupled(Own):
 
 
 class Uncorrected(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, _ = moments(p, g, s, h)
@@ -110,7 +110,7 @@ class Uncorrected(Own):
 
 
 class AmsgradOfCorrected(Own):
-    settings = {**ADAM, "amsgrad": True}
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "amsgrad": True}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)
@@ -120,7 +120,7 @@ class AmsgradOfCorrected(Own):
 
 
 class NesterovOfBefore(Own):
-    settings = {**SGD, "nesterov": True}
+    settings: ClassVar[dict[str, Any]] = {**SGD, "nesterov": True}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         old = s.get("b", torch.zeros_like(p))
@@ -129,7 +129,7 @@ class NesterovOfBefore(Own):
 
 
 class GrowingWeights(Own):
-    settings = {**SGD, "weight_decay": 0.1}
+    settings: ClassVar[dict[str, Any]] = {**SGD, "weight_decay": 0.1}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["b"] = h["momentum"] * s.get("b", torch.zeros_like(p)) + g - h["weight_decay"] * p
@@ -137,7 +137,7 @@ class GrowingWeights(Own):
 
 
 class SwappedBetas(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         b2, b1 = h["betas"]
@@ -146,7 +146,7 @@ class SwappedBetas(Own):
 
 
 class OneAhead(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)
@@ -156,7 +156,7 @@ class OneAhead(Own):
 
 
 class Uphill(Own):
-    settings = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["v"] = h["alpha"] * s.get("v", torch.zeros_like(p)) + (1 - h["alpha"]) * g * g
@@ -164,7 +164,7 @@ class Uphill(Own):
 
 
 class SharedCount(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
     count = 0
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
@@ -176,7 +176,7 @@ class SharedCount(Own):
 
 # --- the second set ---------------------------------------------------------------------------------------------------------
 class DecayWithoutRate(Own):
-    settings = {**ADAM, "weight_decay": 0.01}
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "weight_decay": 0.01}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)
@@ -186,7 +186,7 @@ class DecayWithoutRate(Own):
 
 
 class DecayAfterwards(Own):
-    settings = {**ADAM, "weight_decay": 0.1}
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "weight_decay": 0.1}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)
@@ -196,7 +196,7 @@ class DecayAfterwards(Own):
 
 
 class SizesNotSquares(Own):
-    settings = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["v"] = h["alpha"] * s.get("v", torch.zeros_like(p)) + (1 - h["alpha"]) * g.abs()
@@ -204,7 +204,7 @@ class SizesNotSquares(Own):
 
 
 class HalfCorrected(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)
@@ -212,7 +212,7 @@ class HalfCorrected(Own):
 
 
 class StartsWithGradient(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         b1, b2 = h["betas"]
@@ -227,7 +227,7 @@ class StartsWithGradient(Own):
 
 
 class NoRoot(Own):
-    settings = {"lr": 0.01, "eps": 1e-10}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "eps": 1e-10}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["sum"] = s.get("sum", torch.zeros_like(p)) + g * g
@@ -235,7 +235,7 @@ class NoRoot(Own):
 
 
 class AdagradEpsInside(Own):
-    settings = {"lr": 0.01, "eps": 1e-10}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "eps": 1e-10}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["sum"] = s.get("sum", torch.zeros_like(p)) + g * g
@@ -243,7 +243,7 @@ class AdagradEpsInside(Own):
 
 
 class MeanNotSquared(Own):
-    settings = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "centered": True}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "centered": True}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         a = h["alpha"]
@@ -253,7 +253,7 @@ class MeanNotSquared(Own):
 
 
 class MomentumOfSteps(Own):
-    settings = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "momentum": 0.9}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "momentum": 0.9}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         a = h["alpha"]
@@ -263,7 +263,7 @@ class MomentumOfSteps(Own):
 
 
 class AdamaxEpsOutside(Own):
-    settings = {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8}
+    settings: ClassVar[dict[str, Any]] = {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         b1, b2 = h["betas"]
@@ -274,7 +274,7 @@ class AdamaxEpsOutside(Own):
 
 
 class DecayOutsideBuffer(Own):
-    settings = {**SGD, "weight_decay": 0.1}
+    settings: ClassVar[dict[str, Any]] = {**SGD, "weight_decay": 0.1}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["b"] = h["momentum"] * s.get("b", torch.zeros_like(p)) + g
@@ -282,7 +282,7 @@ class DecayOutsideBuffer(Own):
 
 
 class Averaged(Own):
-    settings = SGD
+    settings: ClassVar[dict[str, Any]] = SGD
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["b"] = h["momentum"] * s.get("b", torch.zeros_like(p)) + (1 - h["momentum"]) * g
@@ -290,7 +290,7 @@ class Averaged(Own):
 
 
 class AdadeltaEpsOutside(Own):
-    settings = {"lr": 1.0, "rho": 0.9, "eps": 1e-6}
+    settings: ClassVar[dict[str, Any]] = {"lr": 1.0, "rho": 0.9, "eps": 1e-6}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         r = h["rho"]
@@ -302,7 +302,7 @@ class AdadeltaEpsOutside(Own):
 
 
 class EtasSwapped(Own):
-    settings = {"lr": 0.01, "etas": (0.5, 1.2), "step_sizes": (1e-6, 50)}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "etas": (0.5, 1.2), "step_sizes": (1e-6, 50)}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         if not s:
@@ -315,7 +315,7 @@ class EtasSwapped(Own):
 
 
 class DeafToSchedules(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def __init__(self, params: Any, **settings: Any) -> None:
         super().__init__(params, **settings)
@@ -328,7 +328,7 @@ class DeafToSchedules(Own):
 
 
 class OwnBeta(Own):
-    settings = {"lr": 1e-3, "eps": 1e-8}
+    settings: ClassVar[dict[str, Any]] = {"lr": 1e-3, "eps": 1e-8}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, {"betas": (0.9, 0.98)})
@@ -336,7 +336,7 @@ class OwnBeta(Own):
 
 
 class OneSizeForAll(Own):
-    settings = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["v"] = h["alpha"] * s.get("v", torch.zeros_like(p)) + (1 - h["alpha"]) * (g * g).mean()
@@ -344,7 +344,7 @@ class OneSizeForAll(Own):
 
 
 class NesterovForgotten(Own):
-    settings = {**SGD, "nesterov": True}
+    settings: ClassVar[dict[str, Any]] = {**SGD, "nesterov": True}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["b"] = h["momentum"] * s.get("b", torch.zeros_like(p)) + g
@@ -352,7 +352,7 @@ class NesterovForgotten(Own):
 
 
 class RateOverRoot(Own):
-    settings = {"lr": 0.01, "lr_decay": 0.1, "eps": 1e-10}
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "lr_decay": 0.1, "eps": 1e-10}
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         s["t"] = s.get("t", 0) + 1
@@ -361,7 +361,7 @@ class RateOverRoot(Own):
 
 
 class StateInFloat32(Own):
-    settings = ADAM
+    settings: ClassVar[dict[str, Any]] = ADAM
 
     def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
         m, v, t = moments(p, g, s, h)

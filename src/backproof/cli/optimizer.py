@@ -48,7 +48,8 @@ def _named(name: str) -> Any:
 def _checked(arguments: argparse.Namespace) -> Shown:
     import backproof as bp
 
-    shown: Shown = bp.check_optimizer(_named(arguments.name), arguments.against, **settings_of(arguments))
+    settings: dict[str, Any] = dict(settings_of(arguments))
+    shown: Shown = bp.check_optimizer(_named(arguments.name), arguments.against, **settings)
     return shown
 
 

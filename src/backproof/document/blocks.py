@@ -94,7 +94,8 @@ class Figure:
     """A drawing; ``alt`` says in one sentence what it shows.
 
     ``view`` names what it is a picture of, for a page that keeps it in step with time: "units" (the network of
-    units), "operations" (the computational graph), "module" (the inside of a module), "trails" (runs that a page lets be followed step by step), or "" for any other drawing.
+    units), "operations" (the computational graph), "module" (the inside of a module), "trails" (runs that are followed
+    step by step), or "" for any other drawing.
     """
 
     drawing: Drawing

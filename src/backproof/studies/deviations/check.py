@@ -235,7 +235,7 @@ def _defaults(kind: Any) -> dict[str, Any]:
         parameters = inspect.signature(kind).parameters.values()
         trial = kind([torch.zeros(1, requires_grad=True)])
     except Exception:  # a user's own code may raise anything; it is made with its settings later
-        parameters, trial = {}.values(), None  # type: ignore[assignment]
+        parameters, trial = {}.values(), None
     own = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
     group = (getattr(trial, "param_groups", None) or [{}])[0]
     return {**own, **{k: v for k, v in group.items() if k not in ("params", "initial_lr")}}
@@ -277,7 +277,7 @@ def _variations(kind: Any, reference: Optimizer, given: Mapping[str, Any]) -> li
     for name, value in TRIED.items():
         if name not in off or reference.hyper[name] or ALIASES.get(name, name) in _ours(given, reference.rule.hyper):
             continue
-        extra = {name: value}
+        extra: dict[str, Any] = {name: value}
         if name in ("nesterov", "dampening") and not reference.hyper.get("momentum"):
             extra = {"momentum": 0.9, name: value}
         try:

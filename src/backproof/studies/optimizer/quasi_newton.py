@@ -95,11 +95,9 @@ class QuasiNewton:
 
     def _at_rest(self, gradient: Tensor, d: Tensor, gained: float) -> bool:
         h = self.hyper
-        return (
-            float(gradient.abs().max()) <= h["tolerance_grad"]
-            or float((self.t * d).abs().max()) <= h["tolerance_change"]
-            or abs(gained) < h["tolerance_change"]
-        )
+        flat = float(gradient.abs().max()) <= float(h["tolerance_grad"])
+        change = float(h["tolerance_change"])
+        return flat or float((self.t * d).abs().max()) <= change or abs(gained) < change
 
     def _ask(self, ask: Asked, w: Tensor) -> tuple[float, Tensor]:
         self.asked += 1

@@ -62,7 +62,8 @@ class Plane:
 
     def project(self, points: Tensor) -> Tensor:
         """The coordinates (a, b) of the nearest point of the plane, for each row."""
-        return (points - self.origin) @ torch.linalg.pinv(self.axes)
+        flat: Tensor = (points - self.origin) @ torch.linalg.pinv(self.axes)
+        return flat
 
     def lift(self, coordinates: Tensor) -> Tensor:
         """The points of the plane with these coordinates."""
@@ -85,14 +86,18 @@ class FormulaSurface:
             raise InputError(f"the loss {self.text} is not finite at the start {self.start}; give another start")
 
     def starts(self, seeds: Sequence[int]) -> Tensor:
+        """Where the run of each seed starts."""
         base = torch.tensor(self.start, dtype=torch.float64)
         return torch.stack([base + self.spread * _normal(seed, 2) for seed in seeds])
 
     def losses(self, points: Tensor) -> Tensor:
+        """The loss at each row."""
         joint, values = self._read(points)
-        return values[joint.graph.by_name["f"]]
+        heights: Tensor = values[joint.graph.by_name["f"]]
+        return heights
 
     def slopes(self, points: Tensor) -> Tensor:
+        """The gradient at each row."""
         joint, values = self._read(points)
         found = [joint.gradients[joint.graph.by_name[n]] for n in ("x", "y")]
         return torch.stack(
@@ -100,13 +105,15 @@ class FormulaSurface:
         )
 
     def plane(self, points: Tensor) -> Plane:
+        """The plane for a picture."""
         return Plane(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64), ("x", "y"))
 
     def _read(self, points: Tensor) -> tuple[Joint, Any]:
         count = len(points)
         if count not in self._graphs:
             shapes: dict[str, tuple[int, ...]] = {"x": (count,), "y": (count,)}
-            graph = read_model({"f": f"({self.text}) + 0 * (x + y)", "L": "sum(f)"}, shapes, roles={})
+            formulas = {"loss": self.text, "f": "loss + 0 * (x + y)", "L": "sum(f)"}
+            graph = read_model(formulas, shapes, roles={})
             self._graphs[count] = differentiate(graph, of=graph.by_name["L"])
         joint = self._graphs[count]
         leaves = {joint.graph.by_name["x"]: points[:, 0], joint.graph.by_name["y"]: points[:, 1]}
@@ -126,15 +133,19 @@ class SpectrumSurface:
         )
 
     def starts(self, seeds: Sequence[int]) -> Tensor:
+        """Where the run of each seed starts."""
         return torch.stack([_normal(seed, len(self.curvatures)) for seed in seeds])
 
     def losses(self, points: Tensor) -> Tensor:
+        """The loss at each row."""
         return (self.curvatures * points**2).sum(1) / 2
 
     def slopes(self, points: Tensor) -> Tensor:
+        """The gradient at each row."""
         return self.curvatures * points
 
     def plane(self, points: Tensor) -> Plane:
+        """The plane for a picture."""
         low, high = int(self.curvatures.argmin()), int(self.curvatures.argmax())
         high = high if high != low else (low + 1) % len(self.curvatures)
         axes = torch.zeros(2, len(self.curvatures), dtype=torch.float64)
@@ -152,6 +163,7 @@ class NetworkSurface:
     title: str = ""
 
     def starts(self, seeds: Sequence[int]) -> Tensor:
+        """Where the run of each seed starts."""
         return torch.stack([self._start(seed) for seed in seeds])
 
     def _start(self, seed: int) -> Tensor:
@@ -176,9 +188,11 @@ class NetworkSurface:
         return flat + 0.1 * float(flat.std()) * _normal(seed, len(flat))
 
     def losses(self, points: Tensor) -> Tensor:
+        """The loss at each row."""
         return torch.tensor([loss_at(self.program, self._named(p)) for p in points], dtype=torch.float64)
 
     def slopes(self, points: Tensor) -> Tensor:
+        """The gradient at each row."""
         return torch.stack([gradient(self.program, self._named(p)) for p in points])
 
     def plane(self, points: Tensor) -> Plane:

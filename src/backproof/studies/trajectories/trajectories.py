@@ -119,9 +119,7 @@ class Trajectories(Result):
         kept = {
             n: [(k, v) for k, v in zip(steps, c.losses, strict=True) if v <= most] for n, c in self.contests.items()
         }
-        series = tuple(
-            Series(n, *(tuple(column) for column in zip(*run, strict=True))) for n, run in kept.items() if run
-        )
+        series = tuple(Series(n, tuple(k for k, _ in run), tuple(v for _, v in run)) for n, run in kept.items() if run)
         positive = all(v > 0 for c in self.contests.values() for v in c.losses)
         curves = Plot(
             series, "updates", "loss, median", (), "the median loss over the updates, by optimizer", log_y=positive
