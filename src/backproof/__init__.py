@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from .studies.memory.plan import Plan
     from .studies.nets.depth import depth_study
     from .studies.nets.shift import Contender, shift_study
-    from .studies.optimizer.same_gradient import constant_gradient, kept_by_all
+    from .studies.optimizer.kept_by_all import kept_by_all
+    from .studies.optimizer.same_gradient import constant_gradient
     from .studies.optimizer.study import OptimizerStudy, optimizer
     from .studies.propagation.propagate import Propagation, propagate
     from .studies.search.lr_range import LearningRates, lr_range
@@ -150,7 +151,7 @@ _HOME = {
     "curvature": "studies.curvature.sharpness",
     "depth_study": "studies.nets.depth",
     "derive": "studies.derivation.derive",
-    "kept_by_all": "studies.optimizer.same_gradient",
+    "kept_by_all": "studies.optimizer.kept_by_all",
     "lr_range": "studies.search.lr_range",
     "mark": "studies.marking.mark",
     "memory": "studies.memory.memory",

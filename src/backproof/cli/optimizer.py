@@ -13,7 +13,7 @@ from .output import Shown, present
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
-EXAMPLE = "backproof optimizer adam --set lr=0.1 --compare sgd, or: backproof optimizer own.py:MyAdam --against adam"
+EXAMPLE = "backproof optimizer adam --set lr=0.1 --compare adam/eps-hat"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

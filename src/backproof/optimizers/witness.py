@@ -103,7 +103,7 @@ def torch_settings(rule: Any, hyper: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in hyper.items():
         name, _, place = rule.arguments.get(key, key).partition(".")
-        number = value if isinstance(value, (bool, int, str)) or value is None else float(value)
+        number = value if isinstance(value, (bool, str)) or value is None or key in rule.counts else float(value)
         if place:
             found.setdefault(name, {})[int(place)] = number
         else:

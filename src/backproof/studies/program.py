@@ -56,8 +56,8 @@ class Program:
     _seconds: dict[Any, Joint] = field(default_factory=dict)
 
     def rule_of(self, name: str) -> Optimizer | None:
-        """The update rule of a parameter."""
-        return self.groups.get(name, self.optimizer)
+        """The update rule of a parameter; None for one that is not trained."""
+        return self.groups.get(name, self.optimizer) if name in self.trained else None
 
     @property
     def rules(self) -> tuple[Optimizer, ...]:

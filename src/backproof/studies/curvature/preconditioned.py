@@ -15,7 +15,8 @@ from ..optimizer.replay import Replay
 
 __all__ = ["preconditioner"]
 
-LATE = 2_000
+SETTLED, LATE = 2_000, 10**9
+"""After so many updates the averages of a constant gradient have settled; the count at which corrections have died out."""
 
 
 def preconditioner(rule: Optimizer, state: Mapping[str, Tensor], like: Tensor, t: int) -> Tensor:
@@ -44,14 +45,20 @@ def _without_decay(rule: Optimizer, **changed: Any) -> Optimizer:
 
 def _step(rule: Optimizer, sizes: Mapping[str, Tensor], t: int, shape: tuple[int, ...]) -> Tensor:
     plain = _without_decay(rule)
-    averages = _averages(plain, t - 1)
+    averages = _averages(plain, min(t - 1, SETTLED))
     graph = plain.graph(shape, t)
     one = torch.ones(shape, dtype=torch.float64)
-    given = {"w": torch.zeros(shape, dtype=torch.float64), "g": one, **{s: one * v for s, v in averages.items()}}
+    given = {"w": torch.zeros(shape, dtype=torch.float64), "g": one, **_spread(plain, averages, shape)}
     leaves = {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"}
     outputs = dict(zip(graph.outputs, ("w", *plain.state_of(shape)), strict=True))
     held = {n: sizes[s].double() for n, s in outputs.items() if s in sizes}
     return -evaluate(graph, {**leaves, **held})[graph.outputs[0]]
+
+
+def _spread(rule: Optimizer, averages: Mapping[str, float], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Numbers as the states of a parameter of a shape."""
+    own = {s: rule.shape_of(s, shape) for s in averages}
+    return {s: torch.full(o, averages[s], dtype=torch.float64) for s, o in own.items() if o is not None}
 
 
 @lru_cache(maxsize=256)

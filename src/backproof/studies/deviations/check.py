@@ -312,7 +312,7 @@ def _programs(rule: Optimizer, targets: list[Target]) -> Program:
 
 
 def deviation_of(
-    kind: Any, settings: Mapping[str, Any], rule: Optimizer, extra: dict[str, Any], seconds: float
+    kind: Any, settings: Mapping[str, Any], rule: Optimizer, extra: dict[str, Any], seconds: float, quick: bool = False
 ) -> Deviation | None:
     """In what an optimizer deviates from a rule; None where it does not."""
     targets = targets_of(kind, settings, rule)
@@ -322,7 +322,7 @@ def deviation_of(
     first = first_difference(program, targets, _accuracy(rule))
     if first is None:
         return None
-    found: Found | None = search(program, targets, seconds, _accuracy(rule)) if seconds else None
+    found: Found | None = search(program, targets, seconds, _accuracy(rule), quick) if seconds else None
     if found is None:
         return Deviation("", extra, first)
     return Deviation(said(found, program), extra, first, tuple(changed_lines(program, found.program)))
@@ -367,7 +367,7 @@ def ranked_rules(kind: Any, settings: Mapping[str, Any]) -> list[tuple[float, Op
         except InputError:
             continue
         target = Target(Probes(**{**vars(targets[0].probes), "hyper": _without_rate(known)}), targets[0].went)
-        gap = distance(_programs(known, [target]), target)
+        gap = distance(_programs(known, [target]), target, sizes=True)
         found.append((gap + (1e-6 if rule.variant_of else 0), known))
     return sorted(found, key=lambda entry: entry[0])
 

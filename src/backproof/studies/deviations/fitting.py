@@ -77,7 +77,8 @@ def fitted(kind: Any, settings: Mapping[str, Any]) -> Fitted:
     gap, rule, deviation = next((f for f in found if f[2] is None), found[0])
     if deviation is not None:
         torchs = [(g, r) for g, r in ranked if not r.rule.variant_of][:TRIED]
-        named = ((g, r, deviation_of(kind, settings, r, {}, SECONDS)) for g, r in torchs)
+        ways = [(r, quick) for quick in (True, False) for r in torchs[: TRIED if quick else 2]]
+        named = ((g, r, deviation_of(kind, settings, r, {}, SECONDS, quick)) for (g, r), quick in ways)
         gap, rule, deviation = next((f for f in named if f[2] is not None and f[2].name), (gap, rule, deviation))
     target = targets_of(kind, settings, rule)[0]
     spot = (0,) * target.probes.start.ndim

@@ -97,14 +97,18 @@ def matches(program: Program, targets: Sequence[Target], accuracy: float = ACCUR
         return False
 
 
-def distance(program: Program, target: Target) -> float:
-    """How far a program is from an optimizer: the mean over probes of the relative difference of the updates."""
+def distance(program: Program, target: Target, sizes: bool = False) -> float:
+    """How far a program is from an optimizer: the mean over probes of the relative difference of the updates.
+
+    ``sizes`` compares their sizes alone, whatever their signs.
+    """
     last, mine = target.probes.start, target.probes.start
     total: list[Array] = []
     try:
         for t, (w, _) in enumerate(broken_into(program, target.probes)):
             with np.errstate(all="ignore"):
                 a, b = w - last, target.went[t] - mine
+                a, b = (np.abs(a), np.abs(b)) if sizes else (a, b)
                 gap = np.abs(a - b) / np.maximum(np.abs(a) + np.abs(b), 1e-300)
             total.append(np.where(a == b, 0.0, gap))
             last, mine = w, target.went[t]
@@ -115,7 +119,11 @@ def distance(program: Program, target: Target) -> float:
 
 
 def search(
-    program: Program, targets: Sequence[Target], seconds: float = SECONDS, accuracy: float = ACCURACY
+    program: Program,
+    targets: Sequence[Target],
+    seconds: float = SECONDS,
+    accuracy: float = ACCURACY,
+    quick: bool = False,
 ) -> Found | None:
     """The first edit, or pair of edits, after which the program goes where the optimizer goes.
 
@@ -124,10 +132,13 @@ def search(
         targets: where the optimizer went, per parameter.
         seconds: the time for everything.
         accuracy: what counts as the same, relative to w.
+        quick: try the plain edits alone.
     """
     until = time.process_time() + seconds
     plain = list(plain_edits(program))
     known = targets[0].probes.hyper
+    if quick:
+        return _single(iter(plain), targets, until, accuracy)
     return (
         _single(iter(plain), targets, until, accuracy)
         or _pairs(program, plain, targets, until, accuracy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -51,11 +52,16 @@ def measured(kind: Any, settings: Mapping[str, Any] | None = None, dtype: torch.
     Raises:
         InputError: the class cannot be made with these settings, or cannot take a step.
     """
+    return _measured(kind, tuple(sorted((settings or {}).items())), dtype)
+
+
+@lru_cache(maxsize=128)
+def _measured(kind: Any, settings: tuple[tuple[str, Any], ...], dtype: torch.dtype) -> Kept:
     generator = torch.Generator().manual_seed(0)
     twin = torch.randn(SHAPE, generator=generator, dtype=torch.float32).to(dtype).requires_grad_()
     slope = torch.randn(SHAPE, generator=generator, dtype=torch.float32).to(dtype)
     try:
-        optimizer = kind([twin], **dict(settings or {}))
+        optimizer = kind([twin], **dict(settings))
         _step(optimizer, twin, slope)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{kind.__name__} could not take a step on a twin parameter: {str(error)[:200]}") from None
