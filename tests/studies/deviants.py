@@ -1,6 +1,6 @@
 """Optimizers as people write them down again, each with one deviation from torch.optim, for ``bp.check_optimizer``.
 
-``FIRST`` was written before the search, ``HELD_OUT`` after it and before anything was changed for it. Each entry: the class, the
+``FIRST`` was written before the search, ``HELD_OUT`` and ``THIRD`` after it and each before anything was changed for it. Each entry: the class, the
 rule that it is held against, its settings, and words of which one must stand in the name of the deviation.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-__all__ = ["FIRST", "HELD_OUT", "Own"]
+__all__ = ["FIRST", "HELD_OUT", "THIRD", "Own"]
 
 
 class Own(torch.optim.Optimizer):
@@ -370,6 +370,137 @@ class StateInFloat32(Own):
         p -= h["lr"] * (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + h["eps"])
 
 
+# --- the third set --------------------------------------------------------------------------------------------------------------
+class DecayPullsOutwards(Own):
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "weight_decay": 0.1}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        m, v, t = moments(p, g, s, h)
+        b1, b2 = h["betas"]
+        p *= 1 + h["lr"] * h["weight_decay"]
+        p -= h["lr"] * (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + h["eps"])
+
+
+class OneMu(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8, "momentum_decay": 0.05}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        m, v, t = moments(p, g, s, h)
+        b1, b2 = h["betas"]
+        mu = b1 * (1 - 0.5 * 0.96 ** (t * h["momentum_decay"]))
+        s["P"] = s.get("P", 1.0) * mu
+        d = (1 - mu) / (1 - s["P"]) * g + mu / (1 - s["P"] * mu) * m
+        p -= h["lr"] * d / ((v / (1 - b2**t)).sqrt() + h["eps"])
+
+
+class TwoOrders(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 1.0, "rho": 0.9, "eps": 1e-6}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        r = h["rho"]
+        u = s.get("u", torch.zeros_like(p))
+        d = (u + h["eps"]).sqrt() / (s.get("v", torch.zeros_like(p)) + h["eps"]).sqrt() * g
+        s["v"] = r * s.get("v", torch.zeros_like(p)) + (1 - r) * g * g
+        s["u"] = r * u + (1 - r) * d * d
+        p -= h["lr"] * d
+
+
+class CorrectedRms(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        a = h["alpha"]
+        s["t"] = s.get("t", 0) + 1
+        s["v"] = a * s.get("v", torch.zeros_like(p)) + (1 - a) * g * g
+        p -= h["lr"] * g / ((s["v"] / (1 - a ** s["t"])).sqrt() + h["eps"])
+
+
+class EmptyAccumulator(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "eps": 1e-10, "initial_accumulator_value": 0.1}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        s["sum"] = s.get("sum", torch.zeros_like(p)) + g * g
+        p -= h["lr"] * g / (s["sum"].sqrt() + h["eps"])
+
+
+class WrongShare(Own):
+    settings: ClassVar[dict[str, Any]] = ADAM
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        b1, b2 = h["betas"]
+        s["t"] = t = s.get("t", 0) + 1
+        s["m"] = b1 * s.get("m", torch.zeros_like(p)) + (1 - b2) * g
+        s["v"] = b2 * s.get("v", torch.zeros_like(p)) + (1 - b2) * g * g
+        p -= h["lr"] * (s["m"] / (1 - b1**t)) / ((s["v"] / (1 - b2**t)).sqrt() + h["eps"])
+
+
+class RootForgotten(Own):
+    settings: ClassVar[dict[str, Any]] = ADAM
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        m, v, t = moments(p, g, s, h)
+        b1, b2 = h["betas"]
+        p -= h["lr"] * (m / (1 - b1**t)) / (v.sqrt() / (1 - b2**t) + h["eps"])
+
+
+class AdamaxUncorrected(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        b1, b2 = h["betas"]
+        s["m"] = b1 * s.get("m", torch.zeros_like(p)) + (1 - b1) * g
+        s["u"] = torch.maximum(b2 * s.get("u", torch.zeros_like(p)), g.abs() + h["eps"])
+        p -= h["lr"] * s["m"] / s["u"]
+
+
+class StaleSquares(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        v = s.get("v", torch.zeros_like(p))
+        p -= h["lr"] * g / (v.sqrt() + h["eps"])
+        s["v"] = h["alpha"] * v + (1 - h["alpha"]) * g * g
+
+
+class NoBacktracking(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.01, "etas": (0.5, 1.2), "step_sizes": (1e-6, 50)}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        if not s:
+            s.update(prev=torch.zeros_like(p), size=torch.full_like(p, h["lr"]))
+        sign = (g * s["prev"]).sign()
+        factor = torch.where(sign > 0, h["etas"][1], torch.where(sign < 0, h["etas"][0], 1.0))
+        s["size"] = (s["size"] * factor).clamp(*h["step_sizes"])
+        s["prev"] = g.clone()
+        p -= g.sign() * s["size"]
+
+
+class FadingRate(Own):
+    settings: ClassVar[dict[str, Any]] = ADAM
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        m, v, t = moments(p, g, s, h)
+        b1, b2 = h["betas"]
+        p -= h["lr"] / math.sqrt(t) * (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + h["eps"])
+
+
+class HalfNesterov(Own):
+    settings: ClassVar[dict[str, Any]] = {**SGD, "nesterov": True}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        s["b"] = h["momentum"] * s.get("b", torch.zeros_like(p)) + g
+        p -= h["lr"] * (g + s["b"])
+
+
+class DampedTwice(Own):
+    settings: ClassVar[dict[str, Any]] = {**SGD, "dampening": 0.3}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        first = "b" not in s
+        s["b"] = g.clone() if first else h["momentum"] * s["b"] + (1 - h["dampening"]) ** 2 * g
+        p -= h["lr"] * s["b"]
+
+
 FIRST: list[tuple[type, str, dict[str, Any], tuple[str, ...]]] = [
     (EpsInside, "adam", {}, ("inside the root",)),
     (EpsBeforeCorrection, "adam", {}, ("eps", "sqrt(1 - beta2 ** t)")),
@@ -407,4 +538,19 @@ HELD_OUT: list[tuple[type, str, dict[str, Any], tuple[str, ...]]] = [
     (NesterovForgotten, "sgd", {}, ("uses m in the place of g_n", "momentum * m", "g_n")),
     (RateOverRoot, "adagrad", {}, ("off by one",)),
     (StateInFloat32, "adam", {}, ("float32",)),
+]
+THIRD: list[tuple[type, str, dict[str, Any], tuple[str, ...]]] = [
+    (DecayPullsOutwards, "adamw", {}, ("weight decay has the other sign",)),
+    (OneMu, "nadam", {}, ("uses mu in the place of mu_next", "mu_next")),
+    (TwoOrders, "adadelta", {}, ("D",)),
+    (CorrectedRms, "rmsprop", {}, ("1 - alpha ** t",)),
+    (EmptyAccumulator, "adagrad", {}, ("initial_accumulator_value",)),
+    (WrongShare, "adam", {}, ("uses beta2 in the place of beta1", "beta2")),
+    (RootForgotten, "adam", {}, ("sqrt(1 - beta2 ** t)", "1 - beta2 ** t")),
+    (AdamaxUncorrected, "adamax", {}, ("no bias correction",)),
+    (StaleSquares, "rmsprop", {}, ("uses v of before the update", "v_old")),
+    (NoBacktracking, "rprop", {}, ("s < 0", "prev")),
+    (FadingRate, "adam", {}, ("sqrt(t)",)),
+    (HalfNesterov, "sgd", {}, ("momentum is missing in g_n",)),
+    (DampedTwice, "sgd", {}, ("1 - dampening", "another value: 0.51")),
 ]

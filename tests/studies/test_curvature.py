@@ -74,7 +74,7 @@ def test_training_comes_to_the_edge_of_stability() -> None:
     x = torch.linspace(-1, 1, 16).unsqueeze(1)
     net = nn.Sequential(nn.Linear(1, 12), nn.Tanh(), nn.Linear(12, 1))
     found = bp.curvature(
-        net, x, torch.sin(4 * x), loss="mse", optimizer=torch.optim.SGD(net.parameters(), lr=0.15), steps=500
+        net, x, torch.sin(4 * x), loss="mse", optimizer=torch.optim.SGD(net.parameters(), lr=0.2), steps=500
     )
     assert found.limit is not None and found.edge is not None and found.steps[0].value < found.limit.value
     late = [s.value for s in found.steps[-8:]]

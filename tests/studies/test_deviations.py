@@ -10,13 +10,13 @@ import torch
 import backproof as bp
 from backproof.optimizers import RULES
 
-from .deviants import FIRST, HELD_OUT, Own
+from .deviants import FIRST, HELD_OUT, THIRD, Own
 
 QUICK = {"DampedFromTheStart", "RateInside", "NesterovOfBefore", "GrowingWeights", "Uphill", "SharedCount", "EtasSwapped",
          "NoRoot", "Averaged", "DeafToSchedules", "AdagradEpsInside", "HalfCorrected"}  # fmt: skip
 UNNAMED = {"MeanNotSquared"}
 """Two changes at once, the one of which alone gives no number: not found."""
-EVERY = [pytest.param(*entry, id=entry[0].__name__) for entry in (*FIRST, *HELD_OUT)]
+EVERY = [pytest.param(*entry, id=entry[0].__name__) for entry in (*FIRST, *HELD_OUT, *THIRD)]
 SOME = [p for p in EVERY if p.id in QUICK]
 
 

@@ -312,6 +312,7 @@ def pool_of(program: Program) -> list[ast.expr]:
         used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
         if used and used <= set(settings) and isinstance(node, ast.BinOp):
             found[_text(node)] = node
+    found |= {f"1 - {n}**t": _expr(f"1 - {n}**t") for n in settings if n not in ("t", "lr", "eps", "weight_decay")}
     roots = {f"sqrt({text})": _expr(f"sqrt({text})") for text in found}
     return [*found.values(), *roots.values(), ast.Constant(2)]
 

@@ -122,7 +122,7 @@ def _later(e: Edit, before: Program) -> str:
     text = _line(e.program, e.where[0])
     if "dampening" in text:
         return "the dampening also damps the first gradient"
-    return f"{text} from the first update on"
+    return f"{text} in every update, instead of {_line(before, e.where[0]).partition(' = ')[2]}"
 
 
 def _sign(e: Edit, before: Program) -> str:
