@@ -19,6 +19,7 @@ COMMANDS = (
     ("random_networks.py", "--graphs", "2000", "--programs", "300"),
     ("trace_cost.py",),
     ("check.py",),
+    ("optimizers.py",),
     ("page.py",),
     ("memory.py",),
     ("train.py", "--full"),

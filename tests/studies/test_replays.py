@@ -161,6 +161,12 @@ def test_traces_with_the_new_rules(name: Any, data: tuple[Any, Any]) -> None:
     assert record.steps[1].loss < record.steps[0].loss  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("name", sorted(n for n, r in RULES.items() if r.variant_of))
+def test_published_variants_can_be_traced(name: str, data: tuple[Any, Any]) -> None:
+    record = bp.trace(Net(), *data, loss="mse", optimizer=name, steps=2, evidence="sampled", arithmetic="float64")
+    assert not record.finding and record.steps[1].loss is not None
+
+
 def test_muon_takes_matrices_only(data: tuple[Any, Any]) -> None:
     with pytest.raises(bp.InputError, match="another parameter group"):
         bp.trace(Net(), *data, loss="mse", optimizer="muon")

@@ -232,7 +232,8 @@ class _Formulas:
         known = RULES[name].hyper if isinstance(name, str) and name in RULES else {}
         hyper = dict(self.problem.hyper) if same else {k: v for k, v in self.problem.hyper.items() if k in known}
         hyper |= {k: v for k, v in self.settings.items() if k in known and k not in self.problem.given}
-        return optimizer(name, **{k: _number(v, k) for k, v in hyper.items()})
+        words = RULES[name].choices if isinstance(name, str) and name in RULES else {}
+        return optimizer(name, **{k: v if k in words else _number(v, k) for k, v in hyper.items()})
 
 
 def _floats(given: Given) -> list[float]:

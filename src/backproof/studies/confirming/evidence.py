@@ -211,6 +211,8 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     """Train the user's own program with torch.optim from the same start, and compare every update."""
     if program.optimizer is None or not steps or program.graph.loss is None:
         return
+    if any(rule.rule.variant_of for rule in program.rules):
+        return  # torch.optim has another form of it
     narrow = any(t.dtype in (torch.float32, torch.float16, torch.bfloat16) for t in program.start.values())
     oracle = OWN_DTYPE if narrow else "torch.optim"
     start = {n: t.clone() for n, t in program.start.items()} if narrow else _double(program.start, grad=False)

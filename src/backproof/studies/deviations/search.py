@@ -18,7 +18,7 @@ from .program import Line, Program, broken_into, put, sites
 __all__ = ["Difference", "Found", "distance", "first_difference", "search"]
 
 ACCURACY = 1e-9
-SECONDS = 12.0
+SECONDS = 20.0
 BEAM = 16
 Array = Any
 
