@@ -31,7 +31,7 @@ def main() -> None:
         "optimizers",
         ("what", "result", "of"),
         record,
-        [dict(zip(("what", "result", "of"), r)) for r in record],
+        [dict(zip(("what", "result", "of"), r, strict=True)) for r in record],
         arguments.json,
     )
 
@@ -59,10 +59,10 @@ def replays(updates: int) -> list[tuple[str, str, str]]:
 def lbfgs() -> list[tuple[str, str, str]]:
     """Ours against torch, and torch against itself from a start moved by one unit in the last place."""
     import torch
-    from tests.studies.test_replays import quartic, rosenbrock
 
     from backproof.optimizers import optimizer
     from backproof.studies.optimizer.quasi_newton import QuasiNewton
+    from tests.studies.test_replays import quartic, rosenbrock
 
     rows = []
     for search in (None, "strong_wolfe"):
@@ -121,9 +121,8 @@ def _torch_lbfgs(loss: Any, start: Any, lr: float, search: Any) -> tuple[list[An
 
 
 def closed_forms() -> tuple[str, str, str]:
-    from tests.studies.test_optimizers import FLAGS
-
     import backproof as bp
+    from tests.studies.test_optimizers import FLAGS
 
     errors = [e.error for n, s in FLAGS for e in bp.optimizer(n, **s).evidence if "torch.optim in" in e.oracle]
     return (
@@ -269,9 +268,8 @@ def _logistic(settings: dict[str, Any]) -> float:
 
 
 def deviations() -> list[tuple[str, str, str]]:
-    from tests.studies import deviants
-
     import backproof as bp
+    from tests.studies import deviants
 
     rows = []
     for label, entries in (("first", deviants.FIRST), ("second", deviants.HELD_OUT), ("third", deviants.THIRD)):

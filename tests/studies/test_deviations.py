@@ -24,7 +24,7 @@ def named(kind: Any, rule: str, settings: dict[str, Any], words: tuple[str, ...]
     found = bp.check_optimizer((kind, {**kind.settings, **settings}), rule, seconds=60)
     assert not found.ok and found.finding
     assert any(w in (found.cause or "") for w in words), found.cause
-    assert found.first_step and found.deviations[0].lines or "float32" in str(found.cause)
+    assert (found.first_step and found.deviations[0].lines) or "float32" in str(found.cause)
 
 
 @pytest.mark.parametrize(("kind", "rule", "settings", "words"), SOME)
