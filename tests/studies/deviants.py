@@ -1,7 +1,7 @@
 """Optimizers as people write them down again, each with one deviation from torch.optim, for ``bp.check_optimizer``.
 
-``FIRST`` was written before the search, ``HELD_OUT`` and ``THIRD`` after it and each before anything was changed for it. Each entry: the class, the
-rule that it is held against, its settings, and words of which one must stand in the name of the deviation.
+``FIRST`` was written before the search, ``HELD_OUT`` and ``THIRD`` after it, each before anything was changed for it. Each
+entry: the class, the rule that it is held against, its settings, and words of which one must stand in the name of the deviation.
 """
 
 from __future__ import annotations

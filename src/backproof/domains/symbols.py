@@ -213,7 +213,7 @@ class Writer:
         of = node.of
         if of is not None and (of.role == "helper" or of is self._differentiated or of.name in self.unnamed):
             return False
-        return node.role in ("value", "adjoint", "parameter", "input", "target", "buffer") or (
+        return node.role in ("value", "adjoint", "parameter", "input", "target", "buffer", "draw") or (
             node.role == "constant" and node.size > 1
         )
 
@@ -301,7 +301,7 @@ def _plain_call(node: Node, *x: Term) -> Term:
     return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
 
 
-@symbols.rule("index", "softmax", "reduce", "nll")
+@symbols.rule("index", "softmax", "reduce", "nll", "complex")
 def _called(node: Node, *x: Term) -> Term:
     return _plain_call(node, *x)
 

@@ -1,8 +1,9 @@
 """The table of vector-Jacobian products: for each operation, what its adjoint sends to each of its operands."""
 
-from . import layers
-from .general import VJPS, Contributions, Rule, _elementwise, has_vjp, rule_of, vjp_of
+from . import complex, layers
+from .fused import Fused, fused
+from .general import VJP, VJPS, Contributions, Rule, _elementwise, has_vjp, rule_of, vjp_of
 
-__all__ = ["VJPS", "Contributions", "Rule", "_elementwise", "has_vjp", "rule_of", "vjp_of"]
+__all__ = ["VJP", "VJPS", "Contributions", "Fused", "Rule", "_elementwise", "fused", "has_vjp", "rule_of", "vjp_of"]
 
-_ = layers  # imported for what it registers
+_ = (complex, layers)  # imported for what it registers

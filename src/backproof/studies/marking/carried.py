@@ -73,7 +73,7 @@ WORLDS = 6
 def known_names(program: Program, step: Step) -> list[str]:
     """The names under which a step's numbers can be handed in, in the order in which they are computed."""
     values = list(step.values)
-    grads = [f"grad.{n}" for n, g in reversed(step.gradients.items()) if g is not None]
+    grads = [f"grad.{n}" for n, g in reversed(list(step.gradients.items())) if g is not None]
     after = [f"after.{n}" for n in program.trained] if program.optimizer else []
     return [*values, *(["loss"] if step.loss is not None else []), *grads, *after]
 
@@ -158,7 +158,7 @@ class _Walk:
     def _update(self, name: str) -> None:
         delta, rule, number = (
             self.gradients.get(self.step.graph.by_name[name]),
-            self.program.optimizer,
+            self.program.rule_of(name),
             self.step.number,
         )
         if delta is None or rule is None:
@@ -175,7 +175,9 @@ class _Walk:
         self._judge(item, out, worlds, tainted)
         for world, values in zip(self.state.worlds, worlds, strict=True):
             world.leaves[name] = values[out]
-            world.state[name] = {s: values[n] for s, n in zip(rule.state, graph.outputs[1:], strict=True)}
+            world.state[name] = {
+                s: values[n] for s, n in zip(rule.state_of(tuple(before.shape)), graph.outputs[1:], strict=True)
+            }
         (self.state.tainted.add if tainted else self.state.tainted.discard)(name)
 
 

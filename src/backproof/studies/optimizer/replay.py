@@ -12,15 +12,22 @@ from ...domains.numbers import evaluate
 from ...graph import Graph, Node
 from ...optimizers import Optimizer
 
-__all__ = ["Replay", "start_of", "updated"]
+__all__ = ["Replay", "seen_shape", "start_of", "updated"]
+
+
+def seen_shape(parameter: Tensor) -> tuple[int, ...]:
+    """The shape that a rule sees: torch's rules take real and imaginary part for two parameters."""
+    return (*parameter.shape, 2) if parameter.is_complex() else tuple(parameter.shape)
 
 
 def start_of(rule: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
     """The state before the first update: zeros in each state's own shape."""
-    found = {s: rule.shape_of(s, tuple(parameter.shape)) for s in rule.state_of(tuple(parameter.shape))}
+    seen = seen_shape(parameter)
+    shapes = {s: rule.shape_of(s, seen) for s in rule.state_of(seen)}
+    real = parameter.real if parameter.is_complex() else parameter
     return {
-        s: torch.zeros(own, dtype=parameter.dtype, device=parameter.device)
-        for s, own in found.items()
+        s: torch.zeros_like(parameter) if own == seen else real.new_zeros(own)
+        for s, own in shapes.items()
         if own is not None
     }
 
@@ -37,16 +44,21 @@ def updated(
 
     Args:
         rule: the rule.
-        graph: its update for a parameter of this shape.
+        graph: its update for a parameter of the shape that it sees.
         w, g, state: the parameter, its gradient, the state before.
         values: numbers that stand for some of the graph's constants.
     """
-    given = {"w": w, "g": g, **state}
+    given = {n: torch.view_as_real(t) if t.is_complex() else t for n, t in {"w": w, "g": g, **state}.items()}
     leaves = {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"}
     result = evaluate(graph, {**(values or {}), **leaves})
-    names = ("w", *rule.state_of(tuple(w.shape)))
-    after = {n: result[node].to(w.dtype) for n, node in zip(names, graph.outputs, strict=True)}
+    names = ("w", *rule.state_of(seen_shape(w)))
+    before = {"w": w, **state}
+    after = {n: _like(result[node], before[n]) for n, node in zip(names, graph.outputs, strict=True)}
     return after.pop("w"), after
+
+
+def _like(value: Tensor, before: Tensor) -> Tensor:
+    return torch.view_as_complex(value.contiguous()) if before.is_complex() else value.to(before.dtype)
 
 
 class Replay:

@@ -27,7 +27,8 @@ def script_of(trace: Trace) -> str:
     Raises:
         InputError: the numbers are too many to be written out.
     """
-    count = sum(t.numel() for t in trace.program.start.values())
+    drawn = sum(n.size for step in trace.steps for n in step.graph.of_role("draw"))
+    count = sum(t.numel() for t in trace.program.start.values()) + drawn
     if count > MOST_NUMBERS:
         raise InputError(
             f"a script would have {count:,} numbers written out, more than {MOST_NUMBERS:,}; save the record as .json instead"
@@ -61,6 +62,7 @@ class _Script:
             *HELPERS,
             "forward_and_backward",
             "update",
+            "draws",
             "t",
             "w",
             "g",
@@ -103,10 +105,21 @@ class _Script:
             tensor = self.program.start[node.name]
             name = self._name(node.name)
             self.names[node] = name
-            lines.append(f"{name} = {_literal(tensor)}")
+            lines.append(f"{name} = {'None' if node.role == 'draw' else _literal(tensor)}")
         lines.append("")
         pairs = ", ".join(f"{n.name!r}: {self.names[n]}" for n in self.program.given)
-        return "\n".join([*lines, f"data = {{{pairs}}}"])
+        return "\n".join([*lines, f"data = {{{pairs}}}", *self._draws()])
+
+    def _draws(self) -> Iterable[str]:
+        """What each step drew at random, as it was recorded."""
+        if not any(step.graph.of_role("draw") for step in self.trace.steps):
+            return
+        yield "# What was drawn at random, step by step."
+        yield "draws = ["
+        for step in self.trace.steps:
+            found = {n.name: _literal(step.leaves[n.name]) for n in step.graph.of_role("draw")}
+            yield f"    {_mapping(found)},"
+        yield "]"
 
     def _name(self, name: str) -> str:
         """A Python name for a name of the record."""
@@ -143,7 +156,7 @@ class _Script:
                 names[node] = self._assigned(
                     node, lines, code(node, [_operand(x, node, names[x]) for x in node.inputs])
                 )
-        values = {n.name: names[n] for n in graph.nodes if n.role == "value"}
+        values = {n.name: names[n] for n in graph.nodes if n.role in ("value", "draw")}
         gradients = {
             n.of.name: names[n] for n in graph.nodes if n.of is not None and n.of.role not in ("helper", "constant")
         }
@@ -190,13 +203,14 @@ class _Script:
             if _used(k, tuple(e for _, found in spans for e in found))
         ]
         states = rule.state_of(shape)
+        kept = {s: f"torch.as_tensor({s}, dtype=w.dtype)" if s in rule.rule.shared else s for s in states}
         lines += [f"    {s} = state[{s!r}]" for s in states]
         if len(spans) == 1:
             lines += [f"    {name} = {turn(text)}" for name, text in spans[0][1]]
         for k, (last, equations) in enumerate(spans if len(spans) > 1 else []):
             head = "else" if k == len(spans) - 1 else f"{'el' if k else ''}if t <= {last}"
             lines += [f"    {head}:", *(f"        {name} = {turn(text)}" for name, text in equations)]
-        return ["\n".join([*lines, f"    return w, {_mapping({s: s for s in states})}"])]
+        return ["\n".join([*lines, f"    return w, {_mapping(kept)}"])]
 
     def _spans(self, rule: Optimizer, shape: tuple[int, ...], dtype: str) -> list[tuple[int, Equations]]:
         """The different sets of equations in order, each with the last update that it holds for."""
@@ -232,6 +246,7 @@ class _Script:
             "    here = dict(data)",
             "    if sample is not None:",
             "        here |= {name: data[name][sample : sample + 1] for name in by_sample}",
+            *(["    here |= draws[len(steps)]"] if graph.of_role("draw") else []),
             "    values, gradients = forward_and_backward(*here.values())",
             '    record = {"step": len(steps) + 1}',
             *([f'    record["loss"] = values[{loss}].item()'] if loss and has_loss else []),

@@ -107,6 +107,8 @@ def entry_updates(writer: StepWriter, name: str) -> Iterable[Equation]:
         or record.before.numel() > MOST_ENTRIES
     ):
         return
+    if record.before.is_complex():
+        return
     t = writer.step.number
     graph = rule.graph(tuple(record.before.shape), t)
     symbol = named(name, symbols=writer.names)
