@@ -21,14 +21,13 @@ def seen_shape(parameter: Tensor) -> tuple[int, ...]:
 
 
 def start_of(rule: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """The state before the first update: zeros in each state's own shape."""
+    """The state before the first update: zeros in each state's own shape; those of the parameter's shape share one tensor."""
     seen = seen_shape(parameter)
     shapes = {s: rule.shape_of(s, seen) for s in rule.state_of(seen)}
     real = parameter.real if parameter.is_complex() else parameter
+    zero = torch.zeros_like(parameter) if seen in shapes.values() else None
     return {
-        s: torch.zeros_like(parameter) if own == seen else real.new_zeros(own)
-        for s, own in shapes.items()
-        if own is not None
+        s: real.new_zeros(own) if own != seen or zero is None else zero for s, own in shapes.items() if own is not None
     }
 
 
