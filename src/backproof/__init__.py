@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .studies.trace import Trace, trace
     from .studies.training import History, train
     from .studies.trajectories.trajectories import Trajectories, trajectories
+    from .studies.watching.watch import Watch, Watched, watch
 
 __version__ = "0.1.0"
 
@@ -82,6 +83,8 @@ __all__ = [
     "Solution",
     "Trace",
     "Trajectories",
+    "Watch",
+    "Watched",
     "__version__",
     "capture",
     "catalogue",
@@ -109,6 +112,7 @@ __all__ = [
     "trace",
     "train",
     "trajectories",
+    "watch",
 ]
 
 _HOME = {
@@ -142,6 +146,8 @@ _HOME = {
     "Solution": "studies.solve",
     "Trace": "studies.trace",
     "Trajectories": "studies.trajectories.trajectories",
+    "Watch": "studies.watching.watch",
+    "Watched": "studies.watching.watch",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "certify": "studies.certificates.certify",
@@ -168,6 +174,7 @@ _HOME = {
     "trace": "studies.trace",
     "train": "studies.training",
     "trajectories": "studies.trajectories.trajectories",
+    "watch": "studies.watching.watch",
 }
 
 

@@ -7,6 +7,7 @@ terms of entries (s₁₂ = x₁₁ w₁₂ + x₁₂ w₂₂). Named quantities
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -34,6 +35,7 @@ from ..document.math import (
 from ..graph import Graph, Node
 from ..notation import delta_of, named, symbol
 from ..ops import OPS, Elementwise, Op
+from ..ops.own import FAMILY as OWN
 from ..ops.shapes import axes_of
 from .base import Domain
 from .convolved import LAYERS
@@ -304,6 +306,15 @@ def _plain_call(node: Node, *x: Term) -> Term:
 @symbols.rule("index", "softmax", "reduce", "nll", "complex")
 def _called(node: Node, *x: Term) -> Term:
     return _plain_call(node, *x)
+
+
+@symbols.rule(OWN)
+def _own(node: Node, *x: Term) -> Term:
+    """backward_f(δ, x): what somebody's own code sends back."""
+    name = node.attrs["label"]
+    safe = re.sub(r"\W", "", name)
+    function = Function("own_backward", f"backward_{name}", rf"\operatorname{{backward}}_{{\mathrm{{{safe}}}}}")
+    return term(Call(function, tuple(a.expr() for a in x), "own_backward"), len(node.shape))
 
 
 @symbols.rule("nll_grad")
