@@ -264,10 +264,9 @@ def _eager(step: Step, tally: _Tally) -> None:
 
 def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     """Train the user's own program with torch.optim from the same start, and compare every update."""
-    if program.optimizer is None or not steps or program.graph.loss is None:
+    foreign = any(rule.rule.variant_of for rule in program.rules)  # torch.optim has another form of it
+    if program.optimizer is None or not steps or program.graph.loss is None or foreign:
         return
-    if any(rule.rule.variant_of for rule in program.rules):
-        return  # torch.optim has another form of it
     narrow = any(t.dtype in (torch.float32, torch.float16, torch.bfloat16) for t in program.start.values())
     oracle = OWN_DTYPE if narrow else "torch.optim"
     start = {n: t.clone() for n, t in program.start.items()} if narrow else _double(program.start, grad=False)
@@ -390,10 +389,8 @@ def _compare_update(program: Program, step: Step, tally: _Tally) -> None:
             continue  # bfloat16 on the way, or a line search: nothing that 50 digits would repeat
         graph = rule.graph(tuple(record.before.shape), step.number, str(record.before.dtype).removeprefix("torch."))
         given = {"w": record.before, "g": record.gradient, **step.state_before[name]}
-        leaves = {
-            n: digits.array(given[n.name].tolist(), n.shape) for n in graph.nodes if n.is_leaf and n.role != "constant"
-        }
-        arrays = digits.run(graph, leaves)
+        inner = [n for n in graph.nodes if n.is_leaf and n.role != "constant"]
+        arrays = digits.run(graph, {n: digits.array(given[n.name].tolist(), n.shape) for n in inner})
         error = _error(record.after, _tensor(arrays[graph.outputs[0]]), _scale([record.after]))
         oracle = "50 digits" if record.after.dtype == torch.float64 else ROUNDING
         tally.add(f"{name} after the update", oracle, error, record.after.numel())
