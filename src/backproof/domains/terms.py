@@ -6,9 +6,10 @@ is none. Nothing else is simplified, and factors keep their order.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import sympy
 
@@ -99,11 +100,6 @@ class Term:
         left, right = _matrix_factors(self), _matrix_factors(other)
         return Term(self.coefficient * other.coefficient, (Mul((*left, *right), "matrix"),), 2)
 
-    def convolved(self, other: Term, style: Literal["convolution", "correlation"], rank: int) -> Term:
-        """self ∗ other, or self ⋆ other."""
-        left, right = (Term(Fraction(1), t.factors, t.rank).expr() for t in (self, other))
-        return Term(self.coefficient * other.coefficient, (Mul((left, right), style),), rank)
-
     def transposed(self) -> Term:
         """The transpose."""
         return Term(self.coefficient, tuple(_transposed(f) for f in self.factors), self.rank)
@@ -183,6 +179,8 @@ def constant(value: Any) -> Term:
         return Term(Fraction(int(value)))
     if isinstance(value, sympy.Rational):
         return Term(Fraction(int(value.p), int(value.q)))
+    if isinstance(value, float) and not math.isfinite(value):
+        return term(Num(value))
     if isinstance(value, float):
         return Term(Fraction(repr(value)))
     return term(Num(float(value), str(value)))

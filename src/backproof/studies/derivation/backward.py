@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...differentiate import Joint, differentiate
 from ...document.blocks import Equation
-from ...document.math import Expr, Ref, Sym
+from ...document.math import Expr, Ref, Sym, plain
 from ...domains.printed import Unreadable
 from ...domains.symbols import Layout, Writer
 from ...domains.typed import NotTyped, typed
@@ -40,13 +40,18 @@ MOST_SCALARS = 30_000
 
 @dataclass(frozen=True)
 class Line:
-    """One equation of a derivation: a node of the joint graph and its formula."""
+    """One equation of a derivation: a node of the joint graph and its formula (``shaped``: with how shapes line up)."""
 
     node: Node
     left: Expr
-    right: Expr
+    shaped: Expr
     rule: str
     phase: Phase
+
+    @cached_property
+    def right(self) -> Expr:
+        """The formula as it is written."""
+        return plain(self.shaped)
 
     def equation(self) -> Equation:
         """The equation for a page."""
@@ -165,7 +170,7 @@ class Backward:
         """What each value on the way is computed from."""
         needed = self._ancestors()
         return [
-            Line(v, self.writer.symbol(v), self.writer.matrix(v), why_value(v), "forward")
+            Line(v, self.writer.symbol(v), self.writer.shaped(v), why_value(v), "forward")
             for v in self._values
             if v in needed
         ]
@@ -223,7 +228,7 @@ class Backward:
         adjoint = self.joint.gradients[of]
         assert adjoint is not None
         rule = self.rule(of) if phase != "expanded" else "the error signals put in"
-        return Line(adjoint, writer.symbol(adjoint), writer.matrix(adjoint), rule, phase)
+        return Line(adjoint, writer.symbol(adjoint), writer.shaped(adjoint), rule, phase)
 
     @property
     def lines(self) -> list[Line]:
@@ -324,7 +329,7 @@ class Backward:
         """What an equation says: by its formula of whole tensors, or where that leaves open a shape, entry by entry."""
         node = line.node
         try:
-            value = whole_value(line.right, meaning, functions)
+            value = whole_value(line.shaped, meaning, functions)
             if (node.of or node).name in self._layout.flipped and value.ndim > 1:
                 value = value.mT
             if not value.ndim:

@@ -139,9 +139,21 @@ def _finite_draw(
         leaves = {n: t.double() if t.is_floating_point() else t for n, t in start.items()}
         leaves |= {n.name: draws.tensor(n.shape) for n in free}
         values = _read(put_in(work.graph, chosen), leaves)
-        if all(bool(torch.isfinite(v).all()) for v in values.values() if v.is_floating_point()):
+        if not any(bool(v.isnan().any()) for v in values.values()) and _is_finite(values, work.of.name):
             return leaves, chosen
     raise MissingRule("at no random numbers is every value finite")
+
+
+def _is_finite(values: Mapping[Node, Tensor], of: str) -> bool:
+    """Whether the output is finite, and every value that no constant made infinite (a mask of -inf does so on purpose)."""
+    masked = set[str]()
+    for node, value in values.items():
+        if not (value.is_floating_point() and bool(value.isinf().any())):
+            continue
+        if node.role != "constant" and not any(x.name in masked for x in node.inputs):
+            return False
+        masked.add(node.name)
+    return of not in masked
 
 
 def _read(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[Node, Tensor]:
