@@ -49,9 +49,9 @@ def _path(path: list[str]) -> tuple[str, ...]:
 def _letter(word: str) -> tuple[str, tuple[str, ...]]:
     """The letter and the subscripts of one word: s_out -> s, out; W1 -> W, 1; Wout -> W, out; m_hat -> m-hat."""
     head, *rest = [part for part in word.split("_") if part] or [word]
-    if rest == ["hat"]:
-        return head + "hat", ()
     found = _PARTS.match(head)
+    if rest == ["hat"]:
+        return (found[1] + "hat", (found[2],)) if found and len(found[1]) == 1 else (head + "hat", ())
     if found and (len(found[1]) <= 2 or found[1].lower() in GREEK):
         return found[1], (found[2], *rest)
     if place := _PLACES.match(head):

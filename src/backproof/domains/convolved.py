@@ -12,7 +12,7 @@ from ..ops import OPS
 from .spelling import spell
 from .terms import Term, constant, term
 
-__all__ = ["LAYERS"]
+__all__ = ["LAYERS", "per_channel"]
 
 
 def _product(node: Node, left: Term, right: Term, style: Literal["convolution", "correlation"]) -> Term:
@@ -23,13 +23,13 @@ def _product(node: Node, left: Term, right: Term, style: Literal["convolution", 
 
 
 def _shifted(node: Node, product: Term, bias: Term | None) -> Term:
-    return product if bias is None else product + _per_channel(node, bias)
+    return product if bias is None else product + per_channel(node, bias)
 
 
-def _per_channel(node: Node, x: Term) -> Term:
+def per_channel(node: Node, x: Term) -> Term:
     """One number per channel, at every place."""
     places = len(node.shape) - 2
-    if x.number or places < 1:
+    if x.number or places < 1 or x.rank == len(node.shape):
         return x
     shape = (node.shape[1], *(1,) * places)
     return Term(x.coefficient, (Shaped(Term(Fraction(1), x.factors, x.rank).expr(), shape),), len(node.shape))
@@ -74,8 +74,8 @@ def _called(node: Node, *x: Term) -> Term:
 
 def _normalised(node: Node, x: Term, mean: Term, var: Term, *affine: Term) -> Term:
     """γ ⊙ (x - μ) / √(σ² + ε) + β."""
-    if node.op.name == "batch_norm":
-        mean, var, affine = _per_channel(node, mean), _per_channel(node, var), tuple(_per_channel(node, a) for a in affine)
+    if node.op.name == "batch_norm" or len(node.inputs[1].shape) < len(node.shape):
+        mean, var, affine = per_channel(node, mean), per_channel(node, var), tuple(per_channel(node, a) for a in affine)
     root = spell(OPS["sqrt"], (var + constant(float(node.attrs["eps"])),), {})
     rank = len(node.shape)
     y = (x - mean) / root
@@ -94,4 +94,5 @@ LAYERS: dict[str, Callable[..., Term]] = {
     "pad": _called,
     "batch_norm": _normalised,
     "layer_norm": _normalised,
+    "standardise": _normalised,
 }

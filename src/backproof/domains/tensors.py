@@ -20,7 +20,7 @@ from .convolved import LAYERS
 from .spelling import spell
 from .terms import Term, term
 
-__all__ = ["plain_call", "symbols"]
+__all__ = ["mean_over", "plain_call", "symbols"]
 
 symbols = Domain("symbols", "formulas of whole tensors")
 LETTERS = "nijklm"
@@ -226,6 +226,8 @@ def _linear(node: Node, x: Term, weight: Term, bias: Term | None = None) -> Term
 
 
 for _name, _rule in LAYERS.items():
+    if _name == "standardise":
+        continue  # no operation of its own: a derivation's view of a normalisation
     symbols.rule(_name)(_rule)
 
 
@@ -305,6 +307,14 @@ def _mean(node: Node, x: Term) -> Term:
         return plain_call(node, x)
     count = node.inputs[0].size // max(node.size, 1)
     return Term(Fraction(1, count)) * _big_sum(node, x)
+
+
+def mean_over(x: Term, axes: tuple[int, ...], rank: int) -> Term:
+    """The mean over some axes, which stay as axes of size 1."""
+    if x.number:
+        return x
+    function = Function("mean", "mean", r"\operatorname{mean}", 0, tuple(_letter(a) for a in axes))
+    return term(Call(function, (x.expr(),), "mean", (("dim", axes), ("keepdim", True))), rank)
 
 
 def _summed_axes(node: Node) -> tuple[int, ...]:

@@ -27,12 +27,15 @@ from ...errors import MissingRule
 from ...graph import Graph, Node
 from ...notation import delta_of, named
 from ...ops import Elementwise
+from .letters import letters
+from .textbook import as_textbook
 from ..writing.why import why_gradient, why_value
 
 __all__ = ["Backward", "Line", "Phase"]
 
 Phase = Literal["forward", "backward", "gradient", "expanded"]
 _NO_ACTIVATIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "abs", "cast", "log", "exp"})
+_TWICE = frozenset({"softmax_grad", "standardise_grad", "rms_standardise_grad"})
 MOST_ENTRIES = 256
 MOST_WRITTEN_OUT = 6_000
 MOST_SCALARS = 30_000
@@ -62,7 +65,7 @@ class Backward:
     """The derivation of one number's gradients.
 
     Args:
-        graph: the forward graph.
+        graph: the forward graph (kept as ``program``; ``graph`` is the textbook's view of it).
         of: what is differentiated.
         wrt: the names of the leaves or values whose gradients are wanted, in the order of the page.
         names: symbols that the reader writes differently.
@@ -78,9 +81,10 @@ class Backward:
         layout: str = "own",
         integers: Mapping[str, object] | None = None,
     ) -> None:
-        self.graph, self.of, self.names = graph, of, names or {}
+        self.program, graph = graph, as_textbook(graph)
+        self.graph, self.of, self.names = graph, graph.by_name[of.name], letters(graph, self.program, names or {})
         self.wrt = [graph.by_name[name] for name in wrt]
-        self.joint: Joint = differentiate(graph, of=of, wrt=self.wrt)
+        self.joint: Joint = differentiate(graph, of=self.of, wrt=self.wrt)
         self._layout, self._integers = Layout.of(graph, layout), dict(integers or {})
         self._measured: dict[int, dict[Node, int]] = {}
         self._values = [n for n in graph.nodes if n.role == "value"]
@@ -95,9 +99,13 @@ class Backward:
             adjoint = self.joint.gradients[value]
             if adjoint is None or value is self.of or value in self.wrt:
                 continue
-            if uses[adjoint] > 1 or self._is_before_activation(value):
+            if uses[adjoint] > 1 or self._is_before_activation(value) or self._is_written_twice(adjoint):
                 found.append(value)
         return found
+
+    def _is_written_twice(self, adjoint: Node) -> bool:
+        """Whether what goes back through a softmax or a normalisation mentions its error signal more than once."""
+        return any(n.op.name in _TWICE and n.inputs[0] is adjoint for n in self.joint.graph.users[adjoint])
 
     def _is_before_activation(self, value: Node) -> bool:
         return any(
@@ -117,15 +125,16 @@ class Backward:
     def _deltas(self) -> dict[str, Sym]:
         """Name of the value -> the symbol of its error signal: δ with the subscript of s, where that tells them apart."""
         symbols = {v: named(v.name, symbols=self.names) for v in self.signals}
-        letters = Counter(s.name for v, s in symbols.items() if self._is_before_activation(v)) or Counter(
+        counts = Counter(s.name for v, s in symbols.items() if self._is_before_activation(v)) or Counter(
             s.name for s in symbols.values()
         )
-        ranked = [*letters.most_common(2), ("", 0), ("", 0)]
+        ranked = [*counts.most_common(2), ("", 0), ("", 0)]
         main = ranked[0][0] if ranked[0][1] > ranked[1][1] else ""
+        main = "s" if any(s.name == "s" for s in symbols.values()) else main
         found = {}
         for value, own in symbols.items():
             ref = Ref(value.name, (), "gradient")
-            plain = own.name == main and (own.sub or letters[main] == 1)
+            plain = own.name == main and (own.sub or own.sup or counts[main] == 1)
             found[value.name] = Sym("delta", own.sub, own.sup, "", ref) if plain else delta_of(value, self.names)
         return found
 
