@@ -43,7 +43,7 @@ def named(name: str, *, ref: Ref | None = None, symbols: Mapping[str, str] | Non
 
 
 def _path(path: list[str]) -> tuple[str, ...]:
-    return (".".join(path),) if path else ()
+    return (".".join(path).replace("#", ":"),) if path else ()
 
 
 def _letter(word: str) -> tuple[str, tuple[str, ...]]:
@@ -86,5 +86,5 @@ def layer_symbols(graph: Graph) -> dict[str, str]:
 def delta_of(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) -> Sym:
     """The error signal of a value: delta with the value's symbol above, as in delta^(s)."""
     own = named(node.name, symbols=symbols)
-    words = own.name + "".join(f"_{s}" for s in own.sub)
+    words = own.name + own.accent + "".join(f"_{s}" for s in own.sub)
     return Sym("delta", (), (words, *own.sup), "", Ref(node.name, (), "gradient", step))

@@ -27,6 +27,7 @@ from ...errors import MissingRule
 from ...graph import Graph, Node
 from ...notation import delta_of, named
 from ...ops import Elementwise
+from .folding import Entry, Fold, fold
 from .letters import letters
 from .textbook import as_textbook
 from ..writing.why import why_gradient, why_value
@@ -37,7 +38,8 @@ Phase = Literal["forward", "backward", "gradient", "expanded"]
 _NO_ACTIVATIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "abs", "cast", "log", "exp"})
 _TWICE = frozenset({"softmax_grad", "standardise_grad", "rms_standardise_grad"})
 MOST_ENTRIES = 256
-MOST_WRITTEN_OUT = 6_000
+MOST_COMPARED = 4_096
+MOST_WRITTEN_OUT = 600
 MOST_SCALARS = 30_000
 
 
@@ -61,6 +63,21 @@ class Line:
         return Equation(self.left, (self.right,), self.rule)
 
 
+def _origins(node: Node) -> list[Node]:
+    """The operands of a node, with transposes and views without a name looked through."""
+    found = []
+    for x in node.inputs:
+        while x.role == "helper" and x.op.family == "shape":
+            x = x.inputs[0]
+        found.append(x)
+    return found
+
+
+def _content(node: Node) -> object:
+    raw = node.value.tolist() if hasattr(node.value, "tolist") else node.value
+    return node.name if node.size > MOST_COMPARED else (node.dtype, node.shape, repr(raw))
+
+
 class Backward:
     """The derivation of one number's gradients.
 
@@ -82,30 +99,53 @@ class Backward:
         integers: Mapping[str, object] | None = None,
     ) -> None:
         self.program, graph = graph, as_textbook(graph)
-        self.graph, self.of, self.names = graph, graph.by_name[of.name], letters(graph, self.program, names or {})
+        self.graph, self.of, self.names = graph, graph.by_name[of.name], letters(graph, self.program, graph.by_name[of.name], names or {})
         self.wrt = [graph.by_name[name] for name in wrt]
         self.joint: Joint = differentiate(graph, of=self.of, wrt=self.wrt)
         self._layout, self._integers = Layout.of(graph, layout), dict(integers or {})
         self._measured: dict[int, dict[Node, int]] = {}
         self._values = [n for n in graph.nodes if n.role == "value"]
+        self.given_names = frozenset(names or {})
 
     # --- which error signals have a name, and which ---------------------------------------------------------------------
     @cached_property
     def signals(self) -> list[Node]:
         """The values whose error signal has a name, from the loss backwards."""
-        uses = Counter(x for node in self.joint.graph.nodes for x in node.inputs)
+        uses = self._uses()
         found = []
         for value in reversed(self._values):
             adjoint = self.joint.gradients[value]
             if adjoint is None or value is self.of or value in self.wrt:
                 continue
-            if uses[adjoint] > 1 or self._is_before_activation(value) or self._is_written_twice(adjoint):
+            wanted = uses[adjoint] > 1 or self._is_before_activation(value) or self._is_written_twice(adjoint)
+            if wanted or self._is_in_product(value):
                 found.append(value)
+        return found
+
+    def _uses(self) -> dict[Node, int]:
+        """In how many equations each node would be written out, if every value and leaf had an equation of its own."""
+        users = self.joint.graph.users
+        found: dict[Node, int] = {}
+        for node in reversed(self.joint.graph.nodes):
+            ends = (u.of is not None and u.of.role != "helper" for u in users[node])
+            found[node] = sum(1 if end else found[u] for end, u in zip(ends, users[node], strict=True))
         return found
 
     def _is_written_twice(self, adjoint: Node) -> bool:
         """Whether what goes back through a softmax or a normalisation mentions its error signal more than once."""
         return any(n.op.name in _TWICE and n.inputs[0] is adjoint for n in self.joint.graph.users[adjoint])
+
+    def _is_in_product(self, value: Node) -> bool:
+        """Whether it is a factor of a product of two computed matrices, as Q, K and V of an attention are."""
+        return len(value.shape) > 1 and any(
+            user.op.name == "matmul" and len(user.shape) > 1 and not any(x.is_leaf for x in _origins(user))
+            for user in self._users_through_transposes(value)
+        )
+
+    def _users_through_transposes(self, value: Node) -> list[Node]:
+        users = list(self.graph.users[value])
+        turned = [u for u in users if u.op.name == "permute" and u.role == "helper"]
+        return users + [v for u in turned for v in self.graph.users[u]]
 
     def _is_before_activation(self, value: Node) -> bool:
         return any(
@@ -155,14 +195,21 @@ class Backward:
             adjoint = grads[self.graph.by_name[value]]
             assert adjoint is not None
             known[adjoint.name] = sym
-        for node in self.joint.graph.of_role("constant"):
-            if node.size > 1:
-                known[node.name] = Sym(
-                    "c", (node.name.removeprefix("constant").lstrip("#") or "1",), ref=Ref(node.name)
-                )
+        known |= self._constants
         return Writer(
             self.joint.graph, self._layout, 1, self.names, known=known, integers=self._integers, unnamed=unnamed
         )
+
+    @cached_property
+    def _constants(self) -> dict[str, Expr]:
+        """Constant tensors have symbols, equal ones the same."""
+        symbols: dict[object, Expr] = {}
+        found: dict[str, Expr] = {}
+        for node in self.joint.graph.of_role("constant"):
+            if node.size > 1:
+                own = Sym("c", (node.name.removeprefix("constant").lstrip("#") or "1",), ref=Ref(node.name))
+                found[node.name] = symbols.setdefault(_content(node), own)
+        return found
 
     @cached_property
     def writer(self) -> Writer:
@@ -177,12 +224,22 @@ class Backward:
     @cached_property
     def forward(self) -> list[Line]:
         """What each value on the way is computed from."""
-        needed = self._ancestors()
+        needed = self.behind
         return [
             Line(v, self.writer.symbol(v), self.writer.shaped(v), why_value(v), "forward")
             for v in self._values
             if v in needed
         ]
+
+    @property
+    def gaps(self) -> list[str]:
+        """What has no textbook form, in words."""
+        return []
+
+    @cached_property
+    def behind(self) -> set[Node]:
+        """Everything that is differentiated depends on, itself included."""
+        return self._ancestors()
 
     def _ancestors(self) -> set[Node]:
         found, stack = set[Node](), [self.of]
@@ -239,6 +296,10 @@ class Backward:
         rule = self.rule(of) if phase != "expanded" else "the error signals put in"
         return Line(adjoint, writer.symbol(adjoint), writer.shaped(adjoint), rule, phase)
 
+    def folds(self, lines: Sequence[Line]) -> list[Fold]:
+        """Equations in order, with those that repeat with another number written once."""
+        return fold([Entry(line.left, line.right, line.rule) for line in lines])
+
     @property
     def lines(self) -> list[Line]:
         """The derivation in order, without the expanded forms."""
@@ -270,7 +331,7 @@ class Backward:
     # --- typed formulas -----------------------------------------------------------------------------------------------------
     def typed(self, expr: Expr) -> str | None:
         """The formula in the language of problems, where all its quantities are single numbers."""
-        if any(n.size > 1 or n.shape for n in self._ancestors()):
+        if any(n.size > 1 or n.shape for n in self.behind):
             return None
         try:
             return typed(expr, self._typed_name)

@@ -65,6 +65,7 @@ class Derived(Result):
     functions: tuple[str, ...]
     remarks: tuple[str, ...]
     evidence: tuple[Evidence, ...]
+    view: str = "matrices"
 
     @cached_property
     def equations(self) -> tuple[DerivedEquation, ...]:

@@ -23,27 +23,61 @@ _WEIGHTS = frozenset({"linear", "conv", "conv_transpose", "embedding"})
 _PARTS = {"weight": "W", "bias": "b", "running_mean": "mu", "running_var": "v"}
 
 
-def letters(graph: Graph, program: Graph, given: Mapping[str, str]) -> dict[str, str]:
+def letters(graph: Graph, program: Graph, of: Node, given: Mapping[str, str]) -> dict[str, str]:
     """For each name that gets a letter, the name that it is written as ("0.linear" as "s1"); ``given`` ones are kept.
 
     Args:
         graph: the textbook's view of the network.
         program: the network as it was captured.
+        of: what is differentiated; what it does not depend on gets no letter.
         given: symbols that the reader chose.
     """
     layers = layer_symbols(program) | _variances(program)
     counts = _counts(program)
-    own = {n.name: program.by_name.get(n.name, n) for n in graph.nodes}
+    behind = _behind(of)
+    own = {n.name: program.by_name.get(n.name, n) for n in graph.nodes if n in behind}
     wanted = {n: w for n, node in own.items() if n not in given and (w := _wanted(node, layers, counts))}
-    taken = {_shown(n.name, given) for n in graph.nodes if n.name not in wanted and n.role not in ("constant", "helper")}
-    found = dict(given)
+    kept = [n for n in own if n not in wanted and own[n].role not in ("constant", "helper")]
+    taken = {_shown(n, given) for n in kept}
+    found = {n: _first(n, own) for n in kept if _first(n, own) != n} | dict(given)
     for name, letter in wanted.items():
+        letter = _like_first(letter, name, own)
         symbol = _shown(letter, {})
         if symbol not in taken:
             found[name] = letter
             taken.add(symbol)
         else:
             taken.add(_shown(name, given))
+    return found
+
+
+def _first(name: str, names: Mapping[str, Node]) -> str:
+    """The first of several values of one name gets its number too: x beside x#2 is x#1, and so with a module's calls."""
+    path, dot, last = name.rpartition(".")
+    if "#" not in last and f"{name}#2" in names:
+        last = f"{last}#1"
+    if path and "#" not in path and not names[name].is_leaf and any(n.startswith(f"{path}#2.") for n in names):
+        path = f"{path}#1"
+    return path + dot + last
+
+
+def _like_first(letter: str, name: str, names: Mapping[str, Node]) -> str:
+    """A letter with the numbers that :func:`_first` gives its name."""
+    path, _, last = _first(name, names).rpartition(".")
+    if last.endswith("#1") and "#" not in letter.rpartition(".")[2]:
+        letter += "#1"
+    if path.endswith("#1") and letter.startswith(path[:-1].rstrip("#") + "."):
+        letter = path + letter[len(path) - 2 :]
+    return letter
+
+
+def _behind(of: Node) -> set[Node]:
+    found, stack = set[Node](), [of]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack.extend(node.inputs)
     return found
 
 
@@ -95,7 +129,8 @@ def _letter(node: Node, word: str) -> str:
     """The letter of a computed value whose name is its operation's; a name of the user's own has none."""
     if word == "x_hat" and node.op.family == "normalisation":
         return word
-    if node.role != "value" or word not in (node.op.name, node.op.name + "_", "rms_norm", "attention"):
+    bare = word[:-2] if word[-2:] in ("1d", "2d", "3d") else word.rstrip("_")
+    if node.role != "value" or bare not in (node.op.name, "rms_norm", "attention"):
         return ""
     if (letter := _LETTERS.get(node.op.name) or _LETTERS.get(word)) is not None:
         return letter
