@@ -9,14 +9,17 @@ The rules stand in :mod:`backproof.vjps`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from .errors import CaptureError, MissingRule
 from .graph import Builder, Graph, Node
-from .vjps import Rule, has_vjp, vjp_of
+from .vjps import Contributions, Rule, has_vjp, vjp_of
 
-__all__ = ["Joint", "differentiate"]
+__all__ = ["Joint", "Unknown", "differentiate"]
+
+Unknown = Callable[[Rule], Contributions | None]
+"""What to do with a node: its contributions, or None to leave it to the table of rules."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ def _active(graph: Graph, wrt: Iterable[Node]) -> set[Node]:
     return active
 
 
-def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | None = None) -> Joint:
+def differentiate(
+    graph: Graph, of: Node | None = None, wrt: Iterable[Node] | None = None, unknown: Unknown | None = None
+) -> Joint:
     """Return the joint graph of forward and backward pass.
 
     Args:
@@ -45,6 +50,7 @@ def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | No
         of: the scalar node to differentiate (the graph's loss by default).
         wrt: the nodes with respect to which gradients are wanted (by default every float leaf that is no
             constant); every node between them and ``of`` gets its adjoint too.
+        unknown: asked first for the rule of each node, for a reading that can go on where the table has none.
 
     Raises:
         CaptureError: ``of`` is not one number.
@@ -59,8 +65,9 @@ def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | No
         )
     wanted = [n for n in graph.nodes if _is_wanted(n)] if wrt is None else list(wrt)
     active = _active(graph, wanted)
-    _require_rules(graph, active, output)
-    return _transform(graph, output, active)
+    if unknown is None:
+        _require_rules(graph, active, output)
+    return _transform(graph, output, active, unknown)
 
 
 def _is_wanted(node: Node) -> bool:
@@ -93,7 +100,7 @@ def _ancestors(node: Node) -> set[Node]:
     return found
 
 
-def _transform(graph: Graph, output: Node, active: set[Node]) -> Joint:
+def _transform(graph: Graph, output: Node, active: set[Node], unknown: Unknown | None) -> Joint:
     builder = Builder(graph.nodes)
     pieces: dict[Node, list[Node]] = {}
     gradients: dict[Node, Node | None] = dict.fromkeys(graph.nodes)
@@ -104,7 +111,7 @@ def _transform(graph: Graph, output: Node, active: set[Node]) -> Joint:
         if node in pieces:
             gradients[node] = delta = _adjoint(builder, node, pieces[node])
             if _passes(node):
-                _send_back(builder, node, delta, active, pieces)
+                _send_back(Rule(builder, node, delta, active), active, pieces, unknown)
     return Joint(replace(graph, nodes=tuple(builder.nodes)), output, gradients)
 
 
@@ -122,9 +129,10 @@ def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
     )
 
 
-def _send_back(builder: Builder, node: Node, delta: Node, active: set[Node], pieces: dict[Node, list[Node]]) -> None:
-    rule = vjp_of(node)
-    contributions = rule(Rule(builder, node, delta, active))
-    for operand, part in zip(node.inputs, contributions, strict=True):
+def _send_back(rule: Rule, active: set[Node], pieces: dict[Node, list[Node]], unknown: Unknown | None) -> None:
+    contributions = None if unknown is None else unknown(rule)
+    if contributions is None:
+        contributions = vjp_of(rule.node)(rule)
+    for operand, part in zip(rule.x, contributions, strict=True):
         if part is not None and operand in active:
             pieces.setdefault(operand, []).append(part)

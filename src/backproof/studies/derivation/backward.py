@@ -30,6 +30,7 @@ from ...ops import Elementwise
 from .folding import Entry, Fold, fold
 from .letters import letters
 from .textbook import as_textbook
+from .unknown import gaps, pull_back
 from ..writing.why import why_gradient, why_value
 
 __all__ = ["Backward", "Line", "Phase"]
@@ -101,7 +102,7 @@ class Backward:
         self.program, graph = graph, as_textbook(graph)
         self.graph, self.of, self.names = graph, graph.by_name[of.name], letters(graph, self.program, graph.by_name[of.name], names or {})
         self.wrt = [graph.by_name[name] for name in wrt]
-        self.joint: Joint = differentiate(graph, of=self.of, wrt=self.wrt)
+        self.joint: Joint = differentiate(graph, of=self.of, wrt=self.wrt, unknown=pull_back)
         self._layout, self._integers = Layout.of(graph, layout), dict(integers or {})
         self._measured: dict[int, dict[Node, int]] = {}
         self._values = [n for n in graph.nodes if n.role == "value"]
@@ -234,7 +235,7 @@ class Backward:
     @property
     def gaps(self) -> list[str]:
         """What has no textbook form, in words."""
-        return []
+        return gaps(self.graph, self.behind)
 
     @cached_property
     def behind(self) -> set[Node]:
@@ -355,7 +356,8 @@ class Backward:
             expanded: whether to use the expanded formulas of the gradients.
 
         Returns:
-            the gradient of every wanted quantity, and of every value with a named error signal.
+            the gradient of every wanted quantity, and of every value with a named error signal; without those behind an
+            operation that has no textbook form.
 
         Raises:
             MissingRule: a formula on the page has a part that cannot be read back.
@@ -372,7 +374,12 @@ class Backward:
         lines = [*self.forward, *self.expanded] if expanded else self.lines
         writer = self.expander if expanded else self.writer
         for line in lines:
-            result = self._value(line, writer, meaning, functions)
+            try:
+                result = self._value(line, writer, meaning, functions)
+            except MissingRule:
+                if self.gaps:
+                    continue  # behind an operation without a form; the page says so
+                raise
             if line.node.of is None:
                 values[line.node.name] = result
             else:

@@ -110,10 +110,13 @@ def confirm(
             _compare(work, leaves, chosen, rows)
             if not draw:
                 _differences(work, leaves, chosen, rows, draws)
-        except MissingRule as reason:
+        except BackproofError as reason:
+            if not work.gaps and not isinstance(reason, MissingRule):
+                raise
             notes.append(Evidence("printed formulas", AUTOGRAD, None, None, 0, 0, str(reason)[:200]))
             break
-    return (*rows.evidence(), *notes, *_by_sympy(work))
+    left_out = [Evidence("printed formulas", AUTOGRAD, None, None, 0, 0, text[:200]) for text in work.gaps]
+    return (*rows.evidence(), *notes, *left_out, *_by_sympy(work))
 
 
 def random_place(
@@ -206,12 +209,12 @@ def _differences(
     """Central differences of the forward formulas in 50 digits, at random entries."""
     graph = put_in(work.program, chosen)
     cost = sum(n.size * max((x.size for x in n.inputs), default=1) for n in graph.nodes)
-    places = [(n.name, i) for n in work.wrt if n.is_leaf for i in range(n.size)]
+    ours = work.evaluate(leaves, chosen)
+    places = [(n.name, i) for n in work.wrt if n.is_leaf and n.name in ours for i in range(n.size)]
     if not places or cost > MOST_WORK:
         return
     if len(places) > MOST_DIFFERENCES:
         places = [places[int(i)] for i in draws.random.choice(len(places), MOST_DIFFERENCES, replace=False)]
-    ours = work.evaluate(leaves, chosen)
     arrays = {n: digits.array(t.tolist(), tuple(t.shape)) for n, t in leaves.items()}
     scale = max((float(t.abs().max()) for t in ours.values() if t.numel()), default=1.0)
     for name, i in places:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -16,14 +16,19 @@ from torch import Tensor
 from ...document.blocks import Document
 from ...errors import FormulaError, InputError
 from ...formula import Given, declared, is_function, read_model, read_quantity
-from ...graph import Graph, Role
+from ...graph import Graph, Node, Role
+from ...notation import named
 from ...problems.problem import Exercise, FormulaProblem, Problem
 from ...result import Result, written
 from ..load import load_problem
 from ..prepare import CONVENTIONS, asked, prepare, refuse_unknown
 from ..verdicts import Evidence, summary
 from .backward import Backward, Line
+from .by_depth import BUILT_FROM, AtDepth, ByDepth, by_depth, checked_symbol
 from .check import Draws, confirm
+from .deepened import deepened
+from .depth import General
+from .folding import Entry, Fold
 from .functions import function_of
 
 __all__ = ["Derived", "DerivedEquation", "derive", "derive_problem", "without_numbers"]
@@ -66,11 +71,42 @@ class Derived(Result):
     remarks: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     view: str = "matrices"
+    by_depth: ByDepth | None = field(default=None, repr=False)
 
     @cached_property
     def equations(self) -> tuple[DerivedEquation, ...]:
-        """Forward, error signals, gradients, in order; then each gradient with every error signal put in."""
+        """Forward, error signals, gradients, in order; then each gradient with every error signal put in.
+
+        With a symbol as the depth: the equations for every depth.
+        """
+        if self.by_depth is not None:
+            return general_equations(self.by_depth.general)
         return tuple(self._equation(line) for line in [*self.work.lines, *self.work.expanded])
+
+    @cached_property
+    def folded(self) -> tuple[DerivedEquation, ...]:
+        """The same without the expanded forms, and what repeats with another number written once, with its index."""
+        if self.by_depth is not None:
+            return self.equations
+        sections = [(self.work.forward, "forward"), (self.work.backward, "backward"), (self.work.gradients, "gradient")]
+        return tuple(e for lines, phase in sections for f in self.work.folds(lines) for e in folded_equations(f, phase))
+
+    def at(self, depth: int) -> Derived:
+        """The derivation at one depth, where the depth is a symbol.
+
+        Raises:
+            InputError: the depth is no symbol here, or too small.
+        """
+        if self.by_depth is None:
+            raise InputError("this derivation has one depth; give depth=\"L\" for one with a symbol in its place")
+        repeats = depth - self.by_depth.general.offset
+        if not isinstance(depth, int) or repeats < 1:
+            raise InputError(f"the depth must be at least {1 + self.by_depth.general.offset}, not {depth!r}")
+        made = self.by_depth.make(repeats)
+        evidence = confirm(made.work, dict(made.start), made.functions, Draws(0))
+        title = f"{self.title}, {self.by_depth.general.symbol} = {depth}"
+        return Derived(self.id, title, self.about, self.settings, made.work, made.start, made.functions, self.remarks,
+                       evidence, self.view)  # fmt: skip
 
     def _equation(self, line: Line) -> DerivedEquation:
         (name, left), (text, latex) = written(line.left), written(line.right)
@@ -81,6 +117,8 @@ class Derived(Result):
     @cached_property
     def answers(self) -> dict[str, Any]:
         """The gradients written out, the error signals, and the gradients in terms of them, as typed formulas."""
+        if self.by_depth is not None:
+            return {e.name: e.text.partition(" = ")[2] for e in self.equations if e.phase != "forward"}
         top, work = self.work.of.name, self.work
         found: dict[str, Any] = {f"d{top}/d{n.name}": "0" for n in work.wrt if n not in work.reached}
         shown = "expanded" if work.is_expandable else "gradient"
@@ -159,6 +197,7 @@ class Derived(Result):
                 }
                 for e in self.equations
             ],
+            "folded": [{"name": e.name, "formula": e.formula, "rule": e.rule, "for": e.of} for e in self.folded],
             "answers": self.answers,
             "remarks": list(self.remarks),
             "evidence": [e.to_dict() for e in self.evidence],
@@ -181,6 +220,26 @@ class Derived(Result):
     @property
     def _leaf_names(self) -> list[str]:
         return [n.name for n in self.work.graph.nodes if self._is_wanted(n)]
+
+
+def general_equations(general: General) -> tuple[DerivedEquation, ...]:
+    """The equations of a derivation whose depth is a symbol; ``of`` says for which values of the index they hold."""
+    phases = ("forward", "backward", "gradient")
+    return tuple(
+        _written_entry(e, f"{g.index} = {g.first}..{g.last}" if g.index else "", phase)
+        for section, phase in zip(general.sections(), phases, strict=True) for g in section for e in g.entries
+    )  # fmt: skip
+
+
+def folded_equations(fold: Fold, phase: str) -> tuple[DerivedEquation, ...]:
+    """The equations of a fold; ``of`` says for which values of the index they hold."""
+    values = f"{fold.index} = {fold.values[0]}..{fold.values[-1]}" if fold.values else ""
+    return tuple(_written_entry(e, values, phase) for e in fold.entries)
+
+
+def _written_entry(entry: Entry, of: str, phase: str) -> DerivedEquation:
+    (name, left), (text, latex) = written(entry.left), written(entry.right)
+    return DerivedEquation(name, f"{left} = {latex}", entry.rule, f"{name} = {text}", "", phase, of)
 
 
 def _formula(equation: DerivedEquation) -> str:
@@ -305,7 +364,13 @@ def _wanted(problem: FormulaProblem, graph: Graph, numbers: Mapping[str, Given],
 
 # --- models -----------------------------------------------------------------------------------------------------------------------
 def derive(
-    model_or_problem: Any, *inputs: Any, loss: Any = None, wrt: Sequence[str] | None = None, targets: Any = None
+    model_or_problem: Any,
+    *inputs: Any,
+    loss: Any = None,
+    wrt: Sequence[str] | None = None,
+    targets: Any = None,
+    depth: str | None = None,
+    view: str = "matrices",
 ) -> Derived:
     """Derive the gradients of a network's loss: named error signals, each with its rule, and the gradients in terms of them.
 
@@ -319,6 +384,9 @@ def derive(
         loss: a function of the output (and the targets), or its name; None if the output is the loss.
         wrt: the names of the parameters, inputs or values to derive by; all parameters by default.
         targets: what the loss compares with.
+        depth: a letter such as "L": the repeated part of the model (alike layers or blocks of an nn.Sequential or an
+            nn.ModuleList) stands so many times, and the derivation holds for every depth.
+        view: "matrices", or "entries" for the same with indices and sums beside it.
 
     Returns:
         A :class:`Derived`: ``.equations`` (``.name .formula .rule``), ``.evaluate(values)``, ``.latex()``.
@@ -332,14 +400,47 @@ def derive(
         >>> [e.name for e in derived.equations if e.phase == "gradient"]
         ['∂pow/∂w']
     """
+    if view not in ("matrices", "entries"):
+        raise InputError(f"view is 'matrices' or 'entries', not {view!r}")
     if isinstance(model_or_problem, (str, os.PathLike, Problem, FormulaProblem, Exercise)):
         if inputs:
             raise InputError("a problem brings its own inputs; derive it without any")
-        return _of_problem(model_or_problem, wrt)
+        if depth is not None:
+            raise InputError('a problem says itself what repeats: [repeat] with to = "L"; leave depth out')
+        return replace(_of_problem(model_or_problem, wrt), view=view)
+    if depth is not None:
+        return replace(_of_depth(model_or_problem, inputs, targets, loss, checked_symbol(depth)), view=view)
+    program = _captured(model_or_problem, inputs, targets, loss)
+    derived = _of_program(program.graph, program.start, f"Derivation for {program.graph.title}", wrt, {})
+    return replace(derived, view=view)
+
+
+def _captured(model: Any, inputs: tuple[Any, ...], targets: Any, loss: Any) -> Any:
     from ..trace import _program
 
-    program = _program(model_or_problem, inputs if inputs else None, targets, loss, None, "model")
-    return _of_program(program.graph, program.start, f"Derivation for {program.graph.title}", wrt, {})
+    return _program(model, inputs if inputs else None, targets, loss, None, "model")
+
+
+def _of_depth(model: Any, inputs: tuple[Any, ...], targets: Any, loss: Any, symbol: str) -> Derived:
+    """The derivation of a module whose repeated part stands ``symbol`` times."""
+    if not isinstance(model, torch.nn.Module):
+        raise InputError("a depth can be a symbol for an nn.Module with a repeated part, or for a problem with [repeat]")
+
+    def make(repeats: int) -> AtDepth:
+        program = _captured(deepened(model, repeats, repeats), inputs, targets, loss)
+        of = _output(program.graph)
+        clash = {of.name: "C"} if named(of.name).name == symbol else {}
+        return AtDepth(_backward(program.graph, program.start, of, _default(program.graph), clash, "own"), program.start)
+
+    return _general(f"Derivation for {type(model).__name__}, for every depth {symbol}", make, symbol)
+
+
+def _general(title: str, make: Callable[[int], AtDepth], symbol: str, about: str = "", id: str = "") -> Derived:
+    found = by_depth(make, symbol)
+    base = make(BUILT_FROM)
+    return Derived(
+        id or title, title, about, {}, base.work, base.start, base.functions, (), found.evidence, by_depth=found
+    )
 
 
 def _of_problem(problem: Any, wrt: Sequence[str] | None) -> Derived:
@@ -348,8 +449,6 @@ def _of_problem(problem: Any, wrt: Sequence[str] | None) -> Derived:
         raise InputError("this exercise is a question of its own, not one network; solve it instead")
     if isinstance(found, FormulaProblem) and without_numbers(found, {}):
         if wrt is not None:
-            from dataclasses import replace
-
             found = replace(found, parameters=tuple(reversed(wrt)), gradients=())
         return derive_problem(found, {}, id)
     prepared = prepare(found, {}, id)
@@ -367,20 +466,31 @@ def _of_program(
     id: str = "",
     layout: str = "own",
 ) -> Derived:
-    of = graph.loss or (graph.outputs[0] if graph.outputs and graph.outputs[0].size == 1 else None)
-    if of is None:
-        raise InputError(
-            "a derivation needs one number to differentiate: give loss=..., or a model whose output is one"
-        )
+    of = _output(graph)
     wanted = list(wrt) if wrt is not None else _default(graph)
     for name in wanted:
         if not isinstance(name, str) or name not in graph.by_name:
             known = ", ".join(n.name for n in graph.nodes if n.role in ("parameter", "input", "value"))
             raise InputError(f"there is no '{name}' to derive by; known: {known[:300]}")
-    integers = {n: t.tolist() for n, t in start.items() if not t.is_floating_point() and t.dtype != torch.bool}
-    work = Backward(graph, of, wanted, names, layout, integers)
+    work = _backward(graph, start, of, wanted, names, layout)
     evidence = confirm(work, dict(start), [], Draws(0))
     return Derived(id or graph.title, title, "", {}, work, start, (), (), evidence)
+
+
+def _output(graph: Graph) -> Node:
+    of = graph.loss or (graph.outputs[0] if graph.outputs and graph.outputs[0].size == 1 else None)
+    if of is None:
+        raise InputError(
+            "a derivation needs one number to differentiate: give loss=..., or a model whose output is one"
+        )
+    return of
+
+
+def _backward(
+    graph: Graph, start: Mapping[str, Tensor], of: Node, wanted: Sequence[str], names: Mapping[str, str], layout: str
+) -> Backward:
+    integers = {n: t.tolist() for n, t in start.items() if not t.is_floating_point() and t.dtype != torch.bool}
+    return Backward(graph, of, wanted, names, layout, integers)
 
 
 def _default(graph: Graph) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ...document.math import BigSum, Call, Expr, Mul, Num, Sym
 
-__all__ = ["Entry", "Fold", "fold", "shifted"]
+__all__ = ["Entry", "Fold", "changed", "fold", "numbers_of", "shifted"]
 
 _NUMBER = re.compile(r"\d+")
 LONGEST_PERIOD = 120
@@ -50,7 +50,7 @@ class Fold:
 
 
 # --- numbers in symbols -----------------------------------------------------------------------------------------------
-def _changed(expr: Expr, change: Callable[[str], str]) -> Expr:
+def changed(expr: Expr, change: Callable[[str], str]) -> Expr:
     """The same formula with every script of its symbols changed, and without references."""
 
     if isinstance(expr, Num):
@@ -59,7 +59,7 @@ def _changed(expr: Expr, change: Callable[[str], str]) -> Expr:
         return Sym(expr.name, tuple(map(change, expr.sub)), tuple(map(change, expr.sup)), expr.accent)
     if isinstance(expr, Call):
         function = replace(expr.function, sub=tuple(map(change, expr.function.sub)))
-        return Call(function, tuple(_changed(a, change) for a in expr.args), expr.op)
+        return Call(function, tuple(changed(a, change) for a in expr.args), expr.op)
     fields = {f: _field(getattr(expr, f), change) for f in expr.__dataclass_fields__ if f not in _UNWRITTEN}  # type: ignore[attr-defined]
     return replace(expr, **fields)  # type: ignore[type-var]
 
@@ -70,7 +70,7 @@ _UNWRITTEN = frozenset({"attrs", "axes", "shape", "op"})
 
 def _field(value: object, change: Callable[[str], str]) -> object:
     if isinstance(value, Expr):
-        return _changed(value, change)
+        return changed(value, change)
     if isinstance(value, tuple):
         return tuple(_field(v, change) for v in value)
     return value
@@ -94,9 +94,9 @@ def _shape(entry: Entry) -> _Shape:
         numbers.extend(map(int, _NUMBER.findall(text)))
         return _NUMBER.sub("#", text)
 
-    left = _bare(_changed(entry.left, take))
+    left = _bare(changed(entry.left, take))
     lefts = len(numbers)
-    right = _bare(_changed(entry.right, take))
+    right = _bare(changed(entry.right, take))
     rule = tuple(map(int, _NUMBER.findall(entry.rule)))
     return _Shape((left, right), tuple(numbers), lefts, _NUMBER.sub("#", entry.rule), rule)
 
@@ -119,10 +119,22 @@ def _bare_field(value: object) -> object:
     return tuple(_bare_field(v) for v in value) if isinstance(value, tuple) else value
 
 
+def numbers_of(expr: Expr) -> list[int]:
+    """The numbers in the scripts of a formula's symbols, in reading order."""
+    found: list[int] = []
+
+    def take(text: str) -> str:
+        found.extend(map(int, _NUMBER.findall(text)))
+        return text
+
+    changed(expr, take)
+    return found
+
+
 def shifted(expr: Expr, numbers: Sequence[str]) -> Expr:
     """The same formula with its numbers, in reading order, replaced."""
     found = iter(numbers)
-    return _changed(expr, lambda text: _NUMBER.sub(lambda m: next(found), text))
+    return changed(expr, lambda text: _NUMBER.sub(lambda m: next(found), text))
 
 
 # --- finding what repeats ---------------------------------------------------------------------------------------------
@@ -285,4 +297,4 @@ def _put_in(entry: Entry, letter: str, value: int) -> Entry:
     def change(text: str) -> str:
         return pattern.sub(lambda m: str(value + int(m[1] or 0)), text)
 
-    return Entry(_changed(entry.left, change), _changed(entry.right, change), entry.rule)
+    return Entry(changed(entry.left, change), changed(entry.right, change), entry.rule)

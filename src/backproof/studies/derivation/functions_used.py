@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import sympy
 import torch
 
-from ...document.blocks import Block, Part, Parts, Section, Table
-from ...document.math import Call, Expr, Function, Num, Rel, Sym
+from ...document.blocks import Block, Derivation, Equation, Section
+from ...document.math import Call, Expr, Function, Sym
 from ...domains.definitions import definition
 from ...domains.numbers import kernel
 from ...domains.spelling import spell
@@ -27,22 +27,17 @@ X = Sym("x")
 
 def functions_section(work: Backward) -> list[Block]:
     """The section, or nothing where the network has no function that needs a word."""
-    rows = []
+    lines: list[Equation] = []
     for node in _used(work):
         assert isinstance(node.op, Elementwise)
-        defined = definition(node.op, X, node.attrs)
-        kinks = at_kinks(node)
-        if defined is None and not kinks:
-            continue
-        value, slope, source = defined or (None, _slope(node), "")
-        rows.append((_applied(node, 0), value, _applied(node, 1), slope, kinks or None, source))
-    if not rows:
+        defined, kinks = definition(node.op, X, node.attrs), at_kinks(node)
+        if defined is not None:
+            lines.append(Equation(_applied(node, 0), (defined[0],), defined[2]))
+        if defined is not None or kinks:
+            lines.append(Equation(_applied(node, 1), (defined[1] if defined else _slope(node),), kinks))
+    if not lines:
         return []
-    table = Table(
-        (("function",), ("is",), ("derivative",), ("is",), ("where it has none",), ("source",)), tuple(rows),
-        "The functions of this network, entry by entry",
-    )  # fmt: skip
-    return [Section("Functions", (table,), "given", "functions")]
+    return [Section("Functions", (Derivation(tuple(lines)),), "given", "functions")]
 
 
 def _used(work: Backward) -> list[Node]:
@@ -65,22 +60,16 @@ def _slope(node: Node) -> Expr:
     return spell(derivative(node.op, 0), (term(X),), node.attrs).expr()
 
 
-def at_kinks(node: Node) -> Parts:
-    """What is taken for the derivative where there is none: "at x = 0: 0"."""
+def at_kinks(node: Node) -> str:
+    """What is taken for the derivative where there is none: "at x = 0, where it has no derivative, 0 is taken"."""
     op = node.op
     if not isinstance(op, Elementwise) or op.kinks is None:
-        return ()
+        return ""
     x = sympy.Symbol("x", real=True)
     attrs = {k: v for k, v in node.attrs.items() if v is not None}
     places = sorted({float(r) for kink in op.kinks(x, **attrs) for r in sympy.solve(sympy.nsimplify(kink), x)})
     run = kernel(derivative(op, 0))
     assert run is not None
-    parts: list[Part] = []
-    for place in places:
-        value = float(run(torch.tensor(place, dtype=torch.float64), **dict(node.attrs)))
-        parts += [", " if parts else "", "at ", Rel("=", X, _number(place)), " ", _number(value), " is taken"]
-    return tuple(p for p in parts if p != "")
-
-
-def _number(value: float) -> Num:
-    return Num(int(value)) if value.is_integer() else Num(value)
+    taken = [float(run(torch.tensor(place, dtype=torch.float64), **dict(node.attrs))) for place in places]
+    said = ", ".join(f"at x = {place:g} {value:g}" for place, value in zip(places, taken, strict=True))
+    return f"where it has no derivative: {said} is taken" if said else ""

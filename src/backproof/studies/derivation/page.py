@@ -19,6 +19,7 @@ from .folding import Fold
 from .functions_used import functions_section
 
 if TYPE_CHECKING:
+    from .depth import General
     from .derive import Derived
 
 __all__ = ["blocks_of"]
@@ -30,7 +31,12 @@ def blocks_of(derived: Derived) -> list[Block]:
     """The blocks of the page, in the order of the question."""
     work = derived.work
     blocks: list[Block] = [Paragraph((derived.about,))] if derived.about else []
-    blocks += [_given(derived), *_symbols(work), _network(work), *_conventions(work), *functions_section(work)]
+    if derived.by_depth is None:
+        blocks += [_given(derived), *_symbols(work), _network(work)]
+    blocks += [*_conventions(work), *functions_section(work)]
+    if derived.by_depth is not None:
+        blocks += _general(derived.by_depth.general)
+        return [*blocks, evidence_section(derived.evidence)]
     blocks.append(Section("Forward", _equations(work, work.forward), "forward", "forward"))
     blocks.append(_backward(work))
     blocks.append(_gradients(work))
@@ -62,6 +68,27 @@ def _equations(work: Backward, lines: Sequence[Line]) -> tuple[Block, ...]:
             blocks.append(Derivation((plain[place].equation(),)))
         place += count
     return tuple(blocks)
+
+
+def _general(general: General) -> list[Block]:
+    """The equations for every depth."""
+    symbol = Sym(general.symbol)
+    said = Paragraph(("For a network of any depth ", symbol, ". What holds at its ends alone is written with its number."))
+    sections: list[Block] = [said]
+    titles = (("Forward", "forward"), ("Error signals", "backward"), ("Gradients", "backward"))
+    for (title, phase), section in zip(titles, general.sections(), strict=True):
+        blocks: list[Block] = []
+        for part in section:
+            made = Derivation(tuple(Equation(e.left, (e.right,), e.rule) for e in part.entries))
+            if part.index:
+                first, last = part.first, part.last
+                blocks += [Paragraph(("For ", Sym(part.index), f" = {first}, ..., {last}:")), made]
+            elif blocks and isinstance(blocks[-1], Derivation) and not _after_fold(blocks):
+                blocks[-1] = Derivation((*blocks[-1].equations, *made.equations))
+            else:
+                blocks.append(made)
+        sections.append(_section(title, blocks, phase, title.lower().replace(" ", "-")))
+    return sections
 
 
 def _after_fold(blocks: Sequence[Block]) -> bool:
