@@ -313,13 +313,13 @@ class Backward:
             node = stack.pop(0)
             users = tuple(u for u in self.graph.users[node] if self.joint.gradients.get(u) is not None)
             reason = why_gradient(node, users, self.graph, self.names)
-            top, name = self.names.get(self.of.name, self.of.name), self.names.get(node.name, node.name)
-            said.append(reason if node is of else f"d{top}/d{name}: {reason}")
+            top, name = named(self.of.name, symbols=self.names).name, self.names.get(node.name, node.name)
+            said.append(reason if node is of else f"∂{top}/∂{name}: {reason}")
             for user in (self._named_user(u) for u in users):
                 if user is not None and user not in passed and user is not self.of and user not in self.signals:
                     passed.add(user)
                     stack.append(user)
-        return "; ".join(said[:4])
+        return "; ".join(said[:3])
 
     def _named_user(self, user: Node) -> Node | None:
         while user.role == "helper":
