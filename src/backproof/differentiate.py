@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 from .errors import CaptureError, MissingRule
 from .graph import Builder, Graph, Node
-from .vjps import Contributions, Rule, has_vjp, vjp_of
+from .vjps import Contributions, Rule, has_vjp, is_unknown, pull_back, vjp_of
 
-__all__ = ["Joint", "Unknown", "differentiate"]
+__all__ = ["Joint", "Unknown", "differentiate", "is_unknown", "pull_back"]
 
 Unknown = Callable[[Rule], Contributions | None]
 """What to do with a node: its contributions, or None to leave it to the table of rules."""

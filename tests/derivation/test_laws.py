@@ -29,7 +29,9 @@ def test_every_operation(case: tuple[str, int]) -> None:
     theirs = torch.autograd.grad(values[s.graph.loss], [values[n] for n in s.moving], allow_unused=True)
     for node, expected in zip(s.moving, theirs, strict=True):
         zero = torch.zeros(node.shape, dtype=torch.float64)
-        assert gap(found[node.name], zero if expected is None else expected) <= (1e-8 if op.name in WRONG_IN_TORCH else TOLERANCE)
+        assert gap(found[node.name], zero if expected is None else expected) <= (
+            1e-8 if op.name in WRONG_IN_TORCH else TOLERANCE
+        )
 
 
 @pytest.mark.parametrize("name", NETWORKS)

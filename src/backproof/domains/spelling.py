@@ -162,9 +162,7 @@ LOSSES: dict[str, Spelling] = {
     "poisson_error": lambda y, t, log_input=True: (
         _named("exp", y) - t * y if log_input else y - t * _named("log", y + Term(_TINY))
     ),
-    "poisson_error'0": lambda y, t, log_input=True: (
-        _named("exp", y) - t if log_input else ONE - t / (y + Term(_TINY))
-    ),
+    "poisson_error'0": lambda y, t, log_input=True: _named("exp", y) - t if log_input else ONE - t / (y + Term(_TINY)),
     "poisson_error'1": lambda y, t, log_input=True: -y if log_input else -_named("log", y + Term(_TINY)),
     "kl_error": _kl,
     "kl_error'0": lambda y, t, log_target=False: -_named("exp", t) if log_target else -t,

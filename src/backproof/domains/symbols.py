@@ -19,12 +19,16 @@ from ..document.math import Add, Expr, Indicator, Num, Partial, Ref, Rel, Sym, T
 from ..graph import Graph, Node
 from ..notation import delta_of, named, symbol
 from ..ops import OPS, Elementwise, Op
+from . import textbook
 from .entries import Array, entries
 from .spelling import FROM_OUTPUT, spell
 from .tensors import plain_call, symbols
 from .terms import Term, constant, term
 
 __all__ = ["Layout", "Writer", "symbols"]
+
+_ = textbook  # imported for the rules that it registers
+
 
 class _Formulas:
     """The arithmetic of terms, for the entries domain."""
@@ -273,5 +277,3 @@ def _mapped(array: Array, change: Any) -> Array:
     for place in np.ndindex(*array.shape):
         out[place] = change(array[place])
     return out
-
-

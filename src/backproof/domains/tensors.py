@@ -226,8 +226,6 @@ def _linear(node: Node, x: Term, weight: Term, bias: Term | None = None) -> Term
 
 
 for _name, _rule in LAYERS.items():
-    if _name == "standardise":
-        continue  # no operation of its own: a derivation's view of a normalisation
     symbols.rule(_name)(_rule)
 
 

@@ -173,7 +173,8 @@ def aligned_rows(equation: Equation, width: float = LINE, shrink: bool = True, l
 def _row(line: list[Piece], room: float, shrink: bool) -> str:
     body = r" \; ".join(_printer.equals(piece.expr) if piece.start else r"\quad " + _tail(piece) for piece in line)
     if shrink and _length(line) > room + 8:
-        return rf"\resizebox{{{min(0.98, room / LINE):.2f}\linewidth}}{{!}}{{$\displaystyle {body}$}}"
+        most = rf"{min(0.98, room / LINE):.2f}\linewidth"
+        return rf"\resizebox{{\ifdim\width>{most} {most}\else\width\fi}}{{!}}{{$\displaystyle {body}$}}"
     return body
 
 

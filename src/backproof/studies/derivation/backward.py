@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...differentiate import Joint, differentiate
+from ...differentiate import Joint, differentiate, pull_back
 from ...document.blocks import Equation
 from ...document.math import Expr, Ref, Sym, plain
 from ...domains.printed import Unreadable
@@ -27,10 +27,11 @@ from ...errors import MissingRule
 from ...graph import Graph, Node
 from ...notation import delta_of, named
 from ...ops import Elementwise
+from ...ops.arbitrary import base_of
 from .folding import Entry, Fold, fold
 from .letters import letters
 from .textbook import as_textbook
-from .unknown import gaps, pull_back
+from .unknown import gaps
 from ..writing.why import why_gradient, why_value
 
 __all__ = ["Backward", "Line", "Phase"]
@@ -100,13 +101,18 @@ class Backward:
         integers: Mapping[str, object] | None = None,
     ) -> None:
         self.program, graph = graph, as_textbook(graph)
-        self.graph, self.of, self.names = graph, graph.by_name[of.name], letters(graph, self.program, graph.by_name[of.name], names or {})
+        self.graph, self.of, self.names = (
+            graph,
+            graph.by_name[of.name],
+            letters(graph, self.program, graph.by_name[of.name], names or {}),
+        )
         self.wrt = [graph.by_name[name] for name in wrt]
         self.joint: Joint = differentiate(graph, of=self.of, wrt=self.wrt, unknown=pull_back)
         self._layout, self._integers = Layout.of(graph, layout), dict(integers or {})
         self._measured: dict[int, dict[Node, int]] = {}
         self._values = [n for n in graph.nodes if n.role == "value"]
         self.given_names = frozenset(names or {})
+        self.functions = {f[0] for n in graph.nodes if (f := base_of(n.op)) is not None}
 
     # --- which error signals have a name, and which ---------------------------------------------------------------------
     @cached_property

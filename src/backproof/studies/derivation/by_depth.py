@@ -15,7 +15,7 @@ from ..verdicts import Evidence
 from .backward import Backward
 from .check import AUTOGRAD, Draws, confirm
 from .depth import General, generalise
-from .folding import Entry
+from .folding import Entry, changed
 
 __all__ = ["AtDepth", "ByDepth", "by_depth", "checked_symbol"]
 
@@ -79,7 +79,7 @@ def _checked(general: General, found: AtDepth, repeats: int) -> list[Evidence]:
     """Whether the general equations, with a depth put in, are those of this depth, and whether these are right."""
     depth, work = repeats + general.offset, found.work
     ours = [_said(e) for section in general.sections() for g in section for e in g.at(general.symbol, depth)]
-    theirs = [_said(Entry(line.left, line.right)) for line in work.lines]
+    theirs = [_said(Entry(changed(line.left, str), changed(line.right, str))) for line in work.lines]
     what = f"the general equations with {general.symbol} = {depth}"
     same = sum(a == b for a, b in zip(ours, theirs, strict=False))
     agrees = ours == theirs

@@ -82,4 +82,6 @@ def _draw(model: nn.Module, seed: int) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.is_floating_point():
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter))
+                parameter.add_(
+                    0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+                )

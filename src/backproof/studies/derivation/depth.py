@@ -171,5 +171,3 @@ def _put_in(entry: Entry, symbol: str, depth: int) -> Entry:
         return pattern.sub(lambda m: str(depth + int(m[1] or 0)), text)
 
     return Entry(changed(entry.left, change), changed(entry.right, change), entry.rule)
-
-

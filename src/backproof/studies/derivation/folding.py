@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ...document.math import BigSum, Call, Expr, Mul, Num, Sym
+from ...document.math import BigSum, Call, Expr, Function, Mul, Num, Sym
+from ...ops import OPS
+from ...ops.arbitrary import arbitrary
 
-__all__ = ["Entry", "Fold", "changed", "fold", "numbers_of", "shifted"]
+__all__ = ["Entry", "Fold", "changed", "fold", "for_each", "numbers_of", "shifted"]
 
 _NUMBER = re.compile(r"\d+")
 LONGEST_PERIOD = 120
@@ -58,10 +60,23 @@ def changed(expr: Expr, change: Callable[[str], str]) -> Expr:
     if isinstance(expr, Sym):
         return Sym(expr.name, tuple(map(change, expr.sub)), tuple(map(change, expr.sup)), expr.accent)
     if isinstance(expr, Call):
-        function = replace(expr.function, sub=tuple(map(change, expr.function.sub)))
+        function = _numbered(expr)
+        function = replace(function, sub=tuple(map(change, function.sub)))
         return Call(function, tuple(changed(a, change) for a in expr.args), expr.op)
     fields = {f: _field(getattr(expr, f), change) for f in expr.__dataclass_fields__ if f not in _UNWRITTEN}  # type: ignore[attr-defined]
     return replace(expr, **fields)  # type: ignore[type-var]
+
+
+_NAMED = re.compile(r"([^\W\d_]+)_?(\d+)")
+
+
+def _numbered(call: Call) -> Function:
+    """An arbitrary function f1 as f with the subscript 1."""
+    found = _NAMED.fullmatch(call.function.name.rstrip("'"))
+    if found is None or call.op.partition("'")[0] in OPS or call.function.sub:
+        return call.function
+    base = arbitrary(found[1])
+    return Function(found[1], base.text, base.latex, call.function.primes, (found[2],))
 
 
 _UNWRITTEN = frozenset({"attrs", "axes", "shape", "op"})
@@ -107,7 +122,7 @@ def _bare(expr: Expr) -> Expr:
         return expr
     fields = {f: _bare_field(getattr(expr, f)) for f in expr.__dataclass_fields__}  # type: ignore[attr-defined]
     if isinstance(expr, (Call, Mul)):
-        fields["attrs"] = ()
+        fields["attrs"], fields["op"] = (), ""
     if isinstance(expr, BigSum):
         fields["axes"], fields["shape"] = None, ()
     return replace(expr, **fields)  # type: ignore[type-var]
@@ -223,9 +238,7 @@ def _step(shapes: Sequence[_Shape], start: int, period: int) -> int:
     return steps.pop() if len(steps) == 1 else 0
 
 
-def _follows(
-    shapes: Sequence[_Shape], kinds: Sequence[int], last: int, period: int, first: int, step: int
-) -> bool:
+def _follows(shapes: Sequence[_Shape], kinds: Sequence[int], last: int, period: int, first: int, step: int) -> bool:
     """Whether the unit after ``last`` continues the run whose first unit is at ``first``."""
     if last + 2 * period > len(shapes):
         return False
@@ -257,7 +270,9 @@ def _folded(entries: Sequence[Entry], shapes: Sequence[_Shape], run: _Run, lette
     first = shapes[run.start]
     moving = _moving(shapes, run.start, run.period)
     base = next(n for n, m in zip(first.numbers[: first.lefts], moving, strict=False) if m)
-    made = tuple(_with_index(entries[j], shapes, j, run, base, letter) for j in range(run.start, run.start + run.period))
+    made = tuple(
+        _with_index(entries[j], shapes, j, run, base, letter) for j in range(run.start, run.start + run.period)
+    )
     return Fold(made, letter, tuple(base + k * run.step for k in range(run.count)))
 
 
@@ -285,7 +300,7 @@ def _rule(text: str, shape: _Shape, other: _Shape, base: int, letter: str) -> st
             return match[0]
         joined = match.start() > 0 and text[match.start() - 1].isalpha()
         name = _offset(letter, number - base)
-        return (("_" + (name if len(name) == 1 else f"({name})")) if joined else name)
+        return ("_" + (name if len(name) == 1 else f"({name})")) if joined else name
 
     return _NUMBER.sub(put, text)
 
@@ -298,3 +313,17 @@ def _put_in(entry: Entry, letter: str, value: int) -> Entry:
         return pattern.sub(lambda m: str(value + int(m[1] or 0)), text)
 
     return Entry(changed(entry.left, change), changed(entry.right, change), entry.rule)
+
+
+def for_each(fold: Fold) -> tuple[str | Expr, ...]:
+    """For l = 2, ..., 8."""
+    index = Sym(fold.index)
+    first, second, *_, last = (*fold.values, fold.values[-1])
+    step = second - first
+    if len(fold.values) < 4:
+        shown = ", ".join(map(str, fold.values))
+    elif abs(step) == 1:
+        shown = f"{first}, ..., {last}"
+    else:
+        shown = f"{first}, {second}, ..., {last}"
+    return ("For ", index, f" = {shown}:")

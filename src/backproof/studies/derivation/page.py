@@ -15,12 +15,12 @@ from ...ops.arbitrary import arbitrary
 from ..writing.worked import evidence_section
 from ..writing.written import MOST_ENTRIES, matrix_of
 from .backward import Backward, Line
-from .folding import Fold
+from .folding import for_each
 from .functions_used import functions_section
 
 if TYPE_CHECKING:
     from .depth import General
-    from .derive import Derived
+    from .derived import Derived
 
 __all__ = ["blocks_of"]
 
@@ -61,7 +61,7 @@ def _equations(work: Backward, lines: Sequence[Line]) -> tuple[Block, ...]:
         count = len(fold.entries) * max(len(fold.values), 1)
         if fold.values:
             made = tuple(Equation(e.left, (e.right,), e.rule) for e in fold.entries)
-            blocks += [Paragraph(_for_each(fold)), Derivation(made)]
+            blocks += [Paragraph(for_each(fold)), Derivation(made)]
         elif blocks and isinstance(blocks[-1], Derivation) and not _after_fold(blocks):
             blocks[-1] = Derivation((*blocks[-1].equations, plain[place].equation()))
         else:
@@ -73,7 +73,9 @@ def _equations(work: Backward, lines: Sequence[Line]) -> tuple[Block, ...]:
 def _general(general: General) -> list[Block]:
     """The equations for every depth."""
     symbol = Sym(general.symbol)
-    said = Paragraph(("For a network of any depth ", symbol, ". What holds at its ends alone is written with its number."))
+    said = Paragraph(
+        ("For a network of any depth ", symbol, ". What holds at its ends alone is written with its number.")
+    )
     sections: list[Block] = [said]
     titles = (("Forward", "forward"), ("Error signals", "backward"), ("Gradients", "backward"))
     for (title, phase), section in zip(titles, general.sections(), strict=True):
@@ -93,20 +95,6 @@ def _general(general: General) -> list[Block]:
 
 def _after_fold(blocks: Sequence[Block]) -> bool:
     return len(blocks) > 1 and isinstance(blocks[-2], Paragraph)
-
-
-def _for_each(fold: Fold) -> Parts:
-    """For l = 2, ..., 8."""
-    index = Sym(fold.index)
-    first, second, *_, last = (*fold.values, fold.values[-1])
-    step = second - first
-    if len(fold.values) < 4:
-        shown = ", ".join(map(str, fold.values))
-    elif abs(step) == 1:
-        shown = f"{first}, ..., {last}"
-    else:
-        shown = f"{first}, {second}, ..., {last}"
-    return ("For ", index, f" = {shown}:")
 
 
 def _section(title: str, blocks: Iterable[Block], phase: str, anchor: str) -> Section:
@@ -166,7 +154,9 @@ def _symbols(work: Backward) -> list[Block]:
     renamed = [n for n in made if n.role not in ("constant", "helper") and n.name not in work.given_names]
     if not renamed:
         return []
-    rows = tuple((symbol(n, work.names), n.name, " × ".join(map(str, n.shape)) or "a number") for n in renamed[:MOST_NAMED])
+    rows = tuple(
+        (symbol(n, work.names), n.name, " × ".join(map(str, n.shape)) or "a number") for n in renamed[:MOST_NAMED]
+    )
     more = f" The first {MOST_NAMED} of {len(renamed)}." if len(renamed) > MOST_NAMED else ""
     table = Table((("symbol",), ("name in the program",), ("shape",)), rows, f"Which symbol is which value.{more}")
     return [Section("Symbols", (Details(f"{len(renamed)} symbols", (table,)),), "given", "symbols")]
@@ -234,7 +224,7 @@ def _missing(work: Backward) -> list[Block]:
 
 
 def _is_chain(work: Backward) -> bool:
-    from .derive import recursion_of
+    from .derived import recursion_of
 
     return recursion_of(work) is not None
 
@@ -264,5 +254,3 @@ def _expanded(work: Backward) -> Section:
     )
     lines = tuple(Equation(line.left, (line.right,)) for line in work.expanded)
     return Section("Written out", (text, Derivation(lines)), "result", "expanded")
-
-

@@ -14,66 +14,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...domains.convolved import LAYERS, per_channel
-from ...domains.spelling import spell
-from ...domains.tensors import mean_over, symbols
-from ...domains.terms import Term, constant
 from ...graph import Graph, Node
 from ...ops import OPS, Op
 from ...ops.shapes import axes_of
-from ...vjps import Contributions, Rule, vjp
+from ...ops.textbook import SCALE, STANDARDISE
 
 __all__ = ["as_textbook"]
 
 
-def _op(name: str, operands: tuple[str, ...], doc: str) -> Op:
-    return Op(name, "normalisation", operands, lambda shapes, attrs: shapes[0], attrs={"dim": (), "eps": 0.0}, doc=doc)
-
-
-STANDARDISE = _op("standardise", ("x", "mean", "var"), "(x - μ)/√(σ² + ε), where μ and σ² are x's own.")
-STANDARDISE_GRAD = _op("standardise_grad", ("delta", "x_hat", "var"), "What goes back through it.")
-SCALE = _op("rms_standardise", ("x", "scale"), "x r, where r = 1/√(mean x² + ε) is x's own.")
-SCALE_GRAD = _op("rms_standardise_grad", ("delta", "x_hat", "scale"), "What goes back through it.")
-
-
-@vjp("standardise")
-def _back(r: Rule) -> Contributions:
-    """x̂ = (x - μ)/√(σ² + ε): the three paths by which x reaches x̂ in one; none is left for μ and σ²."""
-    return r.emit(STANDARDISE_GRAD, r.delta, r.node, r.x[2], **dict(r.attrs)), None, None
-
-
-@vjp("rms_standardise")
-def _scale_back(r: Rule) -> Contributions:
-    """x̂ = x r: both paths by which x reaches x̂ in one; none is left for r."""
-    return r.emit(SCALE_GRAD, r.delta, r.node, r.x[1], **dict(r.attrs)), None
-
-
-# --- how they are written ---------------------------------------------------------------------------------------------
-symbols.rule("standardise")(LAYERS["standardise"])
-
-
-def _mean(node: Node, x: Term) -> Term:
-    dims = tuple(node.attrs["dim"])
-    return mean_over(x, dims, len(node.shape))
-
-
-@symbols.rule("standardise_grad")
-def _standardise_grad(node: Node, delta: Term, x_hat: Term, var: Term) -> Term:
-    root = spell(OPS["sqrt"], (per_channel(node, var) + constant(float(node.attrs["eps"])),), {})
-    return (delta - _mean(node, delta) - x_hat * _mean(node, delta * x_hat)) / root
-
-
-@symbols.rule("rms_standardise")
-def _scaled(node: Node, x: Term, scale: Term) -> Term:
-    return x * scale
-
-
-@symbols.rule("rms_standardise_grad")
-def _scale_grad(node: Node, delta: Term, x_hat: Term, scale: Term) -> Term:
-    return scale * (delta - x_hat * _mean(node, delta * x_hat))
-
-
-# --- finding them ---------------------------------------------------------------------------------------------------------
 def as_textbook(graph: Graph) -> Graph:
     """The same network with each normalisation by x's own mean and variance as one step x̂ and its affine map."""
     if not any(_is_own(n) or _rms(n) for n in graph.nodes):
@@ -92,7 +40,9 @@ def _is_own(node: Node) -> bool:
         return False
     x, mean, var = node.inputs[:3]
     same = mean.op.name == "mean" and var.op.name == "var" and mean.inputs[0] is x and var.inputs[0] is x
-    return same and not var.attrs["correction"] and mean.attrs["dim"] == var.attrs["dim"] and mean.attrs["dim"] is not None
+    return (
+        same and not var.attrs["correction"] and mean.attrs["dim"] == var.attrs["dim"] and mean.attrs["dim"] is not None
+    )
 
 
 def _rms(node: Node) -> tuple[Node, Node, tuple[int, ...]] | None:
@@ -181,4 +131,3 @@ class _Made:
             found, count = f"{name}#{count}", count + 1
         self.names.add(found)
         return found
-
