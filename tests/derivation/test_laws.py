@@ -9,7 +9,6 @@ import torch.nn.functional as F
 import backproof as bp
 from backproof.ops import OPS
 from backproof.studies.derivation.backward import Backward
-
 from tests.laws.laws import WRONG_IN_TORCH
 from tests.laws.samples import CASES, case_name, gap, on_autograd, sample
 from tests.zoo.networks import NETWORKS, Network, build

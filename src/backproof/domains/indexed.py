@@ -18,7 +18,6 @@ from ..document.math import (
     Add,
     BigSum,
     Call,
-    Cases,
     Div,
     Expr,
     Function,

@@ -150,7 +150,8 @@ class _Reader:
         args = [self.read(a) for a in expr.args]
         if expr.op == "onehot":
             classes = torch.arange(dict(expr.attrs)["classes"])  # type: ignore[call-overload]
-            return (args[0].unsqueeze(-1) == classes).double()
+            hit: Tensor = args[0].unsqueeze(-1) == classes
+            return hit.double()
         return self._run(expr.op, args, expr.attrs)
 
     def _run(self, name: str, args: list[Tensor], attrs: tuple[tuple[str, object], ...]) -> Tensor:

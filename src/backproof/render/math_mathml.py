@@ -72,8 +72,11 @@ class MathMLPrinter(Printer):
 
     def function(self, name: str, call: Call) -> str:
         if call.function.sub:
-            bare = replace(call, function=replace(call.function, sub=()))
-            return f"<msub>{self.function(name, bare)}{_scripts(call.function.sub)}</msub>"
+            bare = replace(call, function=replace(call.function, sub=(), primes=0))
+            name, sub = self.function(name, bare), _scripts(call.function.sub)
+            if call.function.primes:
+                return f"<msubsup>{name}{sub}<mo>{'′' * call.function.primes}</mo></msubsup>"
+            return f"<msub>{name}{sub}</msub>"
         text = call.function.text or character(name)
         letter = text.rstrip(_LOWERED)
         shown, primes = f"<mi>{xml(letter)}</mi>", f"<mo>{'′' * call.function.primes}</mo>"

@@ -49,7 +49,7 @@ class TextPrinter(Printer):
         return super()._is_tight(factor) and "_" not in self.show(factor, Level.FACTOR)
 
     def function(self, name: str, call: Call) -> str:
-        return clean(call.function.text or character(name)) + "′" * call.function.primes + _lowered(call.function.sub)
+        return clean(call.function.text or character(name)) + _lowered(call.function.sub) + "′" * call.function.primes
 
     def applied(self, function: str, arguments: str) -> str:
         return function + arguments

@@ -28,17 +28,18 @@ from ...graph import Graph, Node
 from ...notation import delta_of, named
 from ...ops import Elementwise
 from ...ops.arbitrary import base_of
+from ..writing.why import why_gradient, why_value
 from .folding import Entry, Fold, fold
 from .letters import letters
 from .textbook import as_textbook
 from .unknown import gaps
-from ..writing.why import why_gradient, why_value
 
 __all__ = ["Backward", "Line", "Phase"]
 
 Phase = Literal["forward", "backward", "gradient", "expanded"]
 _NO_ACTIVATIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "abs", "cast", "log", "exp"})
 _TWICE = frozenset({"softmax_grad", "standardise_grad", "rms_standardise_grad"})
+_DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 MOST_ENTRIES = 256
 MOST_COMPARED = 4_096
 MOST_WRITTEN_OUT = 600
@@ -305,7 +306,7 @@ class Backward:
 
     def folds(self, lines: Sequence[Line]) -> list[Fold]:
         """Equations in order, with those that repeat with another number written once."""
-        return fold([Entry(line.left, line.right, line.rule) for line in lines])
+        return fold([Entry(line.left, line.right, line.rule.translate(_DIGITS)) for line in lines])
 
     @property
     def lines(self) -> list[Line]:

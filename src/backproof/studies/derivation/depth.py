@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import InputError
-from .folding import Entry, Fold, changed, numbers_of, shifted
+from .folding import Entry, Fold, bare, changed, numbers_of, placed, shifted
 
 __all__ = ["General", "Generic", "generalise"]
 
@@ -74,8 +74,10 @@ def generalise(one: Sections, two: Sections, repeats: int, symbol: str) -> Gener
         InputError: they do not differ by numbers alone.
     """
     offset = _offset(one, two, repeats)
-    made = [_section(a, b, repeats + offset, symbol) for a, b in zip(one, two, strict=True)]
-    return General(symbol, *made, offset)
+    forward, backward, gradients = (
+        _section(a, b, repeats + offset, symbol) for a, b in zip(one, two, strict=True)
+    )
+    return General(symbol, forward, backward, gradients, offset)
 
 
 def _offset(one: Sections, two: Sections, repeats: int) -> int:
@@ -134,7 +136,7 @@ def _entry(a: Entry, b: Entry, depth: int, symbol: str) -> Entry:
             raise InputError(_NO_PATTERN)
         texts = [_end(p, q, depth, symbol) for p, q in zip(m, n, strict=True)]
         sides.append(shifted(x, texts))
-        if shifted(x, ["#"] * len(m)) != shifted(y, ["#"] * len(n)):
+        if bare(shifted(x, ["#"] * len(m))) != bare(shifted(y, ["#"] * len(n))):
             raise InputError(_NO_PATTERN)
     return Entry(sides[0], sides[1], _rule(a.rule, b.rule, depth, symbol))
 
@@ -156,18 +158,12 @@ def _rule(a: str, b: str, depth: int, symbol: str) -> str:
     return _NUMBER.sub(put, a)
 
 
-def _pattern(symbol: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![A-Za-z]){re.escape(symbol)}(?![A-Za-z])([+-]\d+)?")
-
-
 def _number(text: str, symbol: str, depth: int) -> int:
-    return int(_pattern(symbol).sub(lambda m: str(depth + int(m[1] or 0)), text))
+    return int(placed(text, symbol, depth))
 
 
 def _put_in(entry: Entry, symbol: str, depth: int) -> Entry:
-    pattern = _pattern(symbol)
-
     def change(text: str) -> str:
-        return pattern.sub(lambda m: str(depth + int(m[1] or 0)), text)
+        return placed(text, symbol, depth)
 
     return Entry(changed(entry.left, change), changed(entry.right, change), entry.rule)

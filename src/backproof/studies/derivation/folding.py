@@ -15,7 +15,7 @@ from ...document.math import BigSum, Call, Expr, Function, Mul, Num, Sym
 from ...ops import OPS
 from ...ops.arbitrary import arbitrary
 
-__all__ = ["Entry", "Fold", "changed", "fold", "for_each", "numbers_of", "shifted"]
+__all__ = ["Entry", "Fold", "bare", "changed", "fold", "for_each", "numbers_of", "placed", "shifted"]
 
 _NUMBER = re.compile(r"\d+")
 LONGEST_PERIOD = 120
@@ -54,7 +54,6 @@ class Fold:
 # --- numbers in symbols -----------------------------------------------------------------------------------------------
 def changed(expr: Expr, change: Callable[[str], str]) -> Expr:
     """The same formula with every script of its symbols changed, and without references."""
-
     if isinstance(expr, Num):
         return replace(expr, ref=None)
     if isinstance(expr, Sym):
@@ -109,14 +108,14 @@ def _shape(entry: Entry) -> _Shape:
         numbers.extend(map(int, _NUMBER.findall(text)))
         return _NUMBER.sub("#", text)
 
-    left = _bare(changed(entry.left, take))
+    left = bare(changed(entry.left, take))
     lefts = len(numbers)
-    right = _bare(changed(entry.right, take))
+    right = bare(changed(entry.right, take))
     rule = tuple(map(int, _NUMBER.findall(entry.rule)))
     return _Shape((left, right), tuple(numbers), lefts, _NUMBER.sub("#", entry.rule), rule)
 
 
-def _bare(expr: Expr) -> Expr:
+def bare(expr: Expr) -> Expr:
     """A formula without what it holds for its evaluation alone, to compare with others."""
     if isinstance(expr, (Num, Sym)):
         return expr
@@ -130,7 +129,7 @@ def _bare(expr: Expr) -> Expr:
 
 def _bare_field(value: object) -> object:
     if isinstance(value, Expr):
-        return _bare(value)
+        return bare(value)
     return tuple(_bare_field(v) for v in value) if isinstance(value, tuple) else value
 
 
@@ -149,7 +148,19 @@ def numbers_of(expr: Expr) -> list[int]:
 def shifted(expr: Expr, numbers: Sequence[str]) -> Expr:
     """The same formula with its numbers, in reading order, replaced."""
     found = iter(numbers)
-    return changed(expr, lambda text: _NUMBER.sub(lambda m: next(found), text))
+
+    def put(match: re.Match[str]) -> str:
+        text, before = next(found), match.string[match.start() - 1 : match.start()]
+        return f"({text})" if before.isalpha() and not text.isdigit() else text
+
+    return changed(expr, lambda text: _NUMBER.sub(put, text))
+
+
+def placed(text: str, letter: str, value: int) -> str:
+    """A script with a number in the place of a letter: l-1 and layer(l) with l = 3 as 2 and layer3."""
+    sign = re.escape(letter)
+    joined = re.compile(rf"(?<=[A-Za-z])\({sign}([+-]\d+)?\)|(?<![A-Za-z(]){sign}(?![A-Za-z])([+-]\d+)?")
+    return joined.sub(lambda m: str(value + int(m[1] or m[2] or 0)), text)
 
 
 # --- finding what repeats ---------------------------------------------------------------------------------------------
@@ -307,10 +318,8 @@ def _rule(text: str, shape: _Shape, other: _Shape, base: int, letter: str) -> st
 
 def _put_in(entry: Entry, letter: str, value: int) -> Entry:
     """An equation with a number in the place of its index."""
-    pattern = re.compile(rf"(?<![A-Za-z]){letter}(?![A-Za-z])([+-]\d+)?")
-
     def change(text: str) -> str:
-        return pattern.sub(lambda m: str(value + int(m[1] or 0)), text)
+        return placed(text, letter, value)
 
     return Entry(changed(entry.left, change), changed(entry.right, change), entry.rule)
 

@@ -101,9 +101,9 @@ def _counts(graph: Graph) -> dict[str, int]:
     found = {}
     for parent, parts in chains.items():
         count = 0
-        for number in sorted(parts):
-            count += parts[number]
-            found[f"{parent}.{number}" if parent else str(number)] = count
+        for place in sorted(parts):
+            count += parts[place]
+            found[f"{parent}.{place}" if parent else str(place)] = count
     return found
 
 

@@ -6,7 +6,18 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ...document.blocks import (
-    Block, Callout, Derivation, Details, Equation, Figure, Items, Paragraph, Part, Parts, Section, Table,
+    Block,
+    Callout,
+    Derivation,
+    Details,
+    Equation,
+    Figure,
+    Items,
+    Paragraph,
+    Part,
+    Parts,
+    Section,
+    Table,
 )  # fmt: skip
 from ...document.math import Call, Expr, Function, Mul, Sym
 from ...graph import Node
@@ -54,7 +65,7 @@ def blocks_of(derived: Derived) -> list[Block]:
 # --- equations, with what repeats written once ------------------------------------------------------------------------
 def _equations(work: Backward, lines: Sequence[Line]) -> tuple[Block, ...]:
     """The equations in order; a run of alike ones stands once, with its index."""
-    plain = {i: line for i, line in enumerate(lines)}
+    plain = dict(enumerate(lines))
     blocks: list[Block] = []
     place = 0
     for fold in work.folds(lines):
