@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .studies.exercise import Answered
     from .studies.fields.receptive import ReceptiveField, receptive_field
     from .studies.fields.sizes import minimum_input, output_size
+    from .studies.likelihood import Likelihood, likelihood
     from .studies.marking.mark import Marked, mark
     from .studies.memory.exercise import memory_exercise
     from .studies.memory.measure import Measurement
@@ -63,6 +64,7 @@ __all__ = [
     "History",
     "InputError",
     "LearningRates",
+    "Likelihood",
     "Marked",
     "Measurement",
     "Memory",
@@ -84,6 +86,7 @@ __all__ = [
     "depth_study",
     "derive",
     "kept_by_all",
+    "likelihood",
     "lr_range",
     "mark",
     "memory",
@@ -117,6 +120,7 @@ _HOME = {
     "History": "studies.training",
     "InputError": "errors",
     "LearningRates": "studies.search.lr_range",
+    "Likelihood": "studies.likelihood",
     "Marked": "studies.marking.mark",
     "Measurement": "studies.memory.measure",
     "Memory": "studies.memory.memory",
@@ -137,6 +141,7 @@ _HOME = {
     "depth_study": "studies.nets.depth",
     "derive": "studies.derivation.derive",
     "kept_by_all": "studies.optimizer.same_gradient",
+    "likelihood": "studies.likelihood",
     "lr_range": "studies.search.lr_range",
     "mark": "studies.marking.mark",
     "memory": "studies.memory.memory",

@@ -74,9 +74,7 @@ def generalise(one: Sections, two: Sections, repeats: int, symbol: str) -> Gener
         InputError: they do not differ by numbers alone.
     """
     offset = _offset(one, two, repeats)
-    forward, backward, gradients = (
-        _section(a, b, repeats + offset, symbol) for a, b in zip(one, two, strict=True)
-    )
+    forward, backward, gradients = (_section(a, b, repeats + offset, symbol) for a, b in zip(one, two, strict=True))
     return General(symbol, forward, backward, gradients, offset)
 
 

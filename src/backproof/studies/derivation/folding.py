@@ -318,6 +318,7 @@ def _rule(text: str, shape: _Shape, other: _Shape, base: int, letter: str) -> st
 
 def _put_in(entry: Entry, letter: str, value: int) -> Entry:
     """An equation with a number in the place of its index."""
+
     def change(text: str) -> str:
         return placed(text, letter, value)
 
