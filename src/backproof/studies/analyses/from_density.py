@@ -85,7 +85,7 @@ def equations(chain: Chain) -> tuple[Equation, ...]:
         Equation(
             Call(Function("L"), (w,), "L"),
             (over(formula_of(found.loss, shown)),),
-            f"{_WHY['kept' if kept else 'dropped']}; {_WHY['sign']}",
+            f"{_WHY['kept' if kept or found.dropped == 0 else 'dropped']}; {_WHY['sign']}",
         ),
     ]
     return tuple(rows)
