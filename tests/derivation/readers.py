@@ -379,7 +379,9 @@ class _Text:
                 self.at += len(name)
                 return name
         start = self.at
-        while self.at < len(self.text) and self.text[self.at].isalpha() and self.text[self.at] not in _LOW + _HIGH + "ᵀ":
+        while (
+            self.at < len(self.text) and self.text[self.at].isalpha() and self.text[self.at] not in _LOW + _HIGH + "ᵀ"
+        ):
             self.at += 1
         digits = re.compile(r"\d+[a-z]*(?=\()").match(self.text, self.at)
         self.at = digits.end() if digits and self.at > start else self.at
@@ -564,7 +566,17 @@ class _Latex:
             sup = self.raw()
         while self.peek() == "'":
             primes += self.take()
-        if name.endswith("ᵀ") or self.tokens[self.at : self.at + 2] in (["(",], ["(", "("]) or self.follows():
+        if (
+            name.endswith("ᵀ")
+            or self.tokens[self.at : self.at + 2]
+            in (
+                [
+                    "(",
+                ],
+                ["(", "("],
+            )
+            or self.follows()
+        ):
             if self.follows():
                 if self.peek() == r"\!":
                     self.take()

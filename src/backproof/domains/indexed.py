@@ -284,12 +284,24 @@ class Indexer:
             expr, attrs, labels
         )
 
+    def _goes_back(self, expr: Mul, attrs: Mapping[str, Any]) -> bool:
+        """Whether an error signal's way back through a convolution has a plain index."""
+        if expr.op != "conv_input_grad":
+            return True
+        ones = (k == 1 and s > 1 for k, s in zip(self._shape(expr.factors[0])[2:], attrs["stride"], strict=True))
+        return max(attrs["dilation"]) == 1 and not any(ones)
+
+    def _running(self, sizes: tuple[int, ...]) -> list[str]:
+        """An index for each axis: a letter, or 1 where there is one place alone."""
+        letters = iter(self._fresh(sum(n > 1 for n in sizes)))
+        return [next(letters) if n > 1 else "1" for n in sizes]
+
     def _conv(self, expr: Mul, attrs: Mapping[str, Any], labels: Labels) -> Expr:
         """Σ_c,k W_ock x_n,c,s(p-1)+d(k-1)+1-padding."""
         weight, x = expr.factors
         shape = self._shape(weight)
         n, o, *places = labels
-        c, *kernel = self._fresh(len(shape) - 1)
+        c, *kernel = self._running(shape[1:])
         seen = [_met(p, k, *z) for p, k, z in zip(places, kernel, _ways(attrs), strict=True)]
         body = Mul((self._at(weight, (o, c, *kernel)), self._at(x, (n, c, *seen))))
         return _sum(body, [c, *kernel], shape[1:])
@@ -297,19 +309,27 @@ class Indexer:
     def _back(self, expr: Mul, attrs: Mapping[str, Any], labels: Labels) -> Expr:
         """Σ_o,q W_o,c,p+padding-s(q-1) δ_noq: outside of the kernel the weight is 0."""
         weight, delta = expr.factors
-        shape = self._shape(delta)
+        kernel_sizes, shape = self._shape(weight)[2:], self._shape(delta)
         n, c, *places = labels
-        o, *sent = self._fresh(len(shape) - 1)
-        kernel = [_kernel_place(p, q, s, pad) for p, q, (s, pad, _) in zip(places, sent, _ways(attrs), strict=True)]
+        single = [k == 1 for k in kernel_sizes]
+        running = self._running((shape[1], *(1 if one else size for one, size in zip(single, shape[2:], strict=True))))
+        o, *sent = [_plus(places[i - 1], _ways(attrs)[i - 1][1]) if i and single[i - 1] else label
+                    for i, label in enumerate(running)]  # fmt: skip
+        kernel = [
+            "1" if one else _kernel_place(p, q, s, pad)
+            for one, p, q, (s, pad, _) in zip(single, places, sent, _ways(attrs), strict=True)
+        ]
         body = Mul((self._at(weight, (o, c, *kernel)), self._at(delta, (n, o, *sent))))
-        return _sum(body, [o, *sent], shape[1:])
+        return _sum(
+            body, running, (shape[1], *(1 if one else size for one, size in zip(single, shape[2:], strict=True)))
+        )
 
     def _to_kernel(self, expr: Mul, attrs: Mapping[str, Any], labels: Labels) -> Expr:
         """Σ_n,q δ_noq x_n,c,s(q-1)+d(k-1)+1-padding."""
         delta, x = expr.factors
         shape = self._shape(delta)
         o, c, *kernel = labels
-        n, *sent = self._fresh(len(shape) - 1)
+        n, *sent = self._running((shape[0], *shape[2:]))
         seen = [_met(q, k, *z) for q, k, z in zip(sent, kernel, _ways(attrs), strict=True)]
         body = Mul((self._at(delta, (n, o, *sent)), self._at(x, (n, c, *seen))))
         return _sum(body, [n, *sent], (shape[0], *shape[2:]))
@@ -335,8 +355,20 @@ def _times(factor: int, label: str) -> str:
 
 def _met(place: str, kernel: str, stride: int, padding: int, dilation: int) -> str:
     """The input's place that a kernel's place meets, all counted from 1."""
-    return _plus(f"{_times(stride, place)}+{_times(dilation, kernel)}", 1 - stride - dilation - padding)
+    return _joined(((stride, place), (dilation, kernel)), 1 - stride - dilation - padding)
 
 
 def _kernel_place(place: str, sent: str, stride: int, padding: int) -> str:
-    return _plus(f"{place}-{_times(stride, sent)}", padding + stride)
+    return _joined(((1, place), (-stride, sent)), padding + stride)
+
+
+def _joined(parts: tuple[tuple[int, str], ...], constant: int) -> str:
+    """A sum of multiples of indices and a number; an index that is the number 1 goes into the number."""
+    text = ""
+    for factor, label in parts:
+        if label == "1":
+            constant += factor
+        else:
+            sign = ("-" if factor < 0 else "+") if text or factor < 0 else ""
+            text += sign + _times(abs(factor), label)
+    return _plus(text, constant) if text else str(constant)

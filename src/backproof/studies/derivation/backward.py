@@ -424,8 +424,9 @@ class Backward:
         except Unreadable as reason:
             if node.size > MOST_ENTRIES or node.size * self._entry_sizes(writer)[node] > MOST_SCALARS:
                 raise MissingRule(f"the printed formula of {node.name} cannot be read back: {reason}") from None
-        flat = [
-            whole_value(entry, meaning, functions)
-            for entry in np.asarray(writer.entries(node), dtype=object).reshape(-1)
-        ]
+        try:
+            entries = np.asarray(writer.entries(node), dtype=object).reshape(-1)
+            flat = [whole_value(entry, meaning, functions) for entry in entries]
+        except Unreadable as reason:
+            raise MissingRule(f"the printed formula of {node.name} cannot be read back: {reason}") from None
         return torch.stack([v.double().reshape(()) for v in flat]).reshape(node.shape)
