@@ -113,6 +113,8 @@ def _wanted(node: Node, layers: Mapping[str, str], counts: Mapping[str, int]) ->
         return "x"
     path, _, last = node.name.rpartition(".")
     word, mark, call = last.partition("#")
+    if node.is_leaf and word.isdecimal() and path:  # an entry of a ParameterList
+        return f"{path}_{word}{mark}{call}"
     layer = layers.get(node.name, "").rpartition(".")[2].partition("#")[0]
     letter = layer or (_PARTS.get(word, "") if node.is_leaf else _letter(node, word))
     if not letter or (not path and node.is_leaf):

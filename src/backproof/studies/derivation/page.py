@@ -199,6 +199,8 @@ def _conventions(work: Backward) -> list[Block]:
     if any(len(s) > 2 for s in shapes) and not all(n.op.name == "conv" for n in work.graph.nodes if len(n.shape) > 2):
         said.append(("A tensor with more than two axes is a stack of matrices: products and transposes act on its last "
                      "two axes, and a gradient of one matrix that the whole stack used is a sum over the stack.",))  # fmt: skip
+    if any(n.op.name == "unselect" and len(n.shape) == 1 for n in work.joint.graph.nodes):
+        said.append((Sym("e", ("k",)), " is the k-th unit vector: 1 at entry k and 0 elsewhere."))
     if any(n.op.family == "convolution" for n in work.graph.nodes):
         said.append(("∗ is the convolution of the field (the kernel is not flipped), ⋆ its adjoint, which carries error "
                      "signals back along the same weights; δ ∗ x is the input seen through a kernel of error signals.",))  # fmt: skip
@@ -241,7 +243,7 @@ def _is_chain(work: Backward) -> bool:
 
 
 def _recursion() -> tuple[str | Expr, ...]:
-    slope = Call(Function("f", "f", "f_{k-1}", 1), (Sym("s", ("k-1",)),), "f")
+    slope = Call(Function("f", "f", "f", 1, ("k-1",)), (Sym("s", ("k-1",)),), "f")
     return Sym("delta", ("k-1",)), " = ", Mul((Sym("delta", ("k",)), Sym("W", ("k",)), slope))
 
 
