@@ -121,9 +121,17 @@ def sympy_scalars(depth: int) -> dict[str, Any]:
     loss = sum((a - b) ** 2 for a, b in zip(z, targets, strict=True))
     flat = [s for matrix in names for row in matrix for s in row]
     shared, reduced = sympy.cse([sympy.diff(loss, s) for s in flat])
-    text = " \\\\ ".join([*(f"{sympy.latex(a)} = {sympy.latex(b)}" for a, b in shared), *(sympy.latex(r) for r in reduced)])
+    text = " \\\\ ".join(
+        [*(f"{sympy.latex(a)} = {sympy.latex(b)}" for a, b in shared), *(sympy.latex(r) for r in reduced)]
+    )
     spent = time.process_time() - start
-    values = dict(zip([*inputs, *targets, *flat], [*x[0].tolist(), *t[0].tolist(), *(v for w in weights for v in w.flatten().tolist())], strict=True))
+    values = dict(
+        zip(
+            [*inputs, *targets, *flat],
+            [*x[0].tolist(), *t[0].tolist(), *(v for w in weights for v in w.flatten().tolist())],
+            strict=True,
+        )
+    )
     for a, b in shared:
         values[a] = float(b.subs(values))
     mine = [float(r.subs(values)) for r in reduced]
@@ -183,7 +191,9 @@ def _resnet18() -> tuple[Any, tuple[Any, ...], str, Any]:
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    config = ResNetConfig(embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=10)
+    config = ResNetConfig(
+        embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=10
+    )
     model = ResNetForImageClassification(config)
 
     class Logits(torch.nn.Module):
@@ -219,7 +229,9 @@ def larger(name: str) -> dict[str, Any]:
 # --- the table --------------------------------------------------------------------------------------------------------------------
 def _run(python: str, *words: str, limit: float) -> dict[str, Any]:
     try:
-        done = subprocess.run([python, __file__, *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(
+            [python, __file__, *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=limit
+        )
     except subprocess.TimeoutExpired:
         return {"produced": False, "said": f"stopped after {limit:g} s"}
     if done.returncode:
@@ -235,7 +247,16 @@ def _row(tool: str, depth: int, r: dict[str, Any]) -> list[str]:
     if "without_evidence" in r:
         seconds += f" ({r['without_evidence']:.3f} without evidence)"
     text = f"{r['characters']:,}" + (f" ({r['folded']:,} folded)" if "folded" in r else "") if r["produced"] else "-"
-    return [tool, str(depth), "yes" if r["produced"] else "no", agrees, text, str(r.get("placeholders", "-")), seconds, r.get("said", "")]
+    return [
+        tool,
+        str(depth),
+        "yes" if r["produced"] else "no",
+        agrees,
+        text,
+        str(r.get("placeholders", "-")),
+        seconds,
+        r.get("said", ""),
+    ]
 
 
 def main() -> None:
@@ -256,7 +277,16 @@ def main() -> None:
             python = arguments.python if tool == "tensorgrad" else sys.executable
             record.append({"tool": tool, "depth": depth, **_run(python, tool, str(depth), limit=arguments.limit)})
     big = _run(sys.executable, "larger", "ResNet-18", limit=300)
-    heads = ("tool", "depth", "produced", "agrees with autograd", "characters of LaTeX", "placeholders", "CPU seconds", "")
+    heads = (
+        "tool",
+        "depth",
+        "produced",
+        "agrees with autograd",
+        "characters of LaTeX",
+        "placeholders",
+        "CPU seconds",
+        "",
+    )
     rows = [_row(r["tool"], r["depth"], r) for r in record]
     rows.append(["bp.derive, ResNet-18", "18", "yes", "yes" if big.get("agrees") else "no",
                  f"{big.get('folded')} equations of {big.get('equations')}", "0", f"{big.get('seconds', 0):.2f}", ""])  # fmt: skip

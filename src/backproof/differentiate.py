@@ -9,17 +9,15 @@ The rules stand in :mod:`backproof.vjps`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .errors import CaptureError, MissingRule
 from .graph import Builder, Graph, Node
-from .vjps import Contributions, Rule, has_vjp, is_unknown, pull_back, vjp_of
+from .vjps import VJP, Contributions, Rule, fused, has_vjp, is_unknown, pull_back, vjp_of
 
-__all__ = ["Joint", "Unknown", "differentiate", "is_unknown", "pull_back"]
-
-Unknown = Callable[[Rule], Contributions | None]
-"""What to do with a node: its contributions, or None to leave it to the table of rules."""
+__all__ = ["Joint", "differentiate", "in_kernels", "is_unknown"]
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,16 @@ def _active(graph: Graph, wrt: Iterable[Node]) -> set[Node]:
     """The nodes through which the output depends on ``wrt``."""
     active = set(wrt)
     for node in graph.nodes:
-        if node.is_float and node.op.differentiable and any(x in active for x in node.inputs):
+        if node.is_number and node.op.differentiable and any(x in active for x in node.inputs):
             active.add(node)
     return active
 
 
 def differentiate(
-    graph: Graph, of: Node | None = None, wrt: Iterable[Node] | None = None, unknown: Unknown | None = None
+    graph: Graph,
+    of: Node | None = None,
+    wrt: Iterable[Node] | None = None,
+    beyond: bool = False,
 ) -> Joint:
     """Return the joint graph of forward and backward pass.
 
@@ -50,7 +51,8 @@ def differentiate(
         of: the scalar node to differentiate (the graph's loss by default).
         wrt: the nodes with respect to which gradients are wanted (by default every float leaf that is no
             constant); every node between them and ``of`` gets its adjoint too.
-        unknown: asked first for the rule of each node, for a reading that can go on where the table has none.
+        beyond: whether to go on behind an operation without a rule, with its transposed Jacobian as it stands, for a
+            reading that can write that.
 
     Raises:
         CaptureError: ``of`` is not one number.
@@ -65,14 +67,38 @@ def differentiate(
         )
     wanted = [n for n in graph.nodes if _is_wanted(n)] if wrt is None else list(wrt)
     active = _active(graph, wanted)
-    if unknown is None:
+    rules: dict[Node, VJP] = {n: pull_back for n in graph.nodes if is_unknown(n)} if beyond else {}
+    if not beyond:
         _require_rules(graph, active, output)
-    return _transform(graph, output, active, unknown)
+    joint = _transform(graph, output, active, Builder(graph.nodes), rules)
+    kept = _used(joint.graph.nodes, {*graph.nodes, *(g for g in joint.gradients.values() if g is not None)})
+    return replace(joint, graph=replace(joint.graph, nodes=kept))
+
+
+def in_kernels(graph: Graph, calls: Mapping[Node, Any]) -> tuple[Graph, dict[Node, Node | None], dict[Node, Node]]:
+    """Return the joint graph as torch computes it: several results from one call wherever it has a kernel for that.
+
+    Args:
+        graph: the captured network; without a loss there is a forward pass alone.
+        calls: for some nodes the call of the program that computes their value in one go.
+
+    Returns:
+        The graph; for each forward node its adjoint; and for some forward nodes the node that stands for their value.
+    """
+    builder = Builder(graph.nodes)
+    found = fused(graph, builder, calls)
+    output = graph.loss
+    if output is None:
+        return replace(graph, nodes=tuple(builder.nodes)), {}, found.values
+    active = _active(graph, [n for n in graph.nodes if _is_wanted(n)])
+    _require_rules(graph, active, output)
+    joint = _transform(graph, output, active, builder, found.rules)
+    return joint.graph, joint.gradients, found.values
 
 
 def _is_wanted(node: Node) -> bool:
     """Float leaves that are neither constant nor held fixed, and every named value (also behind a step such as floor)."""
-    return node.is_float and node.role not in ("constant", "helper") and not node.is_frozen
+    return node.is_number and node.role not in ("constant", "draw", "helper") and not node.is_frozen
 
 
 def _require_rules(graph: Graph, active: set[Node], output: Node) -> None:
@@ -100,8 +126,8 @@ def _ancestors(node: Node) -> set[Node]:
     return found
 
 
-def _transform(graph: Graph, output: Node, active: set[Node], unknown: Unknown | None) -> Joint:
-    builder = Builder(graph.nodes)
+def _transform(graph: Graph, output: Node, active: set[Node], builder: Builder, own: Mapping[Node, VJP]) -> Joint:
+    """The backward pass behind what the builder has; ``own`` has the rules that are not the table's."""
     pieces: dict[Node, list[Node]] = {}
     gradients: dict[Node, Node | None] = dict.fromkeys(graph.nodes)
     if output in active:
@@ -111,12 +137,23 @@ def _transform(graph: Graph, output: Node, active: set[Node], unknown: Unknown |
         if node in pieces:
             gradients[node] = delta = _adjoint(builder, node, pieces[node])
             if _passes(node):
-                _send_back(Rule(builder, node, delta, active), active, pieces, unknown)
+                rule = Rule(builder, node, delta, active)
+                contributions = rule.fitted(own.get(node, vjp_of(node))(rule))
+                _send_back(node, contributions, active, pieces)
     return Joint(replace(graph, nodes=tuple(builder.nodes)), output, gradients)
+
+
+def _used(nodes: Sequence[Node], wanted: set[Node]) -> tuple[Node, ...]:
+    """The nodes that are wanted, or that one of them is computed from."""
+    for node in reversed(nodes):
+        if node in wanted:
+            wanted.update(node.inputs)
+    return tuple(n for n in nodes if n in wanted)
 
 
 def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
     """Add up the contributions along all paths and name the sum the adjoint of ``node``."""
+    parts = _put_together(builder, node, parts)
     total = parts[0]
     for part in parts[1:]:
         total = builder.emit("add", total, part, module=node.module, source=node.source)
@@ -129,10 +166,40 @@ def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
     )
 
 
-def _send_back(rule: Rule, active: set[Node], pieces: dict[Node, list[Node]], unknown: Unknown | None) -> None:
-    contributions = None if unknown is None else unknown(rule)
-    if contributions is None:
-        contributions = vjp_of(rule.node)(rule)
-    for operand, part in zip(rule.x, contributions, strict=True):
+def _put_together(builder: Builder, node: Node, parts: list[Node]) -> list[Node]:
+    """Contributions that lie side by side and fill the operand, as one: of its slices, or of its rows.
+
+    The adjoint of taking apart is putting together; as a sum of zeros it would grow with the square of their number.
+    """
+    for op in ("unslice", "unselect"):
+        pieces = [p for p in parts if p.op.name == op and p.attrs["dim"] == parts[0].attrs.get("dim")]
+        if len(pieces) > 1 and len(node.shape) > 1 and (filled := _in_order(pieces, node)):
+            whole = builder.emit(
+                "cat" if op == "unslice" else "stack",
+                *(p.inputs[0] for p in filled),
+                dim=filled[0].attrs["dim"],
+                module=node.module,
+                source=node.source,
+            )
+            return [*(p for p in parts if p not in filled), whole]
+    return parts
+
+
+def _in_order(pieces: list[Node], node: Node) -> list[Node] | None:
+    """The pieces in the order in which they lie along their axis, if each place belongs to exactly one of them."""
+    size = node.shape[pieces[0].attrs["dim"]]
+
+    def span(piece: Node) -> range:
+        if piece.op.name == "unselect":
+            return range(piece.attrs["index"] % size, piece.attrs["index"] % size + 1)
+        return range(*slice(piece.attrs["start"], piece.attrs["end"], piece.attrs["step"]).indices(size))
+
+    ordered = sorted(pieces, key=lambda p: span(p).start)
+    places = [i for p in ordered for i in span(p)]
+    return ordered if places == list(range(size)) else None
+
+
+def _send_back(node: Node, contributions: Contributions, active: set[Node], pieces: dict[Node, list[Node]]) -> None:
+    for operand, part in zip(node.inputs, contributions, strict=True):
         if part is not None and operand in active:
             pieces.setdefault(operand, []).append(part)

@@ -18,7 +18,7 @@ from .ops import OPS, Op, Shape
 
 __all__ = ["Builder", "Graph", "Node", "Role", "Source"]
 
-Role = Literal["input", "target", "parameter", "buffer", "constant", "value", "helper", "adjoint"]
+Role = Literal["input", "target", "parameter", "buffer", "constant", "draw", "value", "helper", "adjoint"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Node:
         attrs: its attributes, complete with defaults.
         shape, dtype: of its result ("float64", "int64", "bool"...).
         name: unique in the graph; the user's own where the source gives it.
-        role: what kind of node it is; a "helper" is a step inside a formula that has no name of its own, an
-            "adjoint" is the gradient of the loss with respect to ``of``.
+        role: what kind of node it is; a "draw" is what a run draws at random, a "helper" a step inside a formula
+            that has no name of its own, an "adjoint" the gradient of the loss with respect to ``of``.
         module: the path of the module it belongs to ("layer1.0.conv1"), "" at the top.
         source: where the user wrote it.
         value: a constant's value (a number or nested tuple); None otherwise.
@@ -90,6 +90,16 @@ class Node:
         """Whether its entries are real numbers."""
         return self.dtype.startswith(("float", "bfloat"))
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether its entries are complex numbers."""
+        return self.dtype.startswith("complex")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its entries are real or complex numbers, so that a gradient can reach it."""
+        return self.is_float or self.is_complex
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -102,6 +112,7 @@ class Graph:
         title: the model's name.
         origin: what it was captured from, for capturing again with other shapes; not part of the mathematics.
         state: for each buffer that a forward pass changes (batch norm's running statistics) the node of its new value.
+        memo: what readings have worked out about this graph and may use again.
     """
 
     nodes: tuple[Node, ...]
@@ -110,6 +121,7 @@ class Graph:
     title: str = ""
     origin: Any = field(default=None, compare=False, repr=False)
     state: Mapping[Node, Node] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
@@ -249,9 +261,16 @@ _RANK = {"bool": 0, "int8": 1, "uint8": 1, "int16": 2, "int32": 3, "int64": 4, "
 def _result_dtype(op: Op, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> str:
     if op.dtype == "attr":
         return str(attrs["dtype"])
+    if op.dtype in ("real", "complex"):
+        pairs = _REAL if op.dtype == "real" else {real: other for other, real in _REAL.items()}
+        given = promote(inputs)
+        return pairs.get(given, given)
     if op.dtype != "same":
         return op.dtype
     return promote(inputs)
+
+
+_REAL = {"complex64": "float32", "complex128": "float64"}
 
 
 def promote(inputs: Iterable[Node]) -> str:
@@ -259,6 +278,8 @@ def promote(inputs: Iterable[Node]) -> str:
     nodes = list(inputs)
     tensors = [x for x in nodes if not (x.role == "constant" and x.shape == ())] or nodes
     best = max((x.dtype for x in tensors), key=lambda d: _RANK.get(d, 6), default="float64")
+    if any(x.is_complex for x in nodes) and best != "complex128":
+        return "complex128" if any(x.dtype == "float64" for x in tensors) else "complex64"
     floats = [x.dtype for x in nodes if x.is_float]
     return floats[0] if floats and not best.startswith(("float", "bfloat", "complex")) else best
 
@@ -269,18 +290,24 @@ class Builder:
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
         self.nodes: list[Node] = list(nodes)
         self._names: set[str] = {node.name for node in self.nodes}
+        self._next: dict[str, int] = {}  # the first number of each name that may be free
 
     def unique(self, name: str) -> str:
         """Return the name, numbered (#2, #3...) if it is taken."""
-        candidate, count = name, 1
-        while candidate in self._names:
+        if name not in self._names:
+            return name
+        count = self._next.get(name, 2)
+        while f"{name}#{count}" in self._names:
             count += 1
-            candidate = f"{name}#{count}"
-        return candidate
+        self._next[name] = count
+        return f"{name}#{count}"
 
     def release(self, name: str) -> None:
         """Free the name of a node that was taken out again."""
         self._names.discard(name)
+        base, _, number = name.rpartition("#")
+        if base and number.isdecimal():
+            self._next[base] = min(self._next.get(base, 2), int(number))
 
     def rename(self, node: Node, name: str, role: Role) -> Node:
         """Give a node that nothing uses yet another name and role."""

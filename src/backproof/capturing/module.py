@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_images, lower_layers, origin
+from . import lower_bags, lower_complex, lower_images, lower_layers, lower_losses, lower_random, lower_recurrent, origin
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower
 from .names import Origin as Place
 from .names import is_library, origins, user_line
-from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
+from .origin import WHOLE, ModuleOrigin, Whole, Wrapped, tensors_of, user_name
+from .unseen import PACKED, holds_packed, unseen
 
 __all__ = ["capture"]
 
@@ -169,7 +170,7 @@ def _quiet() -> Any:
 
 def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
     try:
-        with _quiet(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
+        with _quiet(), unseen(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
             return torch.export.export(wrapped, call, strict=False)
     except Exception as error:
         raise CaptureError(_why_not(error)) from None
@@ -177,6 +178,10 @@ def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
 
 def _why_not(error: Exception) -> str:
     where = _user_frame(error)
+    if isinstance(error, BackproofError):
+        return f"the model cannot be captured{where}: {error}"
+    if holds_packed(error):
+        return PACKED.format(where)
     if "DataDependent" in type(error).__name__ or "data-dependent" in str(error).lower():
         return (
             f"the model branches on a value that is only known when it runs{where}; "
@@ -185,7 +190,8 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
-_ = lower_layers, lower_images  # imported for what it registers
+# imported for what they register
+_ = (lower_bags, lower_complex, lower_layers, lower_images, lower_losses, lower_random, lower_recurrent)
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
@@ -206,6 +212,7 @@ class _Reader:
         self.gaps: list[str] = []
         self.buffers: dict[torch.fx.Node, Node] = {}
         self.changed: dict[Node, Node] = {}
+        self.calls: dict[str, Whole] = {}
 
     def graph(self, title: str) -> Graph:
         module = self.exported.graph_module
@@ -232,6 +239,8 @@ class _Reader:
             loss.name if loss else None,
             self.ties,
             tuple(self.order),
+            self.calls,
+            tuple(n for n in kept if n.role == "draw"),
         )
         return Graph(kept, outputs, loss, title, origin, dict(self.changed)).check()
 
@@ -249,7 +258,7 @@ class _Reader:
 
     def _reachable(self, outputs: tuple[Node, ...]) -> tuple[Node, ...]:
         """The nodes that matter: every leaf of the user's, and what leads to an output."""
-        given = ("input", "target", "parameter", "buffer")
+        given = ("input", "target", "parameter", "buffer", "draw")
         needed = {n for n in self.builder.nodes if n.role in given} | {*outputs, *self.changed.values()}
         for node in reversed(self.builder.nodes):
             if node in needed:
@@ -389,6 +398,8 @@ class _Reader:
         result = lower(call)
         buffer = self._written_buffer(node) if target._schema.is_mutable else None
         self.env[node] = self._named(result, before, place) if buffer is None else self._updated(buffer, result)
+        if overload in WHOLE and isinstance(self.env[node], Node) and not args.get("dropout_p"):
+            self.calls[self.env[node].name] = target, args
         for old, new in call.updates.items():
             self._note(old, new)
         if target._schema.is_mutable and isinstance(node.args[0], torch.fx.Node):
@@ -417,7 +428,7 @@ class _Reader:
         """Give the last new node the user's name, if the call made one."""
         if not isinstance(result, Node) or result not in self.builder.nodes[before:] or result.role == "constant":
             return result
-        return self.builder.rename(result, place.name, "value")
+        return self.builder.rename(result, place.name, "draw" if result.role == "draw" else "value")
 
     def _follow_views(self, node: torch.fx.Node, target: Any) -> None:
         returns = target._schema.returns

@@ -67,7 +67,7 @@ KERNELS: dict[str, str] = {
     "logistic_error": "F.binary_cross_entropy_with_logits(y, t, reduction='none')",
     "soft_margin_error": "F.softplus(-t * y)",
     "hinge_embedding_error": "torch.where(t > 0, y, (margin - y).clamp(min=0))",
-    "poisson_error": "F.poisson_nll_loss(y, t, log_input=log_input, reduction='none')",
+    "poisson_error": "F.poisson_nll_loss(y, t, log_input=log_input, eps=eps, reduction='none')",
     "kl_error": "F.kl_div(y, t, reduction='none', log_target=log_target)",
     # products and reductions
     "matmul": "a @ b",
@@ -114,6 +114,17 @@ KERNELS: dict[str, str] = {
     "adaptive_avg_pool_grad": "adaptive_avg_pool_grad(delta, output_size, shape)",
     "batch_norm": "normalised(x, *per_channel(x, mean, var, weight, bias), eps)",
     "layer_norm": "normalised(x, mean, var, weight, bias, eps)",
+    # complex numbers and Fourier transforms
+    "conj": "x.conj().resolve_conj()",
+    "real": "torch.real(x).clone()",
+    "imag": "torch.imag(x).clone()",
+    "modulus": "x.abs()",
+    "angle": "torch.angle(x)",
+    "complex": "torch.complex(*torch.broadcast_tensors(a, b))",
+    "view_as_real": "torch.view_as_real(x.resolve_conj()).clone()",
+    "view_as_complex": "torch.view_as_complex(x.contiguous())",
+    "fft": "(torch.fft.ifftn if inverse else torch.fft.fftn)(x, dim=dim, norm=norm)",
+    "irfft": "torch.fft.irfft(x, n, dim, norm)",
     # softmax family
     "softmax": "torch.softmax(x, dim)",
     "log_softmax": "torch.log_softmax(x, dim)",
@@ -194,8 +205,8 @@ SLOPES: dict[str, str] = {
     "soft_margin_error'1": "-y * torch.sigmoid(-t * y)",
     "hinge_embedding_error'0": "torch.where(t > 0, 1.0, torch.where(y <= margin, -1.0, 0.0)).to(y.dtype)",
     "hinge_embedding_error'1": "torch.zeros_like(t)",
-    "poisson_error'0": "torch.exp(y) - t if log_input else (y - t + 1e-8) / (y + 1e-8)",
-    "poisson_error'1": "-y if log_input else -torch.log(y + 1e-8)",
+    "poisson_error'0": "torch.exp(y) - t if log_input else (y - t + eps) / (y + eps)",
+    "poisson_error'1": "-y if log_input else -torch.log(y + eps)",
     "kl_error'0": "-torch.exp(t) if log_target else -t",
     "kl_error'1": "torch.exp(t) * (t + 1 - y) if log_target else torch.where(t > 0, torch.log(t) + 1 - y, -y)",
 }

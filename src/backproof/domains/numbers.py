@@ -23,7 +23,19 @@ from .base import Domain
 from .kernels import KERNELS, SLOPES
 from .spatial import SPATIAL
 
-__all__ = ["HELPERS", "code", "evaluate", "gelu_slope", "helper_source", "kernel", "nll_grad", "numbers", "tensor_of"]
+__all__ = [
+    "HELPERS",
+    "code",
+    "evaluate",
+    "gelu_slope",
+    "helper_source",
+    "kernel",
+    "kernel_at",
+    "nll_grad",
+    "numbers",
+    "plain_rule",
+    "tensor_of",
+]
 
 numbers = Domain("numbers", "torch tensors in the graph's own dtype")
 
@@ -143,9 +155,9 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
 
 
 @numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax",
-    "convolution", "pooling", "normalisation")  # fmt: skip
+    "convolution", "pooling", "normalisation", "complex")  # fmt: skip
 def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
-    kernel = _kernel(node.op, _spatial_axes(node))
+    kernel = kernel_at(node)
     if kernel is None:
         raise KeyError(node.op.name)
     if _stretched(node):
@@ -153,6 +165,14 @@ def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
     value = kernel(*_alike(node, operands), **node.attrs)
     # a slope that one of two broadcast operands does not enter has the other's shape
     return value.expand(node.shape) if isinstance(node.op, Elementwise) and value.shape != node.shape else value
+
+
+plain_rule = _read
+
+
+def kernel_at(node: Node) -> Callable[..., torch.Tensor] | None:
+    """The torch function behind a node's operation, for its number of spatial axes."""
+    return _kernel(node.op, _spatial_axes(node))
 
 
 def _alike(node: Node, operands: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
@@ -182,15 +202,25 @@ def tensor_of(node: Node, device: Any = None) -> torch.Tensor:
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
-    return value if isinstance(value, (bool, int, float)) else float(value)
+    return value if isinstance(value, (bool, int, float, complex)) else float(value)
 
 
 def evaluate(graph: Graph, leaves: Mapping[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:
     """Read a graph over tensors; constants are filled in."""
     device = next((t.device for t in leaves.values()), None)
-    constants = {n: tensor_of(n, device) for n in graph.of_role("constant") if n not in leaves}
+    wider = {tensor.dtype for node, tensor in leaves.items() if str(tensor.dtype) != f"torch.{node.dtype}"}
+    constants = {
+        n: _widened(tensor_of(n, device), wider) if n.is_float else tensor_of(n, device)
+        for n in graph.of_role("constant")
+        if n not in leaves
+    }
     with torch.no_grad():
         return numbers.run(graph, {**constants, **leaves})
+
+
+def _widened(tensor: torch.Tensor, wider: set[torch.dtype]) -> torch.Tensor:
+    """A constant in float64 where the graph is read in float64 instead of its own dtype."""
+    return tensor.double() if torch.float64 in wider else tensor
 
 
 class _Substitute(ast.NodeTransformer):

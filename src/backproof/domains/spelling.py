@@ -6,9 +6,11 @@ derivatives.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 from ..document.math import Call, Cases, Expr, Function, Indicator, Num, Rel
@@ -137,8 +139,6 @@ def _kl_slope(y: Term, t: Term, log_target: bool = False) -> Term:
     return _cases(max(y.rank, t.rank), (_named("log", t) + ONE - y, _positive(t)), (-y, None))
 
 
-_TINY = Fraction(1, 10**8)
-
 LOSSES: dict[str, Spelling] = {
     "huber_error": _huber,
     "huber_error'0": _huber_slope,
@@ -159,11 +159,13 @@ LOSSES: dict[str, Spelling] = {
         max(y.rank, t.rank), (ONE, _positive(t)), (-_indicator("<=", y, constant(margin)), None)
     ),
     "hinge_embedding_error'1": lambda y, t, margin=1.0: ZERO,
-    "poisson_error": lambda y, t, log_input=True: (
-        _named("exp", y) - t * y if log_input else y - t * _named("log", y + Term(_TINY))
+    "poisson_error": lambda y, t, log_input=True, eps=1e-8: (
+        _named("exp", y) - t * y if log_input else y - t * _named("log", y + constant(eps))
     ),
-    "poisson_error'0": lambda y, t, log_input=True: _named("exp", y) - t if log_input else ONE - t / (y + Term(_TINY)),
-    "poisson_error'1": lambda y, t, log_input=True: -y if log_input else -_named("log", y + Term(_TINY)),
+    "poisson_error'0": lambda y, t, log_input=True, eps=1e-8: (
+        _named("exp", y) - t if log_input else ONE - t / (y + constant(eps))
+    ),
+    "poisson_error'1": lambda y, t, log_input=True, eps=1e-8: -y if log_input else -_named("log", y + constant(eps)),
     "kl_error": _kl,
     "kl_error'0": lambda y, t, log_target=False: -_named("exp", t) if log_target else -t,
     "kl_error'1": _kl_slope,
@@ -260,6 +262,12 @@ FROM_OUTPUT: dict[str, Callable[[Term], Term]] = {
 def spell(op: Op, args: tuple[Term, ...], attrs: Mapping[str, Any]) -> Term:
     """The written form of an elementwise operation."""
     rule = _SPELL.get(op.name)
-    if rule is None:
+    if rule is None or not _takes(rule, frozenset(attrs)):
         return call(op, args, attrs)
     return rule(*args, **attrs)
+
+
+@cache
+def _takes(rule: Spelling, names: frozenset[str]) -> bool:
+    """Whether a spelling knows all settings of its operation; one that does not would leave something out."""
+    return names <= set(inspect.signature(rule).parameters)

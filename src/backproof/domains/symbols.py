@@ -199,7 +199,7 @@ class Writer:
         of = node.of
         if of is not None and (of.role == "helper" or of is self._differentiated or of.name in self.unnamed):
             return False
-        return node.role in ("value", "adjoint", "parameter", "input", "target", "buffer") or (
+        return node.role in ("value", "adjoint", "parameter", "input", "target", "buffer", "draw") or (
             node.role == "constant" and node.size > 1
         )
 

@@ -93,7 +93,7 @@ _PLACES = {
 }
 
 
-@symbols.rule("index", "softmax", "reduce", "shape")
+@symbols.rule("index", "softmax", "reduce", "shape", "complex")
 def _called(node: Node, *x: Term) -> Term:
     return plain_call(node, *x)
 

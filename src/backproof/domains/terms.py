@@ -197,8 +197,8 @@ def constant(value: Any) -> Term:
         return Term(Fraction(int(value)))
     if isinstance(value, sympy.Rational):
         return Term(Fraction(int(value.p), int(value.q)))
-    if isinstance(value, float) and not math.isfinite(value):
-        return term(Num(value))
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return _decimal(value)
+    if isinstance(value, float) and math.isinf(value):
+        return Term(Fraction(1 if value > 0 else -1), (Num(math.inf),))
     return term(Num(float(value), str(value)))

@@ -30,10 +30,8 @@ def is_unknown(node: Node) -> bool:
     return not node.is_leaf and node.op.differentiable and (node.op.family == "opaque" or not has_vjp(node))
 
 
-def pull_back(r: Rule) -> Contributions | None:
-    """J_i(x)ᵀ δ for each operand of an unknown operation; None for one with a rule."""
-    if not is_unknown(r.node):
-        return None
+def pull_back(r: Rule) -> Contributions:
+    """J_i(x)ᵀ δ for each operand of an unknown operation."""
     return tuple(
         r.emit(PULLBACK, r.delta, *r.x, operation=r.node.op.name, operand=i, shape=x.shape)
         if x.is_float and r.needs(i) else None

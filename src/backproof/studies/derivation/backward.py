@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...differentiate import Joint, differentiate, pull_back
+from ...differentiate import Joint, differentiate
 from ...document.blocks import Equation
 from ...document.math import Expr, Ref, Sym, plain
 from ...domains.printed import Unreadable
@@ -108,7 +108,7 @@ class Backward:
             letters(graph, self.program, graph.by_name[of.name], names or {}),
         )
         self.wrt = [graph.by_name[name] for name in wrt]
-        self.joint: Joint = differentiate(graph, of=self.of, wrt=self.wrt, unknown=pull_back)
+        self.joint: Joint = differentiate(graph, of=self.of, wrt=self.wrt, beyond=True)
         self._layout, self._integers = Layout.of(graph, layout), dict(integers or {})
         self._measured: dict[int, dict[Node, int]] = {}
         self._values = [n for n in graph.nodes if n.role == "value"]
