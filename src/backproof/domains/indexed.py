@@ -202,7 +202,7 @@ class Indexer:
 
     # --- calls --------------------------------------------------------------------------------------------------------
     def _call(self, expr: Call, labels: Labels) -> Expr:
-        attrs = dict(expr.attrs)
+        attrs: dict[str, Any] = dict(expr.attrs)
         rule = getattr(self, f"_call_{expr.op}", None)
         if rule is not None and (found := rule(expr, attrs, labels)) is not None:
             return found  # type: ignore[no-any-return]
@@ -271,12 +271,8 @@ class Indexer:
 
     # --- convolutions: indices count from 1, kernels too ---------------------------------------------------------------
     def _convolution(self, expr: Mul, labels: Labels) -> Expr:
-        attrs = dict(expr.attrs)
-        if (
-            attrs["groups"] != 1
-            or expr.op == "conv_transpose"
-            or (expr.op == "conv_input_grad" and max(attrs["dilation"]) > 1)
-        ):
+        attrs: dict[str, Any] = dict(expr.attrs)
+        if attrs["groups"] != 1 or expr.op == "conv_transpose" or not self._goes_back(expr, attrs):
             name = {"convolution": "conv", "correlation": "convᵀ"}[expr.style]
             latex = r"\operatorname{conv}" + (r"^{\mathsf T}" if expr.style == "correlation" else "")
             return Call(Function(expr.op, name, latex, 0, labels), expr.factors, expr.op, expr.attrs)

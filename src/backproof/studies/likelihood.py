@@ -80,10 +80,10 @@ class Likelihood(Result):
             blocks.append(Section("First error signal", (words, Derivation((self.first_error,))), "backward", "first"))
         blocks += [Paragraph((r,)) for r in self.remarks]
         blocks.append(evidence_section(self.evidence))
-        standing = "finding" if self.finding else "agrees"
         return Document(
-            self.title, tuple(blocks), "maximum likelihood", summary(self.evidence), standing, self.to_dict()
-        )  # type: ignore[arg-type]
+            self.title, tuple(blocks), "maximum likelihood", summary(self.evidence),
+            "finding" if self.finding else "agrees", self.to_dict(),
+        )  # fmt: skip
 
 
 def _line(equation: Equation) -> LikelihoodLine:
@@ -288,9 +288,14 @@ def _total(found: Density, noise: _Noise, at: dict[Any, float]) -> float:
 # --- several classes ----------------------------------------------------------------------------------------------------------
 def _categorical() -> Likelihood:
     """p(t | p) = Π_k p_k^t_k for a one-hot t: the cross-entropy, and with a softmax the error signal p - t."""
-    n, k = Sym("N"), Sym("K")
-    t, p, w = (lambda *i: Sym("t", i)), (lambda *i: Sym("p", i)), Words("w")
+    n, k, w = Sym("N"), Sym("K"), Words("w")
     log = Function("log", "log", r"\log")
+
+    def t(*indices: str) -> Sym:
+        return Sym("t", indices)
+
+    def p(*indices: str) -> Sym:
+        return Sym("p", indices)
 
     def over(body: Expr, index: str, upper: Expr) -> Expr:
         return BigSum(body, index, Num(1), upper)
@@ -334,7 +339,7 @@ def _classes_evidence() -> tuple[Evidence, ...]:
     ours, theirs = -(t * p.log()).sum(), F.cross_entropy(scores, labels, reduction="sum")
     (slope,) = torch.autograd.grad(theirs, scores)
     rows = (
-        ("the probabilities sum to 1", "summing them", float((total - 1).abs().max())),  # type: ignore[operator, union-attr]
+        ("the probabilities sum to 1", "summing them", float((total - 1).abs().max())),  # type: ignore[union-attr]
         ("the derived loss", "torch's cross-entropy", float((ours - theirs).abs())),
         ("the first error signal", "autograd", float((p - t - slope).abs().max())),
     )
