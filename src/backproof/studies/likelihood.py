@@ -335,12 +335,12 @@ def _classes_evidence() -> tuple[Evidence, ...]:
     scores = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
     labels = torch.randint(0, 4, (5,), generator=generator)
     t, p = F.one_hot(labels, 4).double(), torch.softmax(scores, 1)
-    total = sum((p ** F.one_hot(torch.full((5,), k), 4)).prod(1) for k in range(4))
+    total = torch.stack([(p ** F.one_hot(torch.full((5,), k), 4)).prod(1) for k in range(4)]).sum(0)
     ours, theirs = -(t * p.log()).sum(), F.cross_entropy(scores, labels, reduction="sum")
     (slope,) = torch.autograd.grad(theirs, scores)
     rows = (
-        ("the probabilities sum to 1", "summing them", float((total - 1).abs().max())),  # type: ignore[union-attr]
-        ("the derived loss", "torch's cross-entropy", float((ours - theirs).abs())),
-        ("the first error signal", "autograd", float((p - t - slope).abs().max())),
+        ("the probabilities sum to 1", "summing them", float((total - 1).detach().abs().max())),
+        ("the derived loss", "torch's cross-entropy", float((ours - theirs).detach().abs())),
+        ("the first error signal", "autograd", float((p - t - slope).detach().abs().max())),
     )
     return tuple(Evidence(what, way, error <= TOLERANCE, error, 5, 5) for what, way, error in rows)
