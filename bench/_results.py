@@ -18,6 +18,7 @@ COMMANDS = (
     ("demo.py",),
     ("random_networks.py", "--graphs", "2000", "--programs", "300"),
     ("trace_cost.py",),
+    ("capturing.py",),
     ("check.py",),
     ("page.py",),
     ("memory.py",),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
     from .studies.training import History, train
+    from .studies.watching.watch import Watch, Watched, watch
 
 __version__ = "0.1.0"
 
@@ -77,6 +78,8 @@ __all__ = [
     "Search",
     "Solution",
     "Trace",
+    "Watch",
+    "Watched",
     "__version__",
     "capture",
     "catalogue",
@@ -102,6 +105,7 @@ __all__ = [
     "solve",
     "trace",
     "train",
+    "watch",
 ]
 
 _HOME = {
@@ -133,6 +137,8 @@ _HOME = {
     "Search": "studies.search.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
+    "Watch": "studies.watching.watch",
+    "Watched": "studies.watching.watch",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "certify": "studies.certificates.certify",
@@ -157,6 +163,7 @@ _HOME = {
     "solve": "studies.solve",
     "trace": "studies.trace",
     "train": "studies.training",
+    "watch": "studies.watching.watch",
 }
 
 

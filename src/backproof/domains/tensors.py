@@ -7,6 +7,7 @@ of one matrix that the whole stack used is a sum over the stack. Where entries o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ from fractions import Fraction
 from ..document.math import BigSum, Call, Expr, Function, Mul, Num, Shaped, Sym, Transpose, map_leaves
 from ..graph import Node
 from ..ops import OPS, Shape
+from ..ops.own import FAMILY as OWN
 from ..ops.shapes import axes_of
 from .base import Domain
 from .convolved import LAYERS
@@ -96,6 +98,15 @@ _PLACES = {
 @symbols.rule("index", "softmax", "reduce", "shape", "complex")
 def _called(node: Node, *x: Term) -> Term:
     return plain_call(node, *x)
+
+
+@symbols.rule(OWN)
+def _own(node: Node, *x: Term) -> Term:
+    """backward_f(δ, x): what somebody's own code sends back."""
+    name = node.attrs["label"]
+    safe = re.sub(r"\W", "", name)
+    function = Function("own_backward", f"backward_{name}", rf"\operatorname{{backward}}_{{\mathrm{{{safe}}}}}")
+    return term(Call(function, tuple(a.expr() for a in x), "own_backward"), len(node.shape))
 
 
 # --- the softmax family and what is picked by a label ------------------------------------------------------------------

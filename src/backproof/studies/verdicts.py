@@ -11,7 +11,9 @@ __all__ = [
     "ALONG",
     "EAGER",
     "FORMULAS",
+    "FORWARD",
     "GRADIENT_FLOOR",
+    "HOOKS",
     "ONE_BY_ONE",
     "OWN_DTYPE",
     "ROUNDING",
@@ -26,6 +28,7 @@ TOLERANCE = 1e-9
 # Errors are relative to a tensor's size, but not below this share of the largest of its kind.
 VALUE_FLOOR, GRADIENT_FLOOR = 1e-3, 1e-6
 EAGER = "autograd on the program as it stands"
+FORWARD, HOOKS = "the derivative of the forward pass", "autograd with your gradient hooks"
 ROUNDING, OWN_DTYPE = "float64", "torch.optim in the model's dtype"
 FORMULAS = "the textbook's formulas"
 ALONG = "float64 differences along a Gaussian direction"

@@ -234,7 +234,7 @@ class Backward:
         """What each value on the way is computed from."""
         needed = self.behind
         return [
-            Line(v, self.writer.symbol(v), self.writer.shaped(v), why_value(v), "forward")
+            Line(v, self.writer.symbol(v), self.writer.shaped(v), why_value(v, self.program), "forward")
             for v in self._values
             if v in needed
         ]

@@ -15,6 +15,7 @@ from ...errors import InputError
 from ...graph import Graph, Node
 from ...notation import named
 from ...problems.problem import Exercise, FormulaProblem, Problem
+from ..caveats import caveats
 from ..load import load_problem
 from ..prepare import prepare
 from .backward import Backward
@@ -132,9 +133,13 @@ def _of_program(
         if not isinstance(name, str) or name not in graph.by_name:
             known = ", ".join(n.name for n in graph.nodes if n.role in ("parameter", "input", "value"))
             raise InputError(f"there is no '{name}' to derive by; known: {known[:300]}")
+    remarks = caveats(graph)
+    if graph.surrogates:
+        graph = replace(graph, surrogates={}, origin=graph.origin.by_the_forward())
+    of = next(n for n in graph.nodes if n is of)
     work = _backward(graph, start, of, wanted, names, layout)
     evidence = confirm(work, dict(start), [], Draws(0))
-    return Derived(id or graph.title, title, "", {}, work, start, (), (), evidence)
+    return Derived(id or graph.title, title, "", {}, work, start, (), remarks, evidence)
 
 
 def _output(graph: Graph) -> Node:
