@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .studies.exercise import Answered
     from .studies.fields.receptive import ReceptiveField, receptive_field
     from .studies.fields.sizes import minimum_input, output_size
+    from .studies.likelihood import Likelihood, likelihood
     from .studies.marking.mark import Marked, mark
     from .studies.memory.exercise import memory_exercise
     from .studies.memory.measure import Measurement
@@ -69,6 +70,7 @@ __all__ = [
     "History",
     "InputError",
     "LearningRates",
+    "Likelihood",
     "Marked",
     "Measurement",
     "Memory",
@@ -96,6 +98,7 @@ __all__ = [
     "depth_study",
     "derive",
     "kept_by_all",
+    "likelihood",
     "lr_range",
     "mark",
     "memory",
@@ -132,6 +135,7 @@ _HOME = {
     "History": "studies.training",
     "InputError": "errors",
     "LearningRates": "studies.search.lr_range",
+    "Likelihood": "studies.likelihood",
     "Marked": "studies.marking.mark",
     "Measurement": "studies.memory.measure",
     "Memory": "studies.memory.memory",
@@ -158,6 +162,7 @@ _HOME = {
     "depth_study": "studies.nets.depth",
     "derive": "studies.derivation.derive",
     "kept_by_all": "studies.optimizer.kept_by_all",
+    "likelihood": "studies.likelihood",
     "lr_range": "studies.search.lr_range",
     "mark": "studies.marking.mark",
     "memory": "studies.memory.memory",

@@ -19,6 +19,7 @@ COMMANDS = {
     "problems": "list the built-in problems",
     "derive": "derive a network's gradients as formulas, with the rule behind each",
     "curvature": "measure how sharply a loss curves, and the largest stable learning rate",
+    "likelihood": "derive the loss that maximum likelihood under a noise leads to",
     "lr-range": "find the learning rates with which a network trains, with reasons",
     "search": "search a problem's settings for those that predict best what they were not trained on",
     "trace": "record every value, gradient and update of a network's training steps",
