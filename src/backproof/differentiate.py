@@ -32,7 +32,7 @@ def _active(graph: Graph, wrt: Iterable[Node]) -> set[Node]:
     """The nodes through which the output depends on ``wrt``."""
     active = set(wrt)
     for node in graph.nodes:
-        if node.is_float and node.op.differentiable and any(x in active for x in node.inputs):
+        if node.is_inexact and node.op.differentiable and any(x in active for x in node.inputs):
             active.add(node)
     return active
 
@@ -65,7 +65,7 @@ def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | No
 
 def _is_wanted(node: Node) -> bool:
     """Float leaves that are neither constant nor held fixed, and every named value (also behind a step such as floor)."""
-    return node.is_float and node.role not in ("constant", "helper") and not node.is_frozen
+    return node.is_inexact and node.role not in ("constant", "helper") and not node.is_frozen
 
 
 def _require_rules(graph: Graph, active: set[Node], output: Node) -> None:

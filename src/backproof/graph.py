@@ -86,6 +86,11 @@ class Node:
         return bool(self.attrs.get("frozen"))
 
     @property
+    def is_inexact(self) -> bool:
+        """Whether its entries are real or complex numbers, so that a gradient can reach it."""
+        return self.is_float or self.dtype.startswith("complex")
+
+    @property
     def is_float(self) -> bool:
         """Whether its entries are real numbers."""
         return self.dtype.startswith(("float", "bfloat"))

@@ -6,7 +6,7 @@ Most overloads need nothing here: the operation's record names them, and the sch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from ..errors import CaptureError
 from ..graph import Builder, Node
 from ..ops import Op, by_aten
 
-__all__ = ["LOWERINGS", "Call", "NotCaptured", "lower", "lowering"]
+__all__ = ["LOWERINGS", "Call", "NotCaptured", "by_table", "lower", "lowering", "normalised"]
 
 
 class NotCaptured(CaptureError):
@@ -45,6 +45,10 @@ class Call:
         """The dtype of the result."""
         return str(self.meta.dtype).removeprefix("torch.")
 
+    def part(self, overload: str, args: dict[str, Any], meta: Any) -> Call:
+        """A call that this one consists of, at the same place of the program."""
+        return Call(self.builder, overload, args, meta, self._place)
+
     def emit(self, op: str | Op, *inputs: Any, **attrs: Any) -> Node:
         """Append an operation; numbers among the operands become constants."""
         return self.builder.emit(op, *(self.node(x) for x in inputs if x is not None), **self._place, **attrs)
@@ -62,6 +66,14 @@ class Call:
             raise NotCaptured(f"an operand of aten.{self.overload} is {type(value).__name__}, not a tensor or number")
         kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float64"
         return self.builder.constant(value, (), kind)
+
+    def number(self, value: float) -> Node:
+        """A number in the dtype of the result."""
+        return self.builder.constant(value, (), self.dtype)
+
+    def reshaped(self, x: Node, shape: Sequence[int]) -> Node:
+        """The same entries in another shape; the node itself where nothing changes."""
+        return x if x.shape == tuple(shape) else self.emit("reshape", x, shape=tuple(shape))
 
     def reduced(self, errors: Node) -> Node:
         """Apply a loss's ``reduction`` (0 none, 1 mean, 2 sum) to the errors of the entries."""
@@ -88,12 +100,53 @@ def lowering(*overloads: str) -> Callable[[Lowering], Lowering]:
 
 
 def lower(call: Call) -> Any:
-    """Append the operations that an ATen call is; returns its node, or a tuple of nodes."""
+    """Append the operations that an ATen call is; returns its node, or a tuple of nodes.
+
+    What has no operation here, and complex numbers, whose rules would need conjugates, are kept as opaque nodes.
+    """
+    from .opaque import kept
+
+    if any(isinstance(x, Node) and x.dtype.startswith("complex") for x in _flat_arguments(call)) or _makes_complex(call):
+        return kept(call, NotCaptured(f"aten.{call.overload} of complex numbers"))
+    try:
+        return by_table(call)
+    except NotCaptured as why:
+        return kept(call, why)
+
+
+def _flat_arguments(call: Call) -> list[Any]:
+    flat: list[Any] = torch.utils._pytree.tree_leaves(list(call.args.values()))
+    return flat
+
+
+def _makes_complex(call: Call) -> bool:
+    return isinstance(call.meta, torch.Tensor) and call.meta.is_complex()
+
+
+def by_table(call: Call) -> Any:
+    """Append the operations that an ATen call is by the tables alone.
+
+    Raises:
+        NotCaptured: it has no operation here.
+    """
     if rule := LOWERINGS.get(call.overload):
         return rule(call)
     if (op := by_aten(call.overload)) is None:
         raise NotCaptured(f"aten.{call.overload} has no operation here yet")
     return _generic(call, op)
+
+
+def normalised(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments by name, in the schema's order, defaults filled in."""
+    found = {}
+    for i, argument in enumerate(target._schema.arguments):
+        if i < len(args):
+            found[argument.name] = args[i]
+        elif argument.name in kwargs:
+            found[argument.name] = kwargs[argument.name]
+        else:
+            found[argument.name] = argument.default_value if argument.has_default_value() else None
+    return found
 
 
 _HARMLESS = {
@@ -148,12 +201,6 @@ def _add(call: Call) -> Node:
 @lowering("rsub.Scalar", "rsub.Tensor")
 def _rsub(call: Call) -> Node:
     return call.emit("sub", call["other"], _scaled(call, call["self"]))
-
-
-@lowering("addmm.default")
-def _addmm(call: Call) -> Node:
-    call.refuse_unless(call["beta"] == 1 and call["alpha"] == 1, "beta or alpha other than 1")
-    return call.emit("add", call["self"], call.emit("matmul", call["mat1"], call["mat2"]))
 
 
 @lowering("clamp_min.default", "clamp_max.default")
@@ -265,7 +312,6 @@ def _broadcast_tensors(call: Call) -> tuple[Node, ...]:
     "view.dtype",
     "detach_.default",
     "expand_copy.default",
-    "to.device",
     "feature_dropout.default",
     "alpha_dropout.default",
     "dropout.default",
@@ -280,7 +326,7 @@ def _same(call: Call) -> Node:
     )
 
 
-@lowering("to.dtype", "to.dtype_layout", "_to_copy.default", "to.other", "type_as.default")
+@lowering("to.dtype", "to.dtype_layout", "to.device", "_to_copy.default", "to.other", "type_as.default")
 def _to(call: Call) -> Node:
     return _cast(call, next(iter(call.args.values())))
 
@@ -321,20 +367,6 @@ def _cat(call: Call) -> Node:
     return call.emit("stack" if call.overload.startswith("stack") else "cat", *call["tensors"], dim=call["dim"])
 
 
-@lowering("gather.default")
-def _gather(call: Call) -> Node:
-    return call.emit("gather", call["self"], call["index"], dim=call["dim"])
-
-
-@lowering("index.Tensor", "index_select.default")
-def _index(call: Call) -> Node:
-    indices = call["indices"] if call.overload == "index.Tensor" else [call["index"]]
-    first = call.overload == "index.Tensor" or call["dim"] % len(call["self"].shape) == 0
-    ok = len(indices) == 1 and isinstance(indices[0], Node) and indices[0].dtype == "int64" and first
-    call.refuse_unless(ok, "more than one index tensor, a mask, or an axis other than the first")
-    return call.emit("embedding", call["self"], indices[0])
-
-
 @lowering("max.dim", "min.dim")
 def _max_dim(call: Call) -> tuple[Node, Node]:
     x, dim = call["self"], call["dim"]
@@ -358,16 +390,6 @@ def _var(call: Call) -> Node:
     correction = call["correction"] if call["correction"] is not None else int(unbiased is not False)
     var = call.emit("var", call["self"], dim=_plain(call["dim"]), keepdim=bool(call["keepdim"]), correction=correction)
     return var if call.overload.startswith("var") else call.emit("sqrt", var)
-
-
-@lowering("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar")
-def _norm(call: Call) -> Node:
-    order = call["ord"] if call["ord"] is not None else call["p"]
-    call.refuse_unless(order in (None, 1, 2), "an order other than 1 and 2")
-    dims = {"dim": _plain(call["dim"]), "keepdim": bool(call["keepdim"])}
-    if order == 1:
-        return call.emit("sum", call.emit("abs", call["self"]), **dims)
-    return call.emit("sqrt", call.emit("sum", call.emit("square", call["self"]), **dims))
 
 
 # --- softmax family, activations with structure ----------------------------------------------------------------------

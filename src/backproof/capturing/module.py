@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_images, lower_layers, origin
+from . import lower_algebra, lower_images, lower_indexing, lower_layers, origin
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
-from .lower import Call, NotCaptured, lower
+from .lower import Call, NotCaptured, lower, normalised
 from .names import Origin as Place
 from .names import is_library, origins, user_line
 from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
@@ -185,7 +185,7 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
-_ = lower_layers, lower_images  # imported for what it registers
+_ = lower_algebra, lower_images, lower_indexing, lower_layers  # imported for what they register
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
@@ -379,7 +379,7 @@ class _Reader:
         if overload.startswith(("_assert", "sym_", "_check")):
             self.env[node] = None
             return
-        args = _normalised(target, self._args(node.args), self._args(node.kwargs))
+        args = normalised(target, self._args(node.args), self._args(node.kwargs))
         if target._schema.is_mutable:
             overload, args = self._plain_form(node, target, overload, args)
         self._follow_views(node, target)
@@ -464,16 +464,3 @@ def _attribute(module: torch.fx.GraphModule, path: str) -> Any:
     for part in path.split("."):
         value = getattr(value, part)
     return value
-
-
-def _normalised(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments by name, in the schema's order, defaults filled in."""
-    found = {}
-    for i, argument in enumerate(target._schema.arguments):
-        if i < len(args):
-            found[argument.name] = args[i]
-        elif argument.name in kwargs:
-            found[argument.name] = kwargs[argument.name]
-        else:
-            found[argument.name] = argument.default_value if argument.has_default_value() else None
-    return found

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 
 from ..graph import Graph, Node
 from ..ops import Elementwise, Op
+from ..ops.opaque import OPAQUE
+from .arrays import ARRAY_HELPERS
 from .base import Domain
 from .kernels import KERNELS, SLOPES
 from .spatial import SPATIAL
@@ -81,6 +83,7 @@ HELPERS: dict[str, Callable[..., Any]] = {
     "nll_grad": nll_grad,
     "normalised": normalised,
     **SPATIAL,
+    **ARRAY_HELPERS,
 }
 _NAMES: dict[str, Any] = {"torch": torch, "F": F, "math": math, **HELPERS}
 
@@ -140,7 +143,7 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
 
 
 @numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax",
-    "convolution", "pooling", "normalisation")  # fmt: skip
+    "convolution", "pooling", "normalisation", "scan", "contraction", "matrix")  # fmt: skip
 def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
     kernel = _kernel(node.op, _spatial_axes(node))
     if kernel is None:
@@ -150,6 +153,13 @@ def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
     value = kernel(*_alike(node, operands), **node.attrs)
     # a slope that one of two broadcast operands does not enter has the other's shape
     return value.expand(node.shape) if isinstance(node.op, Elementwise) and value.shape != node.shape else value
+
+
+@numbers.rule("opaque")
+def _opaque(node: Node, *operands: torch.Tensor) -> torch.Tensor:
+    """What torch computes: the one call, or torch's own vector-Jacobian product of it."""
+    value: torch.Tensor = node.attrs["call"](*operands)
+    return value
 
 
 def _alike(node: Node, operands: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
@@ -205,6 +215,9 @@ def code(node: Node, names: list[str]) -> str:
         node: the node.
         names: Python expressions for its operands, in order.
     """
+    if node.op.family == OPAQUE:
+        line: str = node.attrs["call"].code(names)
+        return line
     text = _source(node.op, _spatial_axes(node))
     if text is None:
         raise KeyError(node.op.name)

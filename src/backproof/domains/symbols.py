@@ -301,7 +301,7 @@ def _plain_call(node: Node, *x: Term) -> Term:
     return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
 
 
-@symbols.rule("index", "softmax", "reduce", "nll")
+@symbols.rule("index", "softmax", "reduce", "nll", "scan", "contraction", "matrix")
 def _called(node: Node, *x: Term) -> Term:
     return _plain_call(node, *x)
 

@@ -26,8 +26,9 @@ ShapeRule = Callable[[Sequence[Shape], Attrs], Shape]
 class Example:
     """Operand shapes and attributes on which every law is tried; ``kinds`` overrides "float" per operand.
 
-    Kinds: "float" (random within the op's region), "index:N" (integers below N), "bool", "positive", "unit"
-    (strictly between 0 and 1), "weights" (positive and not differentiated), "none" (an optional operand left out).
+    Kinds: "float" (random within the op's region), "index:N" (integers below N), "distinct:N" (the same, no two alike along
+    the last axis), "ordered" (rising), "bool", "positive", "unit" (strictly between 0 and 1), "weights" (positive and not
+    differentiated), "none" (an optional operand left out).
     """
 
     shapes: tuple[Shape, ...]
@@ -114,6 +115,13 @@ def by_aten(overload: str) -> Op | None:
     return _BY_ATEN.get(overload)
 
 
+def _is_slope_of_step(expr: Any) -> bool:
+    """Whether an expression is the derivative of floor or ceiling, which SymPy leaves as it stands: 0 between the steps."""
+    import sympy
+
+    return isinstance(expr, (sympy.Derivative, sympy.Subs)) and bool(expr.atoms(sympy.floor, sympy.ceiling))
+
+
 @cache
 def derivative(op: Elementwise, operand: int) -> Elementwise:
     """Return the partial derivative of an elementwise operation as an elementwise operation.
@@ -130,6 +138,7 @@ def derivative(op: Elementwise, operand: int) -> Elementwise:
         xs = [sympy.Symbol(f"x{i}", real=True) for i in range(len(args))]
         slope = sympy.powsimp(sympy.diff(op.formula(*xs, **attrs), xs[operand]), deep=True)  # x^k k/x is k x^(k-1)
         slope = slope.replace(sympy.DiracDelta, lambda *at: sympy.S.Zero)  # the jump of a sign, as autograd has it
+        slope = slope.replace(_is_slope_of_step, lambda e: sympy.S.Zero)
         return slope.subs(dict(zip(xs, args, strict=True)), simultaneous=True)
 
     return Elementwise(

@@ -1,8 +1,8 @@
 """The table of vector-Jacobian products: for each operation, what its adjoint sends to each of its operands."""
 
-from . import layers
+from . import arrays, layers
 from .general import VJPS, Contributions, Rule, _elementwise, has_vjp, rule_of, vjp_of
 
 __all__ = ["VJPS", "Contributions", "Rule", "_elementwise", "has_vjp", "rule_of", "vjp_of"]
 
-_ = layers  # imported for what it registers
+_ = arrays, layers  # imported for what it registers
