@@ -231,14 +231,14 @@ def test_numpy_inside() -> None:
 
 def test_every_gap_at_once_with_its_line() -> None:
     def f(x: Tensor) -> Tensor:
-        a = torch.cumsum(x, 0)
-        b = torch.sort(x).values
+        a = torch.nonzero(x)
+        b = torch.rand_like(x)
         return (a * b).sum()
 
     with pytest.raises(CaptureError) as error:
         bp.capture(f, X)
     message = str(error.value)
-    assert re.search(r"cumsum.*\(a = torch\.cumsum\(x, 0\)\); .*sort.*\(b = torch\.sort\(x\)\.values\)$", message), (
+    assert re.search(r"nonzero.*\(a = torch\.nonzero\(x\)\); .*rand_like.*\(b = torch\.rand_like\(x\)\)$", message), (
         message
     )
     assert "mul" not in message and "Node" not in message, "what follows from a gap is no gap"
@@ -256,7 +256,7 @@ def test_every_gap_at_once_with_its_line() -> None:
         lambda x: None,
         lambda x: "text",
     ],
-    ids=["item", "vmap", "grad", "cond", "fft", "nonzero", "None", "text"],
+    ids=["item", "vmap", "grad", "cond", "nonzero", "None", "text"],
 )
 def test_what_has_no_way_in_is_refused_in_one_paragraph(f: object, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CaptureError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PUBLISHED", "Specimen", "built"]
+__all__ = ["PUBLISHED", "Specimen"]
 
 
 @dataclass(frozen=True)
@@ -18,21 +18,13 @@ class Specimen:
 
     model: nn.Module
     inputs: dict[str, Any]
-    output: str = "last_hidden_state"
+    output: str = "last_hidden_state"  # "": the output itself
     loss: Callable[[Any], Tensor] = field(default=lambda y: (y * _weights(y)).mean())
 
 
 def _weights(y: Tensor) -> Tensor:
     """Fixed numbers, all different, so that no two entries of the output count alike."""
     return torch.cos(torch.arange(y.numel(), dtype=y.dtype, device=y.device)).reshape(y.shape)
-
-
-def built(name: str) -> Specimen:
-    """The network of that name in float64 and in eval mode, the same at each call."""
-    torch.manual_seed(0)
-    specimen = PUBLISHED[name]()
-    specimen.model.double().eval()
-    return specimen
 
 
 def _tokens(vocabulary: int = 40, length: int = 6) -> Tensor:
@@ -146,10 +138,10 @@ PUBLISHED: dict[str, Callable[[], Specimen]] = {
         sr_ratios=[2, 1, 1, 1], hidden_sizes=[4] * 4, num_attention_heads=[1] * 4, mlp_ratios=[2] * 4, decoder_hidden_size=8, num_labels=3),
     "MobileNetV2": _vision("MobileNetV2", depth_multiplier=0.25, min_depth=4, depth_divisible_by=4, output_stride=32),
     "MobileViT": _vision("MobileViT", hidden_sizes=[8, 8, 8], neck_hidden_sizes=[4, 4, 8, 8, 8, 8, 8], num_attention_heads=2, image_size=32),
-    "EfficientNet": _vision("EfficientNet", width_coefficient=0.1, depth_coefficient=0.1, depth_divisor=4, hidden_dim=16, image_size=32),
+    "EfficientNet": _vision("EfficientNet", width_coefficient=0.1, depth_coefficient=0.1, depth_divisor=4, hidden_dim=8, image_size=32, in_channels=[8, 4, 4], out_channels=[4, 4, 8], kernel_sizes=[3, 3, 5], strides=[1, 2, 2], num_block_repeats=[1, 1, 1], expand_ratios=[1, 2, 2]),
     "RegNet": _vision("RegNet", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], groups_width=4),
     "DINOv2": _vision("Dinov2", hidden_size=16, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2, image_size=32, patch_size=16),
-    "PoolFormer": _vision("PoolFormer", hidden_sizes=[8, 8], depths=[1, 1], num_encoder_blocks=2, patch_sizes=[7, 3], strides=[4, 2], padding=[2, 1], mlp_ratio=2),
+    "PoolFormer": _vision("PoolFormer", hidden_sizes=[8, 8], depths=[1, 1], num_encoder_blocks=2, patch_sizes=[7, 3], strides=[4, 2], padding=[2, 1], mlp_ratio=2.0),
     "BERT": _text("Bert", **_SMALL),
     "DistilBERT": _text("DistilBert", vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=16),
     "RoBERTa": _text("Roberta", **_SMALL),
@@ -179,5 +171,5 @@ PUBLISHED: dict[str, Callable[[], Specimen]] = {
     "CLIP": _clip,
     "DETR": _detr,
     "Mamba": _text("Mamba", vocab_size=40, hidden_size=8, state_size=4, num_hidden_layers=1, expand=2, time_step_rank=2),
-    "RWKV": _text("Rwkv", vocab_size=40, hidden_size=16, num_hidden_layers=1, attention_hidden_size=16, context_length=16),
+    "RWKV": _text("Rwkv", vocab_size=40, hidden_size=16, num_hidden_layers=2, attention_hidden_size=16, context_length=16),
 }  # fmt: skip

@@ -479,37 +479,3 @@ def _soft_targets(call: Call, log_p: Node, target: Node) -> Node:
         return call.reduced(per_sample)
     samples = math.prod(log_p.shape) // log_p.shape[1]
     return call.emit("div", call.emit("sum", per_sample), samples)
-
-
-# --- tensors made on the way -------------------------------------------------------------------------------------------
-@lowering(
-    "zeros_like.default",
-    "ones_like.default",
-    "full_like.default",
-    "zeros.default",
-    "ones.default",
-    "full.default",
-    "arange.default",
-    "arange.start",
-    "arange.start_step",
-    "scalar_tensor.default",
-    "new_zeros.default",
-    "new_ones.default",
-    "eye.default",
-    "linspace.default",
-)
-def _made(call: Call) -> Node:
-    kind = call.overload.split(".")[0]
-    dtype = call.meta.dtype
-    if kind.startswith(("zeros", "ones", "full", "new")):
-        fill = call["fill_value"] if "full" in kind else float("ones" in kind)
-        call.refuse_unless(isinstance(fill, (int, float)), "a fill value that is a tensor")
-        value = torch.full(call.shape, fill, dtype=dtype)
-    else:
-        numbers = [v for v in call.args.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
-        value = (
-            torch.scalar_tensor(numbers[0], dtype=dtype)
-            if kind == "scalar_tensor"
-            else getattr(torch, kind)(*numbers, dtype=dtype)
-        )
-    return call.builder.constant(value, call.shape, call.dtype, name=kind)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_algebra, lower_images, lower_indexing, lower_layers, origin
+from . import lower_algebra, lower_images, lower_indexing, lower_layers, lower_made, origin
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower, normalised
@@ -185,7 +185,7 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
-_ = lower_algebra, lower_images, lower_indexing, lower_layers  # imported for what they register
+_ = lower_algebra, lower_images, lower_indexing, lower_layers, lower_made  # imported for what they register
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 

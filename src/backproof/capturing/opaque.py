@@ -142,6 +142,8 @@ def kept(call: Call, why: NotCaptured) -> Any:
     shapes = [_static_shape(x) for x in results if isinstance(x, torch.Tensor)]
     if torch.Tag.nondeterministic_seeded in overload.tags or overload._schema.is_mutable or None in shapes or not shapes:
         raise why
+    if not any(isinstance(x, Node) for x in _flat(call.args)) and isinstance(call.meta, torch.Tensor):
+        return call.builder.constant(overload(**call.args), shapes[0] or (), call.dtype, name=target.split(".")[1])
     parts = _in_parts(call, overload)
     return _whole(call, target, results) if parts is None else parts
 
