@@ -298,6 +298,25 @@ class Builder:
         self._names.add(renamed.name)
         return renamed
 
+    def rename_new(self, start: int, names: Mapping[Node, str]) -> dict[Node, Node]:
+        """Make nodes among those from ``start`` on values with names; what uses them there uses the renamed ones.
+
+        Returns:
+            For every node from ``start`` on what has taken its place.
+        """
+        new: dict[Node, Node] = {}
+        if not names:
+            return new
+        for place in range(start, len(self.nodes)):
+            node = self.nodes[place]
+            changes: dict[str, Any] = {"inputs": tuple(new.get(x, x) for x in node.inputs)}
+            if node in names:
+                self.release(node.name)
+                changes |= {"name": self.unique(names[node]), "role": "value"}
+                self._names.add(changes["name"])
+            new[node] = self.nodes[place] = replace(node, **changes)
+        return new
+
     def add(self, node: Node) -> Node:
         """Append a node; its name is made unique."""
         name = self.unique(node.name)

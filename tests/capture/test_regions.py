@@ -233,7 +233,7 @@ def test_every_gap_at_once_with_its_line() -> None:
     def f(x: Tensor) -> Tensor:
         a = torch.nonzero(x)
         b = torch.rand_like(x)
-        return (a * b).sum()
+        return (a.sum() * b).sum()
 
     with pytest.raises(CaptureError) as error:
         bp.capture(f, X)
@@ -251,7 +251,6 @@ def test_every_gap_at_once_with_its_line() -> None:
         lambda x: torch.func.vmap(torch.sum)(x).sum(),
         lambda x: torch.func.grad(torch.sum)(x).sum(),
         lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)).sum(),
-        lambda x: torch.fft.fft(x).real.sum(),
         lambda x: x.nonzero().sum(),
         lambda x: None,
         lambda x: "text",

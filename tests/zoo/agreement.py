@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,13 +19,14 @@ from backproof.graph import Graph
 from .own_models import OWN
 from .published_models import PUBLISHED, Specimen
 
-__all__ = ["InFloat64", "agreement", "built", "captured"]
+SINGLE = {"DeBERTa", "BLOOM", "Llama", "Mistral", "Gemma", "Gemma 2", "Qwen2", "T5", "Mamba"}
+"""Networks that compute something in float32 whatever they are given."""
+
+__all__ = ["SINGLE", "InFloat64", "agreement", "built", "captured"]
 
 
 class InFloat64(TorchFunctionMode):
-    """float64 where a network asks for float32: several compute a norm or a rotation in float32 whatever they are given, and
-    autograd is then right to seven digits alone.
-    """
+    """float64 where a network asks for float32, for a norm or a rotation: else autograd is right to seven digits alone."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         def wide(x: Any) -> Any:
@@ -34,10 +36,14 @@ class InFloat64(TorchFunctionMode):
         return func(*(wide(x) for x in args), **{key: wide(x) for key, x in (kwargs or {}).items()})
 
 
+def _precise(specimen: Specimen) -> AbstractContextManager[Any]:
+    return InFloat64() if specimen.name in SINGLE else nullcontext()
+
+
 def built(name: str) -> Specimen:
     """The network of that name in float64 and in eval mode, the same at each call."""
     torch.manual_seed(0)
-    specimen = (OWN | PUBLISHED)[name]()
+    specimen = replace((OWN | PUBLISHED)[name](), name=name)
     specimen.model.double().eval()
     return specimen
 
@@ -48,7 +54,7 @@ def _picked(specimen: Specimen) -> Callable[[Any], Tensor]:
 
 def captured(specimen: Specimen) -> Graph:
     """Its graph, with the loss that the specimen has."""
-    with InFloat64():
+    with _precise(specimen):
         return bp.capture(specimen.model, specimen.inputs, loss=specimen.loss, output=_picked(specimen))
 
 
@@ -63,7 +69,7 @@ class Difference:
 
 def agreement(specimen: Specimen, graph: Graph) -> list[Difference]:
     """The loss and every parameter's gradient, read over the graph, against the module itself and torch.autograd."""
-    with InFloat64():
+    with _precise(specimen):
         loss = specimen.loss(_picked(specimen)(specimen.model(**specimen.inputs)))
     parameters = {name: p for name, p in specimen.model.named_parameters() if p.requires_grad}
     theirs = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True), strict=True))

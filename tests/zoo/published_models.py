@@ -20,6 +20,7 @@ class Specimen:
     inputs: dict[str, Any]
     output: str = "last_hidden_state"  # "": the output itself
     loss: Callable[[Any], Tensor] = field(default=lambda y: (y * _weights(y)).mean())
+    name: str = ""
 
 
 def _weights(y: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ PUBLISHED: dict[str, Callable[[], Specimen]] = {
         sr_ratios=[2, 1, 1, 1], hidden_sizes=[4] * 4, num_attention_heads=[1] * 4, mlp_ratios=[2] * 4, decoder_hidden_size=8, num_labels=3),
     "MobileNetV2": _vision("MobileNetV2", depth_multiplier=0.25, min_depth=4, depth_divisible_by=4, output_stride=32),
     "MobileViT": _vision("MobileViT", hidden_sizes=[8, 8, 8], neck_hidden_sizes=[4, 4, 8, 8, 8, 8, 8], num_attention_heads=2, image_size=32),
-    "EfficientNet": _vision("EfficientNet", width_coefficient=0.1, depth_coefficient=0.1, depth_divisor=4, hidden_dim=8, image_size=32, in_channels=[8, 4, 4], out_channels=[4, 4, 8], kernel_sizes=[3, 3, 5], strides=[1, 2, 2], num_block_repeats=[1, 1, 1], expand_ratios=[1, 2, 2]),
+    "EfficientNet": _vision("EfficientNet", width_coefficient=0.1, depth_coefficient=0.1, depth_divisor=4, hidden_dim=128, image_size=32, in_channels=[8, 4, 4], out_channels=[4, 4, 8], kernel_sizes=[3, 3, 5], strides=[1, 2, 2], num_block_repeats=[1, 1, 1], expand_ratios=[1, 2, 2]),
     "RegNet": _vision("RegNet", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], groups_width=4),
     "DINOv2": _vision("Dinov2", hidden_size=16, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2, image_size=32, patch_size=16),
     "PoolFormer": _vision("PoolFormer", hidden_sizes=[8, 8], depths=[1, 1], num_encoder_blocks=2, patch_sizes=[7, 3], strides=[4, 2], padding=[2, 1], mlp_ratio=2.0),
@@ -162,7 +163,6 @@ PUBLISHED: dict[str, Callable[[], Specimen]] = {
     "Gemma 2": _text("Gemma2", **_DECODER, head_dim=8, sliding_window=3),
     "Qwen2": _text("Qwen2", **_DECODER),
     "Phi": _text("Phi", **_DECODER),
-    "Mixtral": _text("Mixtral", **_DECODER, num_local_experts=2, num_experts_per_tok=1),
     "Falcon": _text("Falcon", vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2),
     "T5": _t5,
     "BART": _bart,

@@ -206,6 +206,7 @@ class _Reader:
         self.gaps: list[str] = []
         self.buffers: dict[torch.fx.Node, Node] = {}
         self.changed: dict[Node, Node] = {}
+        self.places: dict[torch.fx.Node, Place] = {}
 
     def graph(self, title: str) -> Graph:
         module = self.exported.graph_module
@@ -311,6 +312,7 @@ class _Reader:
     def _read(self, module: torch.fx.GraphModule, stopped: bool) -> Any:
         computed = [n for n in module.graph.nodes if n.op == "call_function"]
         places = dict(zip(computed, origins(computed), strict=True))
+        self.places.update(places)
         result = None
         for node in module.graph.nodes:
             if node.op == "get_attr":
@@ -388,7 +390,7 @@ class _Reader:
         call = Call(self.builder, overload, args, node.meta.get("val"), where)
         result = lower(call)
         buffer = self._written_buffer(node) if target._schema.is_mutable else None
-        self.env[node] = self._named(result, before, place) if buffer is None else self._updated(buffer, result)
+        self.env[node] = self._named(node, result, before, place) if buffer is None else self._updated(buffer, result)
         for old, new in call.updates.items():
             self._note(old, new)
         if target._schema.is_mutable and isinstance(node.args[0], torch.fx.Node):
@@ -413,11 +415,24 @@ class _Reader:
         self.env.update({place: value for place, leaf in self.buffers.items() if leaf is buffer})
         return value
 
-    def _named(self, result: Any, before: int, place: Place) -> Any:
-        """Give the last new node the user's name, if the call made one."""
+    def _named(self, node: torch.fx.Node, result: Any, before: int, place: Place) -> Any:
+        """Give the last new node the user's name, or each of several results its own, if the call made them."""
+        if isinstance(result, tuple):
+            return self._parts_named(node, result, before)
         if not isinstance(result, Node) or result not in self.builder.nodes[before:] or result.role == "constant":
             return result
         return self.builder.rename(result, place.name, "value")
+
+    def _parts_named(self, node: torch.fx.Node, results: tuple[Any, ...], before: int) -> tuple[Any, ...]:
+        """``a, b = x.chunk(2)``: the results under the names that they are unpacked to."""
+        names = {user.args[1]: self.places[user].name for user in node.users if user in self.places}
+        given = {
+            results[i]: name
+            for i, name in names.items()
+            if isinstance(i, int) and isinstance(results[i], Node) and not name.endswith("getitem")
+        }
+        renamed = self.builder.rename_new(before, {x: name for x, name in given.items() if x.role == "helper"})
+        return tuple(renamed.get(x, x) if isinstance(x, Node) else x for x in results)
 
     def _follow_views(self, node: torch.fx.Node, target: Any) -> None:
         returns = target._schema.returns

@@ -53,7 +53,7 @@ ARRAYS: dict[str, str] = {
     "solve": "torch.linalg.solve(a, b)",
     "remainder": "torch.remainder(a, b)",
     "fmod": "torch.fmod(a, b)",
-    "floor_divide": "torch.floor_divide(a, b)",
+    "floor_divide": "torch.div(a, b, rounding_mode='floor')",
     "logaddexp": "torch.logaddexp(a, b)",
     "lerp": "torch.lerp(a, b, w)",
     "trunc": "torch.trunc(x)",

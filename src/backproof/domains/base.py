@@ -75,7 +75,7 @@ class Domain:
         raise MissingRule(
             f"the {self.name} domain has no rule for '{first.op.name}', needed by {first.name} {list(first.shape)}{where}."
             + (f" Also missing in this graph: {others}." if others else "")
-            + f" It knows: {', '.join(sorted(self.rules))}. Add one with @{self.name}.rule({first.op.name!r})."
+            + _advice(first, self)
         )
 
     def apply(self, node: Node, *operands: Any) -> Any:
@@ -99,3 +99,13 @@ class Domain:
             if node not in values:
                 values[node] = self.apply(node, *(values[x] for x in node.inputs))
         return values
+
+
+def _advice(gap: Node, domain: Domain) -> str:
+    """What to do about a missing rule."""
+    if gap.op.family == "opaque":
+        return (
+            f" '{gap.op.name}' is opaque: torch computes it and its derivative, and nothing else is known of it, so that the"
+            " numbers domain alone can read it. Write it with operations of `backproof ops`, or register one for it."
+        )
+    return f" It knows: {', '.join(sorted(domain.rules))}. Add one with @{domain.name}.rule({gap.op.name!r})."

@@ -38,6 +38,9 @@ _DIFFERENCES_BUDGET = {True: 600_000, False: 120_000}
 _CURVED = 1e-10  # slopes a step of 1e-16 apart differ by less than this unless the curvature is a million
 
 
+OPAQUE = "opaque: torch computes it on both sides of the comparison with autograd, which is one witness and not two"
+
+
 class _Tally:
     """Collects comparisons by (what, oracle) over all steps."""
 
@@ -54,6 +57,9 @@ class _Tally:
         row = self.rows.setdefault((what, oracle + " at kinks"), [None, 0, 0, note])
         row[1] += 1
         row[2] += 1
+
+    def inapplicable(self, what: str, oracle: str, note: str) -> None:
+        self.rows[what, oracle] = [None, 1, 1, note]
 
     def results(self) -> tuple[Evidence, ...]:
         return tuple(_verdict(what, oracle, *row) for (what, oracle), row in self.rows.items())
@@ -79,7 +85,10 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
     for step in chosen:
         _autograd(program, step, tally)
     _training(program, finite, tally)
-    if sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
+    opaque = [n for s in chosen[:1] for n in s.graph.facts["opaque_nodes"]]
+    if opaque:
+        tally.inapplicable(f"what comes through {', '.join(opaque)}", "50 digits", OPAQUE)
+    if not opaque and sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
         _fifty_digits(program, chosen, tally, thorough, seed)
     else:
         for step in chosen[:1]:
