@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...document.blocks import Block, Derivation, Details, Equation, Instant, Paragraph, Parts, Phase, Section, Table
 from ...document.math import Num, Ref, Sym, Words
+from ...errors import MissingRule
 from ...graph import Node
 from ...notation import named
 from .updates import entry_updates
@@ -105,7 +106,7 @@ def _behind(writer: StepWriter, node: Node, hidden: bool) -> Iterator[Node]:
 def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
     tensor = writer.tensor(writer.ref(node))
     whole = writer.whole(node) if node.of is None else page.gradient_equation(writer, node)
-    if tensor is None or tensor.ndim > 2 or node.size > MOST_ENTRIES:
+    if tensor is None or tensor.ndim > 2 or node.size > MOST_ENTRIES or tensor.is_complex():
         size = (
             Words("no number")
             if tensor is None
@@ -117,16 +118,17 @@ def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
             if tensor is None or tensor.ndim <= 2 or not node.is_float
             else [written, _at_a_glance(whole, tensor)]
         )
-    entries = tuple(writer.entries(node))
+    try:
+        entries = tuple(writer.entries(node))
+    except MissingRule:  # what an opaque node computes has no formula entry by entry
+        entries = ()
     if len(entries) == 1:
         return [Derivation((Equation(entries[0].left, entries[0].steps, whole.why, entries[0].ref),))]
     flipped = (node.of or node).name in writer.writer.layout.flipped
     ref = writer.ref(node)
     result = matrix_of(tensor, writer.exact(ref), ref, flipped)
-    return [
-        Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),)),
-        Details("each entry", (Derivation(entries),), open=True),
-    ]
+    together = Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),))
+    return [together, Details("each entry", (Derivation(entries),), open=True)] if entries else [together]
 
 
 def _at_a_glance(whole: Equation, tensor: Tensor) -> Block:
@@ -224,5 +226,6 @@ def range_of(tensor: Tensor) -> str:
     """The least and the largest entry in words."""
     if not tensor.numel():
         return "none"
-    wide = tensor.double()
-    return f"from {wide.min().item():.4g} to {wide.max().item():.4g}"
+    wide = tensor.abs().double() if tensor.is_complex() else tensor.double()
+    of = "of absolute value " if tensor.is_complex() else ""
+    return f"{of}from {wide.min().item():.4g} to {wide.max().item():.4g}"
