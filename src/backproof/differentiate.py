@@ -9,14 +9,15 @@ The rules stand in :mod:`backproof.vjps`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .errors import CaptureError, MissingRule
 from .graph import Builder, Graph, Node
-from .vjps import Rule, has_vjp, vjp_of
+from .vjps import VJP, Contributions, Rule, fused, has_vjp, vjp_of
 
-__all__ = ["Joint", "differentiate"]
+__all__ = ["Joint", "differentiate", "in_kernels"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,11 @@ def _active(graph: Graph, wrt: Iterable[Node]) -> set[Node]:
     return active
 
 
-def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | None = None) -> Joint:
+def differentiate(
+    graph: Graph,
+    of: Node | None = None,
+    wrt: Iterable[Node] | None = None,
+) -> Joint:
     """Return the joint graph of forward and backward pass.
 
     Args:
@@ -60,7 +65,28 @@ def differentiate(graph: Graph, of: Node | None = None, wrt: Iterable[Node] | No
     wanted = [n for n in graph.nodes if _is_wanted(n)] if wrt is None else list(wrt)
     active = _active(graph, wanted)
     _require_rules(graph, active, output)
-    return _transform(graph, output, active)
+    return _transform(graph, output, active, Builder(graph.nodes), {})
+
+
+def in_kernels(graph: Graph, calls: Mapping[Node, Any]) -> tuple[Graph, dict[Node, Node | None], dict[Node, Node]]:
+    """Return the joint graph as torch computes it: several results from one call wherever it has a kernel for that.
+
+    Args:
+        graph: the captured network; without a loss there is a forward pass alone.
+        calls: for some nodes the call of the program that computes their value in one go.
+
+    Returns:
+        The graph; for each forward node its adjoint; and for some forward nodes the node that stands for their value.
+    """
+    builder = Builder(graph.nodes)
+    found = fused(graph, builder, calls)
+    output = graph.loss
+    if output is None:
+        return replace(graph, nodes=tuple(builder.nodes)), {}, found.values
+    active = _active(graph, [n for n in graph.nodes if _is_wanted(n)])
+    _require_rules(graph, active, output)
+    joint = _transform(graph, output, active, builder, found.rules)
+    return joint.graph, joint.gradients, found.values
 
 
 def _is_wanted(node: Node) -> bool:
@@ -93,8 +119,8 @@ def _ancestors(node: Node) -> set[Node]:
     return found
 
 
-def _transform(graph: Graph, output: Node, active: set[Node]) -> Joint:
-    builder = Builder(graph.nodes)
+def _transform(graph: Graph, output: Node, active: set[Node], builder: Builder, own: Mapping[Node, VJP]) -> Joint:
+    """The backward pass behind what the builder has; ``own`` has the rules that are not the table's."""
     pieces: dict[Node, list[Node]] = {}
     gradients: dict[Node, Node | None] = dict.fromkeys(graph.nodes)
     if output in active:
@@ -104,7 +130,8 @@ def _transform(graph: Graph, output: Node, active: set[Node]) -> Joint:
         if node in pieces:
             gradients[node] = delta = _adjoint(builder, node, pieces[node])
             if _passes(node):
-                _send_back(builder, node, delta, active, pieces)
+                contributions = own.get(node, vjp_of(node))(Rule(builder, node, delta, active))
+                _send_back(node, contributions, active, pieces)
     return Joint(replace(graph, nodes=tuple(builder.nodes)), output, gradients)
 
 
@@ -122,9 +149,7 @@ def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
     )
 
 
-def _send_back(builder: Builder, node: Node, delta: Node, active: set[Node], pieces: dict[Node, list[Node]]) -> None:
-    rule = vjp_of(node)
-    contributions = rule(Rule(builder, node, delta, active))
+def _send_back(node: Node, contributions: Contributions, active: set[Node], pieces: dict[Node, list[Node]]) -> None:
     for operand, part in zip(node.inputs, contributions, strict=True):
         if part is not None and operand in active:
             pieces.setdefault(operand, []).append(part)

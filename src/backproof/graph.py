@@ -107,6 +107,7 @@ class Graph:
         title: the model's name.
         origin: what it was captured from, for capturing again with other shapes; not part of the mathematics.
         state: for each buffer that a forward pass changes (batch norm's running statistics) the node of its new value.
+        memo: what readings have worked out about this graph and may use again.
     """
 
     nodes: tuple[Node, ...]
@@ -115,6 +116,7 @@ class Graph:
     title: str = ""
     origin: Any = field(default=None, compare=False, repr=False)
     state: Mapping[Node, Node] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
@@ -274,18 +276,24 @@ class Builder:
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
         self.nodes: list[Node] = list(nodes)
         self._names: set[str] = {node.name for node in self.nodes}
+        self._next: dict[str, int] = {}  # the first number of each name that may be free
 
     def unique(self, name: str) -> str:
         """Return the name, numbered (#2, #3...) if it is taken."""
-        candidate, count = name, 1
-        while candidate in self._names:
+        if name not in self._names:
+            return name
+        count = self._next.get(name, 2)
+        while f"{name}#{count}" in self._names:
             count += 1
-            candidate = f"{name}#{count}"
-        return candidate
+        self._next[name] = count
+        return f"{name}#{count}"
 
     def release(self, name: str) -> None:
         """Free the name of a node that was taken out again."""
         self._names.discard(name)
+        base, _, number = name.rpartition("#")
+        if base and number.isdecimal():
+            self._next[base] = min(self._next.get(base, 2), int(number))
 
     def rename(self, node: Node, name: str, role: Role) -> Node:
         """Give a node that nothing uses yet another name and role."""

@@ -145,6 +145,8 @@ def plain(value: Any, full: bool = False) -> Any:
         tensor = value.detach()
         parts = {"real": tensor.real, "imag": tensor.imag} if tensor.is_complex() else None
         return _tensor(tensor, full) if parts is None else {key: _tensor(part, full) for key, part in parts.items()}
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
     if isinstance(value, Mapping):
         return {str(k): plain(v, full) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -131,6 +131,8 @@ def test_trace_passes_loss_optimizer_and_targets(cli: Callable, stub: Callable, 
         "steps": 3,
         "arithmetic": "float64",
         "evidence": "none",
+        "keep": None,
+        "store": None,
     }
 
 

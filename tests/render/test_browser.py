@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from backproof.document.blocks import Document, Figure
+from backproof.document.drawing import Drawing, Hint, Pixels, Rectangle
 from backproof.render.html import render_html
 
 from .samples import document
@@ -56,4 +58,27 @@ def test_numbers_of_a_column_line_up_at_the_point(browser: Any, pages: list[Path
     )
     assert len(edges) == 60
     assert max(edges) - min(edges) < 0.1
+    page.close()
+
+
+def test_parts_of_a_drawing_answer_to_pointer_and_keyboard(browser: Any, tmp_path: Path) -> None:
+    hint = Hint(0, 0, 50, 50, "a layer\nits numbers", (10, 80))
+    picture = Pixels(60, 0, 40, 40, ((0, 128), (255, 64)))
+    drawing = Drawing(120, 110, (Rectangle(0, 0, 50, 50), picture, hint))
+    (tmp_path / "drawing.html").write_text(render_html(Document("T", (Figure(drawing, ("words",), "alt"),))))
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto((tmp_path / "drawing.html").as_uri())
+    shown = "getComputedStyle(document.querySelector('.hint > .said')).visibility"
+    assert page.evaluate(shown) == "hidden"
+    page.hover(".hint > rect")
+    assert page.evaluate(shown) == "visible"
+    page.mouse.move(0, 0)
+    assert page.evaluate(shown) == "hidden"
+    page.focus(".hint")
+    assert page.evaluate(shown) == "visible"
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('.hint')).display") == "none"
+    assert said == []
     page.close()

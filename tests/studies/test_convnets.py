@@ -17,7 +17,7 @@ import backproof as bp
 from backproof import vjps
 from backproof.domains.numbers import evaluate
 from backproof.ops import OPS
-from backproof.studies import trace as trace_module
+from backproof.studies import running
 from backproof.studies.confirming.local import entry_error
 from tests.laws.samples import sample
 
@@ -93,15 +93,15 @@ def test_a_wrong_rule_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_buffers_that_are_not_carried_on_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = trace_module._Run._carry_on
+    right = running._Run._carry_on
 
-    def forgets(self: trace_module._Run, *args: object) -> dict[str, Tensor]:
+    def forgets(self: running._Run, *args: object) -> dict[str, Tensor]:
         kept = dict(self.leaves)
         after = right(self, *args)  # type: ignore[arg-type]
         self.leaves = kept
         return after
 
-    monkeypatch.setattr(trace_module._Run, "_carry_on", forgets)
+    monkeypatch.setattr(running._Run, "_carry_on", forgets)
     net, x, t = data()
     assert bp.trace(net, x, t, loss="cross_entropy", optimizer="sgd", steps=2, evidence="sampled").finding
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -377,3 +378,74 @@ def test_the_document_shows_the_cone_and_what_counts() -> None:
     assert page.count("<svg") >= 2 and latex.count("tikzpicture") >= 4
     record = found.to_dict()
     assert record["minimum_input"] == [7, 7] and record["halo"][0]["grid"] == 2
+
+
+class Rolled(nn.Module):
+    """A roll written as two slices set side by side, as many programs have it."""
+
+    def __init__(self, by: int) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[..., self.by :], x[..., : self.by]], -1)
+
+
+@pytest.mark.parametrize("by", [1, 3, 11])
+def test_a_roll_written_as_two_slices_is_a_roll(by: int) -> None:
+    net = nn.Sequential(nn.Conv1d(1, 1, 3), Rolled(by), nn.Conv1d(1, 1, 3, dilation=2))
+    found = bp.receptive_field(net, (1, 1, 40))
+    assert (found.last.size, found.last.used) == ((7,), (7,)) and not found.finding
+    doubled = nn.Sequential(nn.Conv1d(1, 1, 3), Twice())
+    assert bp.receptive_field(doubled, (1, 1, 40)).indices("1", 40) == {2, 3, 4}
+
+
+class Twice(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, x], -1)
+
+
+def test_a_shape_becomes_an_input_of_the_models_dtype() -> None:
+    net = nn.Conv1d(1, 1, 3).double()
+    assert bp.receptive_field(net, (1, 1, 9)).last.size == (3,)
+
+
+def waves(size: int) -> torch.Tensor:
+    x = torch.linspace(0, 6, size)
+    return (x.sin()[:, None] * x.cos()[None]).reshape(1, 1, size, size)
+
+
+def test_what_counts_lies_over_the_picture_that_was_given_and_not_over_noise() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 3, padding=1))
+    over = bp.receptive_field(net, waves(30)).html()
+    assert over.count("<image") == 1 and "Below it, the input that was given" in over
+    for plain in (torch.randn(1, 1, 30, 30), torch.zeros(1, 1, 30, 30)):
+        assert "<image" not in bp.receptive_field(net, plain).html()
+
+
+def test_every_layer_of_the_cone_and_every_square_answers_to_the_pointer() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.ReLU(), nn.Conv2d(2, 2, 3))
+    page = bp.receptive_field(net, (1, 1, 24, 24)).html()
+    assert "2.conv2d: 1 of 9 positions seen, at 4; field 7, stride 2, padding 0" in page
+    assert "input: 7 of 24 indices seen, from 8 to 14" in page
+    assert len(re.findall(r'class="hint" tabindex="0"', page)) == 4  # three layers, and the field as a whole
+    squares = re.findall(r'aria-hidden="true".*?row (\d+), column (\d+): ([\d.]+) % of all paths', page)
+    assert len(squares) == 49 and abs(sum(float(s) for _, _, s in squares) - 100) < 0.2
+
+
+def test_the_gradient_confirms_a_field_and_finds_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), nn.BatchNorm2d(2), nn.ReLU(), nn.AvgPool2d(2)).eval()
+    shape, oracle = (1, 1, 20, 20), "the gradient of the program with positive weights"
+
+    def outcome(model: nn.Module) -> list[tuple[bool | None, str]]:
+        return [(e.agrees, e.note) for e in bp.receptive_field(model, shape).evidence if e.oracle == oracle]
+
+    assert outcome(net) == [(True, "")]
+    (behind,) = outcome(nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2)).eval())
+    assert behind[0] is True and "max_pool" in behind[1]
+    right = ReceptiveField.indices
+    for wrong in (lambda seen: {*seen, (0, 0)}, lambda seen: set(sorted(seen)[1:])):
+        monkeypatch.setattr(ReceptiveField, "indices", lambda self, *args, wrong=wrong, **more: (
+            wrong(right(self, *args, **more)) if len(args) == 2 and "axis" not in more else right(self, *args, **more)
+        ))  # fmt: skip
+        assert outcome(net)[0][0] is False

@@ -22,7 +22,7 @@ from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower, normalised
 from .names import Origin as Place
 from .names import is_library, origins, user_line
-from .origin import ModuleOrigin, Wrapped, tensors_of, user_name
+from .origin import WHOLE, ModuleOrigin, Whole, Wrapped, tensors_of, user_name
 
 __all__ = ["capture"]
 
@@ -207,6 +207,7 @@ class _Reader:
         self.buffers: dict[torch.fx.Node, Node] = {}
         self.changed: dict[Node, Node] = {}
         self.places: dict[torch.fx.Node, Place] = {}
+        self.calls: dict[str, Whole] = {}
 
     def graph(self, title: str) -> Graph:
         module = self.exported.graph_module
@@ -233,6 +234,7 @@ class _Reader:
             loss.name if loss else None,
             self.ties,
             tuple(self.order),
+            self.calls,
         )
         return Graph(kept, outputs, loss, title, origin, dict(self.changed)).check()
 
@@ -391,6 +393,8 @@ class _Reader:
         result = lower(call)
         buffer = self._written_buffer(node) if target._schema.is_mutable else None
         self.env[node] = self._named(node, result, before, place) if buffer is None else self._updated(buffer, result)
+        if overload in WHOLE and isinstance(self.env[node], Node):
+            self.calls[self.env[node].name] = target, args
         for old, new in call.updates.items():
             self._note(old, new)
         if target._schema.is_mutable and isinstance(node.args[0], torch.fx.Node):

@@ -10,7 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ModuleOrigin", "Origin", "Wrapped", "tensors_of"]
+__all__ = ["WHOLE", "ModuleOrigin", "Origin", "Whole", "Wrapped", "tensors_of"]
+
+Whole = tuple[Any, Mapping[str, Any]]
+"""A call of the program, as its ATen overload and its arguments by name: our nodes, and what is no tensor."""
+WHOLE = frozenset(
+    f"{name}.default" for name in ("scaled_dot_product_attention", "group_norm", "instance_norm", "rms_norm")
+)
+"""Calls that the Graph has as several operations and torch computes in one go, which rounds in another way."""
 
 
 class Origin(Protocol):
@@ -74,6 +81,7 @@ class ModuleOrigin:
         args, keywords, targets: the example inputs.
         inputs: the tensors among them by our name.
         order: our names of their leaves as torch flattens them; None for what is no tensor.
+        calls: by the name of a result, the call of the program that gives it in one go (see :data:`WHOLE`).
         program: the exported graph module and, for each of its nodes, our node's name.
         loss_name: our name of the loss node.
     """
@@ -89,6 +97,7 @@ class ModuleOrigin:
     loss_name: str | None = None
     ties: dict[str, str] = field(default_factory=dict)
     order: tuple[str | None, ...] = ()
+    calls: dict[str, Whole] = field(default_factory=dict)
 
     def leaves(self) -> dict[str, Tensor]:
         """The inputs, parameters, buffers and lifted constants as they are now."""

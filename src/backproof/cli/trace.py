@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from backproof.errors import InputError
 
@@ -33,6 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evidence", choices=("none", "sampled", "full"), default="none", help="confirm the numbers (none)"
     )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        metavar="WHAT",
+        help="all, statistics, or a module or value whose tensors are kept (repeatable); by default all that fits",
+    )
+    parser.add_argument(
+        "--store", metavar="FILE", help="a .safetensors file that the kept tensors are written to as they are computed"
+    )
     add_common(parser)
 
 
@@ -61,8 +71,17 @@ def _traced(arguments: argparse.Namespace) -> Shown:
         steps=arguments.steps,
         arithmetic=arguments.arithmetic,
         evidence=arguments.evidence,
+        keep=_kept(arguments.keep),
+        store=arguments.store,
     )
     return record
+
+
+def _kept(words: list[str] | None) -> Any:
+    """What --keep says: one word for everything or statistics, else the names."""
+    if words and len(words) == 1 and words[0] in ("all", "statistics"):
+        return words[0]
+    return words
 
 
 def _steps(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from .math import Expr, Ref
 
-__all__ = ["Drawing", "Ellipse", "Label", "Path", "Rectangle", "Shape"]
+__all__ = ["Drawing", "Ellipse", "Hint", "Label", "Path", "Pixels", "Rectangle", "Shape"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,34 @@ class Label:
     ref: Ref | None = None
 
 
-Shape = Path | Rectangle | Ellipse | Label
+@dataclass(frozen=True)
+class Hint:
+    """An area that answers to the pointer, and to the keyboard if ``focus``: ``said`` then stands at a point.
+
+    Each line of ``said`` is a line; on paper there is none of it.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    said: str
+    at: tuple[float, float]
+    focus: bool = True
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A grey picture: rows of numbers from 0 (black) to 255 (white), stretched over a box."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    rows: tuple[tuple[int, ...], ...]
+
+
+Shape = Path | Rectangle | Ellipse | Label | Hint | Pixels
 
 
 @dataclass(frozen=True)

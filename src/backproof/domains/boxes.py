@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from math import prod
 from typing import Any
 
 from ..graph import Node
@@ -365,6 +366,21 @@ def _side_by_side(node: Node, dim: int, pieces: Sequence[Axis | None]) -> Axis:
     return _listed(node, dim, found, reasons) or lost
 
 
+def _on_a_circle(pieces: Sequence[tuple[int, int, Track]], total: int) -> Relation | None:
+    """The law of the longest piece if all others follow it on the circle: a roll, written as two slices set side by side."""
+    start, _, track = max(pieces, key=lambda piece: piece[1])
+    law = track.relation
+    turn = law.stride * total
+    if sum(count for _, count, _ in pieces) != total or not turn or turn.denominator > 1:
+        return None
+    for begin, _, other in pieces:
+        for o in range(law.period * other.relation.period):
+            here, there = law.at(o - start), other.relation.at(o - begin)
+            if here.mask != there.mask or (here.low - there.low) % turn:
+                return None
+    return Relation(law.advance, tuple(law.at(o - start) for o in range(law.period)))
+
+
 def _listed(node: Node, dim: int, pieces: Sequence[tuple[int, int, Track]], reasons: tuple[str, ...]) -> Axis | None:
     """Pieces of one axis as one: a shift where there is one piece, else the relation entry by entry."""
     start, size, first = pieces[0]
@@ -374,9 +390,9 @@ def _listed(node: Node, dim: int, pieces: Sequence[tuple[int, int, Track]], reas
         return None if found is None else Axis((found,), reasons)
     if any(track.digits[1:] != first.digits[1:] for _, _, track in pieces):
         return None
-    inner = 1
-    for digit in first.digits[1:]:
-        inner *= digit.size
+    if len(first.digits) == 1 and (law := _on_a_circle(pieces, total)) is not None:
+        return Axis((Track((replace(first.digits[0], size=total),), law),), reasons)
+    inner = prod(digit.size for digit in first.digits[1:])
     if total * inner > 4096:
         return None
     rows = [offsets(()) for _ in range(total * inner)]

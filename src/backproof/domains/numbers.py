@@ -25,7 +25,19 @@ from .base import Domain
 from .kernels import KERNELS, SLOPES
 from .spatial import SPATIAL
 
-__all__ = ["HELPERS", "code", "evaluate", "gelu_slope", "helper_source", "kernel", "nll_grad", "numbers", "tensor_of"]
+__all__ = [
+    "HELPERS",
+    "code",
+    "evaluate",
+    "gelu_slope",
+    "helper_source",
+    "kernel",
+    "kernel_at",
+    "nll_grad",
+    "numbers",
+    "plain_rule",
+    "tensor_of",
+]
 
 numbers = Domain("numbers", "torch tensors in the graph's own dtype")
 
@@ -145,7 +157,7 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
 @numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax",
     "convolution", "pooling", "normalisation", "scan", "contraction", "matrix")  # fmt: skip
 def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
-    kernel = _kernel(node.op, _spatial_axes(node))
+    kernel = kernel_at(node)
     if kernel is None:
         raise KeyError(node.op.name)
     if _stretched(node):
@@ -153,6 +165,14 @@ def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
     value = kernel(*_alike(node, operands), **node.attrs)
     # a slope that one of two broadcast operands does not enter has the other's shape
     return value.expand(node.shape) if isinstance(node.op, Elementwise) and value.shape != node.shape else value
+
+
+plain_rule = _read
+
+
+def kernel_at(node: Node) -> Callable[..., torch.Tensor] | None:
+    """The torch function behind a node's operation, for its number of spatial axes."""
+    return _kernel(node.op, _spatial_axes(node))
 
 
 @numbers.rule("opaque")

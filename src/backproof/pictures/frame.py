@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..document.drawing import Drawing, Ellipse, Label, Path, Rectangle, Shape
+from ..document.drawing import Drawing, Ellipse, Hint, Label, Path, Pixels, Rectangle, Shape
 from .routes import Box
 from .signs import text_width
 
@@ -33,7 +33,7 @@ def bounds(shape: Shape) -> tuple[float, float, float, float]:
     if isinstance(shape, Path):
         xs, ys = zip(*shape.points, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
-    if isinstance(shape, Rectangle):
+    if isinstance(shape, (Rectangle, Pixels, Hint)):
         return shape.x, shape.y, shape.x + shape.width, shape.y + shape.height
     if isinstance(shape, Ellipse):
         return shape.x - shape.rx, shape.y - shape.ry, shape.x + shape.rx, shape.y + shape.ry
@@ -50,4 +50,5 @@ def label_box(label: Label) -> Box:
 def _moved(shape: Shape, dx: float, dy: float) -> Shape:
     if isinstance(shape, Path):
         return replace(shape, points=tuple((x + dx, y + dy) for x, y in shape.points))
-    return replace(shape, x=shape.x + dx, y=shape.y + dy)
+    moved = replace(shape, x=shape.x + dx, y=shape.y + dy)
+    return replace(moved, at=(moved.at[0] + dx, moved.at[1] + dy)) if isinstance(moved, Hint) else moved

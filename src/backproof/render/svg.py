@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from backproof.document.drawing import Drawing, Ellipse, Label, Path, Rectangle, Shape
+from backproof.document.drawing import Drawing, Ellipse, Hint, Label, Path, Pixels, Rectangle, Shape
 from backproof.document.math import Expr, Sym
 
 from .escape import xml
@@ -42,7 +45,8 @@ def svg(drawing: Drawing, alt: str, key: str, style: str = "", over: str = "") -
     box = f'viewBox="0 0 {_px(drawing.width)} {_px(drawing.height)}"'
     wide = " wide" if drawing.width > 560 else ""
     name = f'<title id="{key}-title">{xml(alt)}</title>' if alt else ""
-    label = f' role="img" aria-labelledby="{key}-title"' if alt else ' role="img"'
+    answers = any(isinstance(shape, Hint) for shape in drawing.shapes)  # a picture with parts that one can go to
+    label = f' role="{"group" if answers else "img"}"' + (f' aria-labelledby="{key}-title"' if alt else "")
     shapes = "".join(_SHAPES[type(shape)](shape) for shape in drawing.shapes)
     plain = 'fill="none" stroke="currentColor"'  # where no style sheet is let in
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing{wide}" {size} {box} {plain}{label}>'
@@ -121,11 +125,42 @@ def _scripted(sym: Sym) -> str:
     return f'{name}<tspan dy=".3em" font-size="72%">{sub}</tspan>' if sub else name
 
 
+def _hint(hint: Hint) -> str:
+    """An area and the words that the style sheet shows while the pointer is on it or it has the focus."""
+    lines = hint.said.split("\n")
+    x, y = _px(hint.at[0]), _px(hint.at[1])
+    words = "".join(f'<tspan x="{x}" dy="{1.3 if i else 0.35}em">{xml(line)}</tspan>' for i, line in enumerate(lines))
+    area = f'<rect x="{_px(hint.x)}" y="{_px(hint.y)}" width="{_px(hint.width)}" height="{_px(hint.height)}"></rect>'
+    name = f' tabindex="0" role="img" aria-label="{xml(", ".join(lines))}"' if hint.focus else ' aria-hidden="true"'
+    text = f'<text class="label said" aria-hidden="true" x="{x}" y="{y}" font-size="12">{words}</text>'
+    return f'<g class="hint"{name}>{area}{text}</g>'
+
+
+def _pixels(picture: Pixels) -> str:
+    place = f'x="{_px(picture.x)}" y="{_px(picture.y)}" width="{_px(picture.width)}" height="{_px(picture.height)}"'
+    data = base64.b64encode(_png(picture.rows)).decode()
+    how = 'preserveAspectRatio="none" image-rendering="pixelated"'
+    return f'<image {place} {how} href="data:image/png;base64,{data}"></image>'
+
+
+def _png(rows: Sequence[Sequence[int]]) -> bytes:
+    """A grey PNG file with 8 bits for each pixel (ISO/IEC 15948)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 0, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
 _SHAPES: dict[type[Shape], Callable[[Any], str]] = {
     Path: _path,
     Rectangle: _rectangle,
     Ellipse: _ellipse,
     Label: _label,
+    Hint: _hint,
+    Pixels: _pixels,
 }
 
 

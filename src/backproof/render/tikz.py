@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from backproof.document.drawing import Drawing, Ellipse, Label, Path, Rectangle, Shape
+from backproof.document.drawing import Drawing, Ellipse, Hint, Label, Path, Pixels, Rectangle, Shape
 from backproof.document.math import Expr
 
 from .escape import latex as escape
@@ -97,9 +97,33 @@ def _content(content: str | Expr) -> str:
     return escape(content) if isinstance(content, str) else f"${latex_of(content)}$"
 
 
+def _no_hint(hint: Hint, scale: float) -> str:
+    """Paper answers to no pointer; what a hint says stands in the words and tables beside the drawing."""
+    return ""
+
+
+_COARSE = 32
+
+
+def _pixels(picture: Pixels, scale: float) -> str:
+    """A grey box for each pixel, of large pictures for some."""
+    some = picture.rows[:: -(-len(picture.rows) // _COARSE)]
+    rows = [row[:: -(-len(row) // _COARSE)] for row in some]
+    wide, high = picture.width / len(rows[0]), picture.height / len(rows)
+    boxes = []
+    for i, row in enumerate(rows):
+        for j, grey in enumerate(row):
+            x, y = picture.x + j * wide, picture.y + i * high
+            far = f"({_n(x + wide)},{_n(y + high)})"
+            boxes.append(rf"\path[fill=black!{round(100 - grey / 2.55)}] ({_n(x)},{_n(y)}) rectangle {far};")
+    return "\n".join(boxes)
+
+
 _SHAPES: dict[type[Shape], Callable[[Any, float], str]] = {
     Path: _path,
     Rectangle: _rectangle,
     Ellipse: _ellipse,
     Label: _label,
+    Hint: _no_hint,
+    Pixels: _pixels,
 }

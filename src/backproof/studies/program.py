@@ -36,6 +36,7 @@ class Program:
         capture_for: the graph for other leaves (shapes belong to a graph), for batch = "sample".
         exact: the leaves as exact numbers, where all are exact.
         accumulate: whether gradients are left uncleared, so that each update uses the sum of all so far.
+        in_kernels: whether the record is read in torch's own kernels, and not by the textbook's formulas.
     """
 
     graph: Graph
@@ -48,6 +49,7 @@ class Program:
     capture_for: Callable[[Mapping[str, Tensor]], Graph] | None = None
     exact: dict[str, Array] | None = None
     accumulate: bool = False
+    in_kernels: bool = False
     _joints: dict[int, Joint | None] = field(default_factory=dict)
     _single: Graph | None = None
     _seconds: dict[Any, Joint] = field(default_factory=dict)

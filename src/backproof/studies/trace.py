@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,14 +14,15 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..document.blocks import Document
 from ..domains.entries import Array
-from ..domains.exact import TooLarge, exact, spelled
-from ..domains.numbers import evaluate
+from ..domains.exact import exact
 from ..errors import CaptureError, InputError
-from ..graph import Graph, Node
+from ..graph import Graph
 from ..optimizers import optimizer as find_optimizer
-from ..progress import task
-from ..result import Result, plain
+from ..result import Result
+from .keeping import Keep, Keeping, all_finite, keeping
 from .program import Batch, Program
+from .running import run
+from .steps import ParameterStep, Step
 
 __all__ = ["Arithmetic", "ParameterStep", "Step", "Trace", "run", "trace"]
 
@@ -27,75 +30,18 @@ Arithmetic = Literal["model", "float64", "exact"]
 
 
 @dataclass(frozen=True)
-class ParameterStep:
-    """A parameter in one update: before, its gradient (None if none arrives), after, the optimizer's state after."""
-
-    before: Tensor
-    gradient: Tensor | None
-    after: Tensor
-    state: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One update.
-
-    Args:
-        number: counted from 1.
-        sample: the sample that it used, from 0; None for all.
-        loss: the loss before the update (None for a model without one).
-        values: every named value, by name.
-        gradients: the gradient of the loss with respect to every named value, given and parameter.
-        parameters: the trained parameters.
-        exact: the exact numbers behind them, by "name", "grad.name", "before.name", "after.name"; empty in floats.
-        graph: the graph that was read.
-        leaves: the leaves' values that it was read on.
-        buffers: the new values of the buffers that the forward pass changes (batch norm's running statistics).
-    """
-
-    number: int
-    sample: int | None
-    loss: float | None
-    values: dict[str, Tensor]
-    gradients: dict[str, Tensor | None]
-    parameters: dict[str, ParameterStep]
-    exact: dict[str, Array]
-    graph: Graph
-    leaves: dict[str, Tensor]
-    state_before: dict[str, dict[str, Tensor]]
-    buffers: dict[str, Tensor] = field(default_factory=dict)
-
-    def to_dict(self, full: bool = False) -> dict[str, Any]:
-        """The step as plain data."""
-        record: dict[str, Any] = {
-            "step": self.number,
-            "loss": self.loss,
-            "values": self.values,
-            "gradients": self.gradients,
-            "parameters": {
-                n: {"before": p.before, "gradient": p.gradient, "after": p.after, "state": p.state}
-                for n, p in self.parameters.items()
-            },
-        }
-        if self.buffers:
-            record["buffers"] = {n: {"before": self.leaves[n], "after": after} for n, after in self.buffers.items()}
-        found: dict[str, Any] = plain(record, full)
-        if self.sample is not None:
-            found["sample"] = self.sample
-        if self.exact:
-            found["exact"] = {name: spelled(array) for name, array in self.exact.items()}
-        return found
-
-
-@dataclass(frozen=True)
 class Trace(Result):
-    """The record of a training run: ``steps[k].values``, ``.gradients``, ``.parameters``; see :func:`trace`."""
+    """The record of a training run: ``steps[k].values``, ``.gradients``, ``.parameters``; see :func:`trace`.
+
+    ``predicted_bytes`` is the memory that the run was predicted to take at its peak, beyond the model itself.
+    """
 
     program: Program
     steps: tuple[Step, ...]
     evidence: tuple[Any, ...] = ()
     remarks: tuple[str, ...] = ()
     title: str = ""
+    predicted_bytes: int = 0
 
     @property
     def graph(self) -> Graph:
@@ -129,155 +75,6 @@ class Trace(Result):
         }
 
 
-# --- the loop ---------------------------------------------------------------------------------------------------------
-class _Run:
-    """The state of a training run between updates: parameters, optimizer state, exact twins while they last."""
-
-    def __init__(self, program: Program, use_exact: bool) -> None:
-        self.program = program
-        self.leaves = dict(program.start)
-        names = program.optimizer.state if program.optimizer else ()
-        zero = {n: torch.zeros_like(self.leaves[n]) for n in program.trained}
-        self.state = {n: dict.fromkeys(names, zero[n]) for n in program.trained}
-        self.exact = dict(program.exact) if use_exact and program.exact is not None else None
-        self.exact_state: dict[str, dict[str, Array]] = {}
-        if self.exact is not None:
-            self.exact_state = {
-                n: {s: exact.array(zero[n].long().tolist(), tuple(zero[n].shape)) for s in names}
-                for n in program.trained
-            }
-        self.remarks: list[str] = []
-        self.total: dict[str, Tensor] = {}
-
-    def step(self, number: int, sample: int | None) -> Step:
-        program, graph = self.program, self.program.graph_for(sample)
-        leaves = program.leaves_for(self.leaves, sample)
-        values, grads, exact_values = self._read(graph, leaves, sample, number)
-        before = {n: dict(self.state[n]) for n in program.trained}
-        held = [n.name for n in graph.parameters if n.name not in program.trained]
-        records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
-        loss = None if graph.loss is None else float(values[graph.loss.name])
-        buffers = self._carry_on(graph, values, exact_values)
-        return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before, buffers)
-
-    def _carry_on(self, graph: Graph, values: Mapping[str, Tensor], spoken: Mapping[str, Array]) -> dict[str, Tensor]:
-        """The buffers' new values, which the next update begins with."""
-        after = {old.name: values[new.name] for old, new in graph.state.items()}
-        self.leaves |= after
-        if self.exact is not None:
-            self.exact |= {old.name: spoken[new.name] for old, new in graph.state.items() if new.name in spoken}
-        return after
-
-    def _read(
-        self, graph: Graph, leaves: Mapping[str, Tensor], sample: int | None, number: int
-    ) -> tuple[Any, Any, dict[str, Array]]:
-        joint = self.program.joint(graph)
-        whole = joint.graph if joint else graph
-        numbers = evaluate(whole, {n: leaves[n.name] for n in whole.nodes if n.is_leaf and n.role != "constant"})
-        gradient = joint.gradients if joint else {}
-        exact_values: dict[Node, Array] | None = None
-        if self.exact is not None:
-            exact_values = self._try_exact(whole, sample, number)
-        values: dict[str, Tensor] = {}
-        grads: dict[str, Tensor | None] = {}
-        spoken: dict[str, Array] = {}
-        for node in graph.nodes:
-            if node.role == "helper" or (node.role == "constant"):
-                continue
-            delta = gradient.get(node)
-            if not node.is_leaf:
-                values[node.name] = _best(node, numbers, exact_values)
-                _speak(spoken, node.name, node, exact_values)
-            if node.is_float:
-                grads[node.name] = None if delta is None else _best(delta, numbers, exact_values)
-                _speak(spoken, f"grad.{node.name}", delta, exact_values)
-        return values, grads, spoken
-
-    def _try_exact(self, whole: Graph, sample: int | None, number: int) -> dict[Node, Array] | None:
-        assert self.exact is not None
-        leaves = self.program.leaves_for(self.exact, sample)
-        try:
-            return exact.run(whole, {n: leaves[n.name] for n in whole.nodes if n.is_leaf and n.role != "constant"})
-        except TooLarge as error:
-            self._give_up_exact(number, str(error))
-            return None
-
-    def _give_up_exact(self, number: int, why: str) -> None:
-        self.exact = None
-        self.remarks.append(f"Update {number} and what follows are in floating point (float64): {why}.")
-
-    def _update(self, name: str, grad: Tensor | None, number: int, spoken: dict[str, Array]) -> ParameterStep:
-        before, rule = self.leaves[name], self.program.optimizer
-        if self.program.accumulate and grad is not None:
-            grad = self.total[name] = self.total[name] + grad if name in self.total else grad
-        if rule is None or grad is None:
-            return ParameterStep(before, grad, before, self.state.get(name, {}))
-        graph = rule.graph(tuple(before.shape), number)
-        given = {"w": before, "g": grad, **self.state[name]}
-        result = evaluate(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
-        exact_after = self._exact_update(name, graph, number, spoken)
-        after = result[graph.outputs[0]] if exact_after is None else _floats(exact_after, before)
-        self.leaves[name] = after.to(before.dtype)
-        self.state[name] = {s: result[n].to(before.dtype) for s, n in zip(rule.state, graph.outputs[1:], strict=True)}
-        return ParameterStep(before, grad, self.leaves[name], self.state[name])
-
-    def _exact_update(self, name: str, graph: Graph, number: int, spoken: dict[str, Array]) -> Array | None:
-        if self.exact is None or f"grad.{name}" not in spoken:
-            return None
-        given = {"w": self.exact[name], "g": spoken[f"grad.{name}"], **self.exact_state[name]}
-        try:
-            result = exact.run(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
-        except TooLarge as error:
-            self._give_up_exact(number + 1, str(error))
-            return None
-        spoken[f"before.{name}"], spoken[f"after.{name}"] = self.exact[name], result[graph.outputs[0]]
-        self.exact[name] = result[graph.outputs[0]]
-        assert self.program.optimizer is not None
-        self.exact_state[name] = dict(
-            zip(self.program.optimizer.state, (result[n] for n in graph.outputs[1:]), strict=True)
-        )
-        return self.exact[name]
-
-
-def _best(node: Node, numbers: Mapping[Node, Tensor], exact_values: Mapping[Node, Array] | None) -> Tensor:
-    """The exact number rounded once, where there is one; else the number computed in floats."""
-    return numbers[node] if exact_values is None or not node.is_float else _floats(exact_values[node], numbers[node])
-
-
-def _floats(array: Array, like: Tensor) -> Tensor:
-    flat = [float(x) for x in array.reshape(-1)]
-    return torch.tensor(flat, dtype=like.dtype).reshape(like.shape)
-
-
-def _speak(spoken: dict[str, Array], name: str, node: Node | None, values: Mapping[Node, Array] | None) -> None:
-    if values is not None and node is not None and node.is_float:
-        spoken[name] = values[node]
-
-
-def run(program: Program, *, use_exact: bool = False) -> tuple[tuple[Step, ...], tuple[str, ...]]:
-    """Run all updates of a program; returns the steps and remarks on what happened.
-
-    A run whose numbers overflow stops at the first update that is not finite, and says so.
-    """
-    state = _Run(program, use_exact)
-    steps: list[Step] = []
-    with task("training", program.steps * len(program.batches())) as advance:
-        for _ in range(program.steps):
-            for sample in program.batches():
-                step = state.step(len(steps) + 1, sample)
-                steps.append(step)
-                advance(note="" if step.loss is None else f"loss {step.loss:.6g}")
-                if not _finite(step):
-                    note = f"The run diverged: update {step.number} is no longer finite. A smaller learning rate is needed."
-                    return tuple(steps), (*state.remarks, note)
-    return tuple(steps), tuple(state.remarks)
-
-
-def _finite(step: Step) -> bool:
-    tensors = [p.after for p in step.parameters.values()] + list(step.values.values())
-    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
-
-
 # --- bp.trace -----------------------------------------------------------------------------------------------------------
 def trace(
     model: Any,
@@ -292,6 +89,8 @@ def trace(
     batch: Batch = "full",
     output: Any = None,
     seed: int = 0,
+    keep: Keep | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> Trace:
     """Record training steps of a network: every value, error signal, gradient, parameter and state.
 
@@ -307,6 +106,11 @@ def trace(
         batch: "full", or "sample" for one update per sample.
         output: which tensor of the output the loss takes.
         seed: of the sampled evidence.
+        keep: what is kept of values and gradients: "all", "statistics" (shape, sizes, a histogram of each), or a list of
+            module paths and value names whose tensors are kept, with statistics of the others. By default all if it
+            fits into memory, else statistics, and a remark says so.
+        store: a .safetensors file that the kept tensors are written to as they are computed; they are read from it when
+            they are looked at.
 
     Returns:
         A :class:`Trace`. The model itself is not changed.
@@ -327,13 +131,32 @@ def trace(
     program.batch = batch
     if program.optimizer is not None and program.graph.loss is None:
         raise CaptureError("an update needs a loss: give loss=..., or a model whose output is one number")
-    records, remarks = run(program, use_exact=arithmetic == "exact")
+    chosen = _keeping(program, arithmetic, keep, store, evidence)
+    with chosen or nullcontext():
+        records, remarks = run(program, use_exact=arithmetic == "exact", keeping=chosen)
     found: tuple[Any, ...] = ()
     if evidence != "none":
         from .confirming.evidence import confirm
 
         found = confirm(program, records, thorough=evidence == "full", seed=seed)
-    return Trace(program, records, found, remarks, program.graph.title)
+    more, predicted = ((), 0) if chosen is None else (chosen.remarks, chosen.predicted)
+    return Trace(program, records, found, (*more, *remarks), program.graph.title, predicted)
+
+
+def _keeping(
+    program: Program, arithmetic: str, keep: Keep | None, store: str | os.PathLike[str] | None, evidence: str
+) -> Keeping | None:
+    """What is kept of a run in torch's kernels; None for one in exact numbers."""
+    program.in_kernels = arithmetic != "exact"
+    if not program.in_kernels and (keep not in (None, "all") or store is not None):
+        raise InputError("exact numbers are kept in memory and whole; leave keep and store out")
+    chosen = keeping(program, keep, store) if program.in_kernels else None
+    if chosen is not None and chosen.keep != "all" and evidence != "none":
+        raise InputError(
+            "evidence compares every number of the record, so it has to be kept: give keep='all', if need be with "
+            "store='trace.safetensors', or leave the evidence out"
+        )
+    return chosen
 
 
 def _check_choices(arithmetic: str, evidence: str, batch: str, steps: int) -> None:
@@ -364,7 +187,7 @@ def _program(
             model, inputs, targets = _doubled(model), _double(inputs), _double(targets)
             loss = _doubled(loss)
         graph = capture(model, inputs, loss=loss, targets=targets, output=output, parameters=parameters)
-    start = graph.origin.leaves()
+    start = {name: tensor.clone() for name, tensor in graph.origin.leaves().items()}  # the model may be trained later
     _check_finite(graph, start)
     return Program(
         graph,
@@ -390,17 +213,14 @@ def _double(value: Any) -> Any:
 
 
 def _check_finite(graph: Graph, start: Mapping[str, Tensor]) -> None:
-    for node in graph.nodes:
-        if (
-            node.is_leaf
-            and node.role in ("input", "target", "parameter")
-            and not bool(torch.isfinite(start[node.name]).all())
-        ):
-            bad = (~torch.isfinite(start[node.name])).nonzero()[0].tolist()
-            raise InputError(
-                f"the {node.role} '{node.name}' contains {start[node.name][tuple(bad)].item()} at {bad}; "
-                "every given must be a finite number"
-            )
+    given = [n for n in graph.of_role("input", "target", "parameter") if not all_finite([start[n.name]])]
+    if given:
+        node, tensor = given[0], start[given[0].name]
+        bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
+        raise InputError(
+            f"the {node.role} '{node.name}' contains {tensor[tuple(bad)].item()} at {bad}; "
+            "every given must be a finite number"
+        )
 
 
 def _sample_leaves(graph: Graph) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ __all__ = [
     "ALLOWED",
     "ALONG",
     "EAGER",
+    "FORMULAS",
     "GRADIENT_FLOOR",
     "ONE_BY_ONE",
     "OWN_DTYPE",
@@ -26,6 +27,7 @@ TOLERANCE = 1e-9
 VALUE_FLOOR, GRADIENT_FLOOR = 1e-3, 1e-6
 EAGER = "autograd on the program as it stands"
 ROUNDING, OWN_DTYPE = "float64", "torch.optim in the model's dtype"
+FORMULAS = "the textbook's formulas"
 ALONG = "float64 differences along a Gaussian direction"
 ONE_BY_ONE = "50 digits, single operations at random entries"
 # What float32 and shorter may lose over many layers; what differences in float64 can resolve; what torch's own float64
@@ -112,7 +114,7 @@ def _way(oracle: str) -> str:
     for way in ("autograd", "torch.optim", "torch.profiler", "central differences", "50 digits", "SymPy"):
         if way in oracle:
             return way
-    if "printed" in oracle or oracle in (ROUNDING, OWN_DTYPE):
+    if "printed" in oracle or oracle in (ROUNDING, OWN_DTYPE, FORMULAS):
         return ""
     return "central differences" if "differences" in oracle else oracle
 

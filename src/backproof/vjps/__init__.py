@@ -1,8 +1,9 @@
 """The table of vector-Jacobian products: for each operation, what its adjoint sends to each of its operands."""
 
 from . import arrays, layers
-from .general import VJPS, Contributions, Rule, _elementwise, has_vjp, rule_of, vjp_of
+from .fused import Fused, fused
+from .general import VJP, VJPS, Contributions, Rule, _elementwise, has_vjp, rule_of, vjp_of
 
-__all__ = ["VJPS", "Contributions", "Rule", "_elementwise", "has_vjp", "rule_of", "vjp_of"]
+__all__ = ["VJP", "VJPS", "Contributions", "Fused", "Rule", "_elementwise", "fused", "has_vjp", "rule_of", "vjp_of"]
 
 _ = arrays, layers  # imported for what it registers

@@ -27,7 +27,7 @@ from ...domains.numbers import evaluate, tensor_of
 from ...graph import Graph, Node
 from ..program import Program, run_eagerly, run_original
 from ..trace import Step
-from ..verdicts import ALLOWED, EAGER, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, TOLERANCE, VALUE_FLOOR, Evidence
+from ..verdicts import ALLOWED, EAGER, FORMULAS, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, TOLERANCE, VALUE_FLOOR, Evidence
 from .directions import large_network
 from .local import windowed_work
 
@@ -102,8 +102,9 @@ def _some(steps: list[Step], count: int) -> list[Step]:
 
 # --- a record in the model's own dtype -------------------------------------------------------------------------------------
 def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
-    """The same step read in float64, which is what the other ways are compared with; the record against it."""
-    if all(t.dtype == torch.float64 for t in step.leaves.values() if t.is_floating_point()):
+    """The same step by the textbook's formulas in float64, which the other ways are compared with; the record against it."""
+    already = all(t.dtype == torch.float64 for t in step.leaves.values() if t.is_floating_point())
+    if already and not program.in_kernels:
         return step
     leaves = _double(step.leaves, grad=False)
     joint = program.joint(step.graph)
@@ -115,27 +116,28 @@ def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
     nodes = step.graph.by_name
     values = {name: read[nodes[name]] for name in step.values}
     grads = {name: None if g is None else read[gradients[nodes[name]]] for name, g in step.gradients.items()}  # type: ignore[index]
-    _compare_rounding(step, values, grads, tally)
+    _compare_rounding(step, values, grads, tally, FORMULAS if already else ROUNDING)
     records = {n: replace(p, before=p.before.double(), gradient=grads[n]) for n, p in step.parameters.items()}
     return replace(step, leaves=leaves, values=values, gradients=grads, parameters=records)
 
 
 def _compare_rounding(
-    step: Step, values: Mapping[str, Tensor], grads: Mapping[str, Tensor | None], tally: _Tally
+    step: Step, values: Mapping[str, Tensor], grads: Mapping[str, Tensor | None], tally: _Tally, oracle: str
 ) -> None:
+    """The record, read in torch's kernels, against the textbook's formulas in float64."""
     value_scale, grad_scale = _scale(values.values()), _scale(grads.values())
     for name, value in step.values.items():
         if value.is_floating_point():
             tally.add(
                 f"value of {name}",
-                ROUNDING,
+                oracle,
                 _error(value, values[name], value_scale, VALUE_FLOOR),
                 value.numel(),
             )
     for name, grad in step.gradients.items():
         wide = grads[name]
         if grad is not None and wide is not None:
-            tally.add(f"gradient of {name}", ROUNDING, _error(grad, wide, grad_scale), grad.numel())
+            tally.add(f"gradient of {name}", oracle, _error(grad, wide, grad_scale), grad.numel())
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------------

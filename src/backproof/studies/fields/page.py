@@ -11,7 +11,7 @@ from ...document.blocks import Block, Callout, Document, Figure, Items, Paragrap
 from ...document.math import Num
 from ...domains.cells import seen_cells
 from ...errors import BackproofError
-from ...pictures.fields import Row, cone, heat
+from ...pictures.fields import Heat, Row, cone, heat
 from ..verdicts import summary
 
 if TYPE_CHECKING:
@@ -143,42 +143,45 @@ def _way(found: ReceptiveField, row: FieldLayer) -> list[Block]:
 
 def _cone(found: ReceptiveField, row: FieldLayer) -> list[Block]:
     """The cone of the middle unit along the first axis."""
-    graph, target = found.graph, found.graph.by_name[row.name]
     middle = tuple(n // 2 for n in row.output_size)
     names = list(dict.fromkeys(s.name for s in reversed(found.way(row.name, 0))))
     step = max(-(-len(names) // MOST_ROWS), 1)
-    nodes = [n for n in dict.fromkeys([row.name, *names[::step]]) if found[n].is_local]
-    rows = []
-    for name in nodes:
-        layer, node = found[name], graph.by_name[name]
-        track = layer.tracks[0]
-        if (
-            track is None
-            or layer.places is None
-            or len(track.axes) != 1
-            or min(track.axes) < 2
-            or node.size > LARGEST_PICTURE
-        ):
-            continue
-        if node is target:
-            seen = [middle[0]]
-        else:
-            mask = seen_cells(graph, target, [middle], node, row.places)[0]
-            seen = mask.nonzero()[min(track.axes) - 2].tolist()
-        sets = [track.relation.at(p) for p in sorted(set(seen))]
-        places = tuple(s.low + (s.size - 1) / 2 for s in sets if s.mask)
-        if places:
-            rows.append(Row(name, tuple(sorted(places)), f"{len(places)} of {node.shape[min(track.axes)]}"))
+    layers = [found[n] for n in dict.fromkeys([row.name, *names[::step]]) if found[n].is_local]
+    rows = [drawn for layer in layers if (drawn := _cone_row(found, layer, row, middle))]
     seen_input = sorted(found.indices(row.name, middle, 0))
     if not rows or not seen_input:
         return []
     size = found.source.shape[2]
-    rows.append(Row(found.source.name, tuple(float(i) for i in seen_input), f"{len(seen_input)} of {size}"))
+    reach = f"from {seen_input[0]} to {seen_input[-1]}"
+    said = f"{found.source.name}: {len(seen_input)} of {size} indices seen, {reach}"
+    rows.append(Row(found.source.name, tuple(map(float, seen_input)), f"{len(seen_input)} of {size}", said))
     words = (
         f"What the unit at {middle[0]} of {row.name} sees, layer by layer down to the input: {len(seen_input)} indices, "
-        f"from {seen_input[0]} to {seen_input[-1]}."
+        f"{reach}."
     )
     return [Figure(cone(rows, size), (words,), words)]
+
+
+def _cone_row(found: ReceptiveField, layer: FieldLayer, top: FieldLayer, middle: tuple[int, ...]) -> Row | None:
+    """The positions of one layer that the unit sees along the first axis, each over the centre of its own field."""
+    track, node = layer.tracks[0], found.graph.by_name[layer.name]
+    if track is None or layer.places is None or len(track.axes) != 1 or min(track.axes) < 2:
+        return None
+    if node.size > LARGEST_PICTURE:
+        return None
+    seen = [middle[0]]
+    if layer.name != top.name:
+        mask = seen_cells(found.graph, found.graph.by_name[top.name], [middle], node, top.places)[0]
+        seen = sorted(set(mask.nonzero()[min(track.axes) - 2].tolist()))
+    sets = [track.relation.at(p) for p in seen]
+    places = tuple(s.low + (s.size - 1) / 2 for s in sets if s.mask)
+    if not places:
+        return None
+    total = node.shape[min(track.axes)]
+    reach = f"from {seen[0]} to {seen[-1]}" if len(seen) > 1 else f"at {seen[0]}"
+    facts = f"field {layer.size[0]}, stride {layer.stride[0]}, padding {layer.padding[0]}"
+    said = f"{layer.name}: {len(places)} of {total} positions seen, {reach}; {facts}"
+    return Row(layer.name, tuple(sorted(places)), f"{len(places)} of {total}", said)
 
 
 # --- what counts ----------------------------------------------------------------------------------------------------------
@@ -208,26 +211,74 @@ def _effective(found: ReceptiveField, row: FieldLayer) -> list[Block]:
         )
     )
     table = Table(heads, rows, f"The effective field of {row.name} at {list(counted.position)}", (0, 1, 2, 3, 4))
-    return [words, table, *_heat(counted)]
+    return [words, table, *_heat(found, counted)]
 
 
-def _heat(counted: Effective) -> list[Block]:
+def _heat(found: ReceptiveField, counted: Effective) -> list[Block]:
     counts = counted.paths
     if counts.ndim != 2:
         return []
     y, x = counts.nonzero()
     box = (int(y.min()), int(x.min()), int(y.max()), int(x.max()))
-    cell = -(-max(box[2] - box[0] + 1, box[3] - box[1] + 1) // MOST_SQUARES)
-    cut = counts[box[0] : box[2] + 1, box[1] : box[3] + 1]
-    padded = np.pad(cut, [(0, -n % cell) for n in cut.shape])
-    binned = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell).sum((1, 3))
-    drawing = heat((binned / binned.max()).tolist(), (box[0], box[1]), box, cell)
+    grey = _picture_given(found)
+    window = box if grey is None else _around(box, counts.shape)
+    cell = -(-max(window[2] - window[0] + 1, window[3] - window[1] + 1) // MOST_SQUARES)
+    binned = _binned(_cut(counts, window), cell)
+    place = f"rows {box[0]} to {box[2]}, columns {box[1]} to {box[3]}"
+    inner = " × ".join(f"{w} of {n}" for w, n in zip(counted.width, counted.size, strict=True))
+    said = f"{counted.layer} at {list(counted.position)}: {place}; 95 % of the paths from {inner}"
+    image = () if grey is None else _pixels(_cut(grey, window), binned.shape, cell)
+    drawing = heat(Heat((binned / binned.max()).tolist(), (window[0], window[1]), box, cell, said, image))
     each = f", each square {cell}×{cell} cells," if cell > 1 else ""
+    over = " Below it, the input that was given." if image else ""
     words = (
         f"How many paths lead from each cell of the input{each} to the unit at {list(counted.position)}; the area is the "
-        f"share, the outline the theoretical field: rows {box[0]} to {box[2]}, columns {box[1]} to {box[3]}."
+        f"share, the outline the theoretical field: {place}.{over}"
     )
     return [Figure(drawing, (words,), words)]
+
+
+def _binned(counts: Any, cell: int) -> Any:
+    """The sums over squares of ``cell`` by ``cell`` entries."""
+    padded = np.pad(counts, [(0, -n % cell) for n in counts.shape])
+    return padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell).sum((1, 3))
+
+
+def _cut(entries: Any, window: tuple[int, ...]) -> Any:
+    """The part from the first to the last row and column of the window."""
+    return entries[window[0] : window[2] + 1, window[1] : window[3] + 1]
+
+
+def _around(box: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The field with as much of the picture around it as it is wide itself."""
+    margins = [(box[2] - box[0] + 1), (box[3] - box[1] + 1)]
+    first = [max(box[i] - margins[i], 0) for i in (0, 1)]
+    last = [min(box[i + 2] + margins[i], shape[i] - 1) for i in (0, 1)]
+    return (*first, *last)
+
+
+def _picture_given(found: ReceptiveField) -> Any:
+    """The given input, its channels averaged; None if it is no picture."""
+    leaves = found.graph.origin.leaves() if hasattr(found.graph.origin, "leaves") else {}
+    given = leaves.get(found.source.name)
+    if given is None or given.is_complex():
+        return None
+    grey = given[0].detach().double().mean(0).cpu().numpy()
+    return None if not np.isfinite(grey).all() or grey.min() == grey.max() or _is_noise(grey) else grey
+
+
+def _pixels(grey: Any, squares: tuple[int, ...], cell: int) -> tuple[tuple[int, ...], ...]:
+    """A picture as grey pixels, as large as the squares over it."""
+    low, high = float(grey.min()), float(grey.max())
+    whole = np.full((squares[0] * cell, squares[1] * cell), high)
+    whole[: grey.shape[0], : grey.shape[1]] = grey
+    return tuple(tuple(int(v) for v in row) for row in np.rint(255 * (whole - low) / (high - low or 1)))
+
+
+def _is_noise(grey: Any) -> bool:
+    """Whether neighbours differ as independent numbers do, whose mean squared difference is twice their variance."""
+    steps = np.concatenate([np.diff(grey, axis=axis).ravel() for axis in (0, 1)])
+    return bool(len(steps) and (steps**2).mean() > grey.var())
 
 
 # --- inputs and tiles -------------------------------------------------------------------------------------------------------

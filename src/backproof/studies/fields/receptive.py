@@ -20,6 +20,7 @@ from ...graph import Graph, Node
 from ...result import Result
 from ..verdicts import Evidence
 from .effective import Effective, effective
+from .gradients import by_gradient
 from .page import field_document, field_facts, layers_table
 from .poison import poisoned
 from .uses import Fits, Halo, alignment, fits, halo_evidence, halo_of
@@ -326,24 +327,29 @@ def receptive_field(model: Any, *inputs_or_shape: Any, evidence: bool = True) ->
     if not any(layer.output_size for layer in layers):
         raise InputError("no layer of the network has positions; give an input with spatial axes, as 1x3x64x64")
     found = ReceptiveField(graph.title, layers, graph, source, values)
-    return replace(found, evidence=(*poisoned(found), *halo_evidence(found))) if evidence else found
+    return (
+        replace(found, evidence=(*poisoned(found), *by_gradient(found), *halo_evidence(found))) if evidence else found
+    )
 
 
 def _captured(model: Any, given: tuple[Any, ...]) -> Graph:
     from ...capturing import capture
 
-    return model if isinstance(model, Graph) else capture(model, *_inputs(given))
+    return model if isinstance(model, Graph) else capture(model, *_inputs(model, given))
 
 
-def _inputs(given: tuple[Any, ...]) -> tuple[Any, ...]:
+def _inputs(model: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
     if not given:
         raise InputError("receptive_field needs an input or its shape, as in bp.receptive_field(model, (1, 3, 64, 64))")
     if all(isinstance(n, int) for n in given):
         given = (given,)
-    return tuple(_input(x) for x in given)
+    tensors = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    like = next((p for p in tensors if p.is_floating_point()), torch.zeros(()))
+    return tuple(_input(x, like) for x in given)
 
 
-def _input(value: Any) -> Any:
+def _input(value: Any, like: torch.Tensor) -> Any:
+    """An example input; for a shape, zeros of the model's dtype on its device."""
     if not isinstance(value, (tuple, list, torch.Size)) or not all(isinstance(n, int) for n in value):
         return value
     if not value or min(value) < 1:
@@ -353,7 +359,7 @@ def _input(value: Any) -> Any:
         total *= n
     if total > 10**8:
         raise InputError(f"an input of shape {list(value)} has {total:,} entries; give a smaller one")
-    return torch.zeros(*value)
+    return torch.zeros(*value, dtype=like.dtype, device=like.device)
 
 
 def _source(graph: Graph) -> Node:

@@ -73,7 +73,7 @@ WORLDS = 6
 def known_names(program: Program, step: Step) -> list[str]:
     """The names under which a step's numbers can be handed in, in the order in which they are computed."""
     values = list(step.values)
-    grads = [f"grad.{n}" for n, g in reversed(step.gradients.items()) if g is not None]
+    grads = [f"grad.{n}" for n, g in reversed(list(step.gradients.items())) if g is not None]
     after = [f"after.{n}" for n in program.trained] if program.optimizer else []
     return [*values, *(["loss"] if step.loss is not None else []), *grads, *after]
 

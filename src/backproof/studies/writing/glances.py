@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from ...document.blocks import Block, Details, Glance, Instant, Parts, Phase, Section, Table
 from ...document.math import Expr, Num, Ref
 from ...graph import Node
 from ...notation import named
+from ..statistics import Statistics
 from .inside import module_figure
 from .instants import computed, read, update_title
 from .written import StepWriter
@@ -21,13 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["glance", "summary_step"]
 
-_BINS, _CELLS = 24, 12
-_MAPS = 4
-"""Feature maps (the first sample's first channels) that are shown side by side."""
 _MOST_LINES = 12
 """Instants of one pass; beyond it modules are gathered one level higher."""
 
-Member = tuple[Expr, Tensor, Ref]
+Member = tuple[Expr, Tensor | Statistics, Ref]
 
 
 def summary_step(page: Page, writer: StepWriter) -> Section:
@@ -165,34 +162,22 @@ _COLUMNS: tuple[Parts, ...] = (("quantity",), ("shape",), ("mean size",), ("larg
 
 def _blocks(members: Sequence[Member], title: str) -> tuple[Block, ...]:
     """Numbers that describe the tensors as a table, then each at a glance."""
-    rows = tuple((symbol, _shape(tensor), *_sizes(tensor)) for symbol, tensor, _ in members)
+    found = [(symbol, _known(tensor), ref) for symbol, tensor, ref in members]
+    rows = tuple((symbol, _shape(s), Num(s.mean_size), Num(s.largest), Num(s.norm)) for symbol, s, _ in found)
     table = Table(_COLUMNS, rows, title, (2, 3, 4))
-    return (table, *(glance(*member) for member in members if member[1].numel() > 1))
+    return (table, *(glance(*member) for member in found if member[1].numel() > 1))
 
 
-def _shape(tensor: Tensor) -> str:
+def _known(tensor: Tensor | Statistics) -> Statistics:
+    return tensor if isinstance(tensor, Statistics) else Statistics.of(tensor)
+
+
+def _shape(tensor: Statistics) -> str:
     return "×".join(map(str, tensor.shape)) or "1"
 
 
-def _sizes(tensor: Tensor) -> tuple[Num, Num, Num]:
-    wide = tensor.double().abs()
-    return Num(wide.mean().item()), Num(wide.max().item()), Num(wide.norm().item())
-
-
-def glance(symbol: Expr, tensor: Tensor, ref: Ref | None = None) -> Glance:
+def glance(symbol: Expr, tensor: Tensor | Statistics, ref: Ref | None = None) -> Glance:
     """A tensor as a histogram and a heat map of block means: of a matrix, or of the first few feature maps side by side."""
-    wide = tensor.detach().double()
-    low, high = wide.min().item(), wide.max().item()
-    counts = torch.histc(wide.reshape(-1), _BINS, low, high) if low < high else torch.tensor([wide.numel()])
-    words: Parts = (f"{_shape(tensor)} numbers from ", Num(low), " to ", Num(high))
-    return Glance(symbol, words, tuple(int(c) for c in counts), low, high, _cells(wide), ref)
-
-
-def _cells(wide: Tensor) -> tuple[tuple[float, ...], ...]:
-    if wide.ndim < 2 or min(wide.shape[-2:]) < 2:
-        return ()
-    maps = wide.reshape(-1, *wide.shape[-2:])[:_MAPS] if wide.ndim > 3 else wide.reshape(1, -1, wide.shape[-1])
-    size = min(_CELLS, maps.shape[1]), min(_CELLS, maps.shape[2])
-    means: Any = torch.cat(list(torch.nn.functional.adaptive_avg_pool2d(maps, size)), dim=1)
-    largest = means.abs().max().item() or 1.0
-    return tuple(tuple(round(v / largest, 3) for v in row) for row in means.tolist())
+    known = _known(tensor)
+    words: Parts = (f"{_shape(known)} numbers from ", Num(known.min), " to ", Num(known.max))
+    return Glance(symbol, words, known.counts, known.min, known.max, known.cells, ref)

@@ -29,6 +29,7 @@ from ...document.math import (
     Sym,
 )  # fmt: skip
 from ...domains.symbols import Writer
+from ...errors import MissingRule
 from ...graph import Graph, Node
 from ...notation import named
 from ...ops import OPS, Elementwise, derivative
@@ -95,7 +96,7 @@ def _batched(program: Program) -> list[str]:
 def _whatif(page: Page) -> dict[str, object]:
     try:
         return _Formulas(page).data()
-    except Untranslatable as reason:
+    except (Untranslatable, MissingRule) as reason:
         return {"why": str(reason)}
 
 

@@ -27,6 +27,7 @@ from ...graph import Graph, Node
 from ...notation import layer_symbols, symbol
 from ...result import written
 from ..program import Program
+from ..statistics import Statistics
 from ..trace import Step, Trace
 from ..verdicts import Evidence, gathered, summary
 from .derived import backward_blocks, forward_blocks
@@ -216,7 +217,10 @@ class Page:
     @property
     def is_large(self) -> bool:
         """Whether an update has too many numbers to be written out one by one."""
-        return bool(self.writers) and self._count(self.writers[0]) > MOST_EQUATIONS
+        if not self.writers:
+            return False
+        kept = self.steps[0].values if isinstance(self.steps[0].values, dict) else {}
+        return any(isinstance(v, Statistics) for v in kept.values()) or self._count(self.writers[0]) > MOST_EQUATIONS
 
     def _count(self, writer: StepWriter) -> int:
         nodes = self.values(writer) + (self.adjoints(writer) if writer.joint else [])

@@ -86,7 +86,9 @@ class StepWriter:
         joint = self.program.joint(self.step.graph)
         self.joint = joint
         graph = joint.graph if joint else self.step.graph
-        integers = {n: t.tolist() for n, t in {**self.step.leaves, **self.step.values}.items() if _is_index(t)}
+        given = {n: t for n, t in self.step.leaves.items() if _is_index(t)}
+        known = {n.name: self.step.values.get(n.name) for n in self.step.graph.nodes if not n.is_float}
+        integers = {n: t.tolist() for n, t in {**given, **known}.items() if isinstance(t, Tensor) and _is_index(t)}
         layout = Layout.of(self.step.graph, self.layout)
         self.writer = Writer(graph, layout, self.base, self.names, self.step.number, integers=integers)
 
