@@ -45,6 +45,7 @@ def ops_table() -> Coverage:
         >>> bp.ops_table().columns
         ('gradient', 'numbers', 'exact', 'symbols', 'ranges', 'balls', 'variances', 'boxes')
     """
+    from .domains import REGISTERED
     from .domains.balls import balls
     from .domains.boxes import boxes
     from .domains.entries import entries
@@ -63,6 +64,7 @@ def ops_table() -> Coverage:
         "balls": balls,
         "variances": variances,
         "boxes": boxes,
+        **REGISTERED,
     }
     rows = [
         (op.name, op.family, (rule_of(op), *(d.cover(op) for d in readings.values())))

@@ -11,7 +11,7 @@ from ..errors import BackproofError, MissingRule
 from ..graph import Graph, Node
 from ..ops import Elementwise, Op
 
-__all__ = ["Cover", "Domain", "Rule"]
+__all__ = ["REGISTERED", "Cover", "Domain", "Rule", "register"]
 
 Rule = Callable[..., Any]
 Cover = Literal["own", "family", "none"]
@@ -99,6 +99,18 @@ class Domain:
             if node not in values:
                 values[node] = self.apply(node, *(values[x] for x in node.inputs))
         return values
+
+
+REGISTERED: dict[str, Domain] = {}
+"""Domains of other packages, by name."""
+
+
+def register(domain: Domain) -> Domain:
+    """Add a domain of another package to the table of ``backproof ops``; a second of the same name is refused."""
+    if domain.name in REGISTERED:
+        raise BackproofError(f"a domain named '{domain.name}' is registered already")
+    REGISTERED[domain.name] = domain
+    return domain
 
 
 def _advice(gap: Node, domain: Domain) -> str:

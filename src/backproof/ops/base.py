@@ -8,14 +8,26 @@ sees it (numbers, exact numbers, symbols...) stands in ``domains``; how it is di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from ..errors import BackproofError
 
-__all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "register"]
+__all__ = [
+    "OPS",
+    "Attrs",
+    "Elementwise",
+    "Example",
+    "Op",
+    "Shape",
+    "by_aten",
+    "derivative",
+    "register",
+    "unregistered_on_failure",
+]
 
 Shape = tuple[int, ...]
 Attrs = Mapping[str, Any]
@@ -108,6 +120,19 @@ def register(op: Op) -> Op:
     OPS[op.name] = op
     _BY_ATEN.update(dict.fromkeys(op.aten, op))
     return op
+
+
+@contextmanager
+def unregistered_on_failure() -> Iterator[None]:
+    """Take back what was registered inside if an exception leaves the block."""
+    ops, aten = dict(OPS), dict(_BY_ATEN)
+    try:
+        yield
+    except BaseException:
+        for table, before in ((OPS, ops), (_BY_ATEN, aten)):
+            for name in set(table) - set(before):
+                del table[name]
+        raise
 
 
 def by_aten(overload: str) -> Op | None:
