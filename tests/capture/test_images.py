@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import backproof as bp
-from backproof.errors import CaptureError
 
 from .models import agrees_with_eager, doubles
 

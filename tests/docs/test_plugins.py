@@ -57,7 +57,9 @@ def install(site: Path, name: str, groups: dict[str, dict[str, str]]) -> None:
     info = site / f"{name.replace('-', '_')}-0.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
-    lines = [line for group, points in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in points.items()))]
+    lines = [
+        line for group, points in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in points.items()))
+    ]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 

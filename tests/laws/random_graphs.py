@@ -322,7 +322,9 @@ class _Growing:
         """The attributes of one of the operation's examples, on nodes of the shapes that it names."""
         example = self.pick(list(op.examples))
         kinds = (*example.kinds, *("float",) * (len(example.shapes) - len(example.kinds)))
-        operands = [self.of_kind(kind, shape) for shape, kind in zip(example.shapes, kinds, strict=True) if kind != "none"]
+        operands = [
+            self.of_kind(kind, shape) for shape, kind in zip(example.shapes, kinds, strict=True) if kind != "none"
+        ]
         if op.name.startswith("max_pool"):
             operands[-1] = self.apart(operands[-1], _has_ties)
         return self.emit(op, *operands, **example.attrs)
@@ -369,13 +371,19 @@ class _Growing:
     def _prod(self, op: Op) -> Node:
         x = self.inside(self.any(1), -3, 3)
         whole = self.number(0, 3) == 0
-        attrs = {"dim": None if whole else self.number(-len(x.shape), len(x.shape) - 1), "keepdim": not whole and bool(self.number(0, 1))}
+        attrs = {
+            "dim": None if whole else self.number(-len(x.shape), len(x.shape) - 1),
+            "keepdim": not whole and bool(self.number(0, 1)),
+        }
         return self.emit(op, x, **attrs)
 
     def _contraction(self, op: Op) -> Node:
         """Letters of sizes 1 to 3, two or three operands, a result of some of their letters in any order."""
         sizes = {letter: self.number(1, 3) for letter in "abcd"}
-        terms = ["".join(self.draw(st.lists(st.sampled_from("abcd"), max_size=3, unique=True))) for _ in range(self.number(1, 3))]
+        terms = [
+            "".join(self.draw(st.lists(st.sampled_from("abcd"), max_size=3, unique=True)))
+            for _ in range(self.number(1, 3))
+        ]
         letters = sorted(set("".join(terms)))
         result = "".join(self.draw(st.lists(st.sampled_from(letters), max_size=3, unique=True))) if letters else ""
         operands = [self.inside(self.fitted(tuple(sizes[c] for c in term)), -3, 3) for term in terms]
@@ -386,7 +394,9 @@ class _Growing:
         batch, n = self.shape(self.number(0, 1)), self.number(1, 3)
         small = self.inside(self.fitted((*batch, n, n)), -1, 1)
         x = self.emit("add", small, self.constant(4 * torch.eye(n, dtype=torch.float64)))
-        return self.emit(op, x, *(self.inside(self.fitted((*batch, n, self.number(1, 2))), -3, 3) for _ in op.operands[1:]))
+        return self.emit(
+            op, x, *(self.inside(self.fitted((*batch, n, self.number(1, 2))), -3, 3) for _ in op.operands[1:])
+        )
 
     def _max_pool_index(self, op: Op) -> Node:
         """The largest entries of windows, read by their places."""

@@ -83,7 +83,11 @@ def agreement(specimen: Specimen, graph: Graph) -> list[Difference]:
             continue
         gradient, expected = joint.gradients[node], theirs[node.name]
         zero = torch.zeros(node.shape, dtype=torch.float64)
-        found.append(_difference(node.name, zero if gradient is None else values[gradient], zero if expected is None else expected))
+        found.append(
+            _difference(
+                node.name, zero if gradient is None else values[gradient], zero if expected is None else expected
+            )
+        )
     assert {d.name for d in found} >= set(parameters) - set(graph.facts["tied_weights"])
     return found
 

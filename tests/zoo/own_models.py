@@ -31,7 +31,11 @@ class VGG(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in ((3, 4), (4, 6)):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(after, after, 3, padding=1)]
+            layers += [
+                nn.Conv2d(before, after, 3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(after, after, 3, padding=1),
+            ]
             layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(nn.Linear(6 * 4 * 4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 5))
@@ -59,7 +63,9 @@ class UNet(nn.Module):
 
 def _double(before: int, after: int) -> nn.Sequential:
     conv = nn.Conv2d(before, after, 3, padding=1, bias=False), nn.Conv2d(after, after, 3, padding=1, bias=False)
-    return nn.Sequential(conv[0], nn.BatchNorm2d(after), nn.ReLU(inplace=True), conv[1], nn.GroupNorm(2, after), nn.ReLU())
+    return nn.Sequential(
+        conv[0], nn.BatchNorm2d(after), nn.ReLU(inplace=True), conv[1], nn.GroupNorm(2, after), nn.ReLU()
+    )
 
 
 class DenseNet(nn.Module):
@@ -89,7 +95,12 @@ class Inception(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.one = nn.Conv2d(3, 4, 1)
-        self.three = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 4, (1, 3), padding=(0, 1)), nn.Conv2d(4, 4, (3, 1), padding=(1, 0)))
+        self.three = nn.Sequential(
+            nn.Conv2d(3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(2, 4, (1, 3), padding=(0, 1)),
+            nn.Conv2d(4, 4, (3, 1), padding=(1, 0)),
+        )
         self.five = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 4, 5, padding="same"))
         self.pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), nn.Conv2d(3, 4, 1))
         self.head = nn.Linear(16, 5)

@@ -55,7 +55,9 @@ def _masked() -> Tensor:
     return torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
 
 
-def _vision(name: str, model: str = "", output: str = "last_hidden_state", size: int = 32, **settings: Any) -> Callable[[], Specimen]:
+def _vision(
+    name: str, model: str = "", output: str = "last_hidden_state", size: int = 32, **settings: Any
+) -> Callable[[], Specimen]:
     def build() -> Specimen:
         import transformers
 
@@ -75,8 +77,12 @@ _VIT: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attentio
 def _t5() -> Specimen:
     from transformers import T5Config, T5Model
 
-    config = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, use_cache=False, dropout_rate=0.0)
-    return Specimen(T5Model(config), {"input_ids": _tokens(), "decoder_input_ids": _tokens(length=4), "use_cache": False})
+    config = T5Config(
+        vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, use_cache=False, dropout_rate=0.0
+    )
+    return Specimen(
+        T5Model(config), {"input_ids": _tokens(), "decoder_input_ids": _tokens(length=4), "use_cache": False}
+    )
 
 
 def _bart() -> Specimen:
@@ -84,7 +90,9 @@ def _bart() -> Specimen:
 
     config = BartConfig(vocab_size=40, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=16, use_cache=False)  # fmt: skip
-    return Specimen(BartModel(config), {"input_ids": _tokens(), "decoder_input_ids": _tokens(length=4), "use_cache": False})
+    return Specimen(
+        BartModel(config), {"input_ids": _tokens(), "decoder_input_ids": _tokens(length=4), "use_cache": False}
+    )
 
 
 def _whisper() -> Specimen:
@@ -94,7 +102,9 @@ def _whisper() -> Specimen:
         decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, num_mel_bins=8, max_source_positions=10,
         max_target_positions=12, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1)  # fmt: skip
     sound = torch.randn(1, 8, 20, dtype=torch.float64)
-    return Specimen(WhisperModel(config), {"input_features": sound, "decoder_input_ids": _tokens(length=4)[:1], "use_cache": False})
+    return Specimen(
+        WhisperModel(config), {"input_features": sound, "decoder_input_ids": _tokens(length=4)[:1], "use_cache": False}
+    )
 
 
 def _wav2vec2() -> Specimen:
@@ -113,14 +123,19 @@ def _clip() -> Specimen:
             "max_position_embeddings": 16, "eos_token_id": 2, "bos_token_id": 1, "pad_token_id": 0}  # fmt: skip
     vision = {**_VIT, "num_hidden_layers": 1}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
-    return Specimen(CLIPModel(config), {"input_ids": _tokens(), "attention_mask": _masked(), **_image()}, "logits_per_image")
+    return Specimen(
+        CLIPModel(config), {"input_ids": _tokens(), "attention_mask": _masked(), **_image()}, "logits_per_image"
+    )
 
 
 def _detr() -> Specimen:
     from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
-    back = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic", out_features=["stage2"])
-    config = DetrConfig(use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=back, d_model=16, encoder_layers=1,
+    back = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic", out_features=["stage2"]
+    )
+    config = DetrConfig(use_timm_backbone=False, use_pretrained_backbone=False,
+        backbone=None, backbone_config=back, d_model=16, encoder_layers=1,
         decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24,
         num_queries=3, num_labels=4, dropout=0.0)  # fmt: skip
     return Specimen(DetrForObjectDetection(config), _image(), "logits")
@@ -138,11 +153,16 @@ PUBLISHED: dict[str, Callable[[], Specimen]] = {
     "SegFormer head": _vision("Segformer", "SegformerForSemanticSegmentation", "logits", num_encoder_blocks=4, depths=[1] * 4,
         sr_ratios=[2, 1, 1, 1], hidden_sizes=[4] * 4, num_attention_heads=[1] * 4, mlp_ratios=[2] * 4, decoder_hidden_size=8, num_labels=3),
     "MobileNetV2": _vision("MobileNetV2", depth_multiplier=0.25, min_depth=4, depth_divisible_by=4, output_stride=32),
-    "MobileViT": _vision("MobileViT", hidden_sizes=[8, 8, 8], neck_hidden_sizes=[4, 4, 8, 8, 8, 8, 8], num_attention_heads=2, image_size=32),
-    "EfficientNet": _vision("EfficientNet", width_coefficient=0.1, depth_coefficient=0.1, depth_divisor=4, hidden_dim=128, image_size=32, in_channels=[8, 4, 4], out_channels=[4, 4, 8], kernel_sizes=[3, 3, 5], strides=[1, 2, 2], num_block_repeats=[1, 1, 1], expand_ratios=[1, 2, 2]),
+    "MobileViT": _vision("MobileViT", hidden_sizes=[8, 8, 8], neck_hidden_sizes=[4, 4, 8, 8, 8, 8, 8], num_attention_heads=2,
+        image_size=32),
+    "EfficientNet": _vision("EfficientNet", width_coefficient=0.1, depth_coefficient=0.1, depth_divisor=4,
+        hidden_dim=128, image_size=32, in_channels=[8, 4, 4],
+        out_channels=[4, 4, 8], kernel_sizes=[3, 3, 5], strides=[1, 2, 2], num_block_repeats=[1, 1, 1],
+        expand_ratios=[1, 2, 2]),
     "RegNet": _vision("RegNet", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], groups_width=4),
     "DINOv2": _vision("Dinov2", hidden_size=16, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2, image_size=32, patch_size=16),
-    "PoolFormer": _vision("PoolFormer", hidden_sizes=[8, 8], depths=[1, 1], num_encoder_blocks=2, patch_sizes=[7, 3], strides=[4, 2], padding=[2, 1], mlp_ratio=2.0),
+    "PoolFormer": _vision("PoolFormer", hidden_sizes=[8, 8], depths=[1, 1], num_encoder_blocks=2, patch_sizes=[7, 3],
+        strides=[4, 2], padding=[2, 1], mlp_ratio=2.0),
     "BERT": _text("Bert", **_SMALL),
     "DistilBERT": _text("DistilBert", vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=16),
     "RoBERTa": _text("Roberta", **_SMALL),
@@ -155,7 +175,8 @@ PUBLISHED: dict[str, Callable[[], Specimen]] = {
     "FNet": _text("FNet", vocab_size=40, hidden_size=16, num_hidden_layers=1, intermediate_size=24, max_position_embeddings=16),
     "GPT-2": _text("GPT2", vocab_size=40, n_positions=16, n_embd=16, n_layer=2, n_head=2),
     "GPT-NeoX": _text("GPTNeoX", **_SMALL),
-    "OPT": _text("OPT", vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, ffn_dim=24, max_position_embeddings=16, word_embed_proj_dim=16),
+    "OPT": _text("OPT", vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, ffn_dim=24, max_position_embeddings=16,
+        word_embed_proj_dim=16),
     "BLOOM": _text("Bloom", vocab_size=40, hidden_size=16, n_layer=1, n_head=2),
     "Llama": _text("Llama", **_DECODER),
     "Mistral": _text("Mistral", **_DECODER, sliding_window=3),

@@ -33,7 +33,9 @@ def test_network(name: str) -> None:
 def speaks_the_user_s_language(specimen: Specimen, graph: Graph) -> None:
     """Parameters by their own names, values in modules that exist, and most of an own network's with their source line."""
     tied = set(graph.facts["tied_weights"])
-    assert {n.name for n in graph.parameters} == {n for n, _ in specimen.model.named_parameters(remove_duplicate=False)} - tied
+    assert {n.name for n in graph.parameters} == {
+        n for n, _ in specimen.model.named_parameters(remove_duplicate=False)
+    } - tied
     assert set(specimen.inputs) <= {n.name for n in graph.nodes} | {
         name for name, value in specimen.inputs.items() if isinstance(value, bool)
     }

@@ -106,7 +106,9 @@ def lower(call: Call) -> Any:
     """
     from .opaque import kept
 
-    if any(isinstance(x, Node) and x.dtype.startswith("complex") for x in _flat_arguments(call)) or _makes_complex(call):
+    if any(isinstance(x, Node) and x.dtype.startswith("complex") for x in _flat_arguments(call)) or _makes_complex(
+        call
+    ):
         return kept(call, NotCaptured(f"aten.{call.overload} of complex numbers"))
     try:
         return by_table(call)

@@ -62,7 +62,9 @@ def _einsum(call: Call) -> Node:
     terms, result = _letters(call["equation"], [len(x.shape) for x in operands])
     for i, term in enumerate(terms):
         terms[i], operands[i] = _without_repeats(call, term, operands[i])
-    sizes = {c: max(x.shape[t.index(c)] for t, x in zip(terms, operands, strict=True) if c in t) for c in "".join(terms)}
+    sizes = {
+        c: max(x.shape[t.index(c)] for t, x in zip(terms, operands, strict=True) if c in t) for c in "".join(terms)
+    }
     for i, term in enumerate(terms):  # an axis of size 1 stretches: it needs no letter
         kept = [k for k, c in enumerate(term) if operands[i].shape[k] == sizes[c]]
         operands[i] = call.reshaped(operands[i], tuple(operands[i].shape[k] for k in kept))
@@ -128,7 +130,9 @@ def _cross(call: Call) -> Node:
     axis = dim % len(call.shape)
     one, two = torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])
     first = call.emit("mul", picked(call, a, axis, one, "next"), picked(call, b, axis, two, "last"))
-    return call.emit("sub", first, call.emit("mul", picked(call, a, axis, two, "last"), picked(call, b, axis, one, "next")))
+    return call.emit(
+        "sub", first, call.emit("mul", picked(call, a, axis, two, "last"), picked(call, b, axis, one, "next"))
+    )
 
 
 # --- running totals and reductions ----------------------------------------------------------------------------------
@@ -169,19 +173,28 @@ def _aminmax(call: Call) -> tuple[Node, Node]:
     return call.emit("amin", call["self"], **attrs), call.emit("amax", call["self"], **attrs)
 
 
-@lowering("var_mean.correction", "std_mean.correction", "var_mean.dim", "std_mean.dim", "var_mean.default", "std_mean.default")
+@lowering(
+    "var_mean.correction", "std_mean.correction", "var_mean.dim", "std_mean.dim", "var_mean.default", "std_mean.default"
+)
 def _var_mean(call: Call) -> tuple[Node, Node]:
     x, dim = call["self"], call["dim"]
-    attrs: dict[str, Any] = {"dim": tuple(dim) if isinstance(dim, (list, tuple)) else dim, "keepdim": bool(call["keepdim"])}
+    attrs: dict[str, Any] = {
+        "dim": tuple(dim) if isinstance(dim, (list, tuple)) else dim,
+        "keepdim": bool(call["keepdim"]),
+    }
     correction = call["correction"] if call["correction"] is not None else int(call["unbiased"] is not False)
     var = call.emit("var", x, **attrs, correction=correction)
     return (call.emit("sqrt", var) if call.overload.startswith("std") else var), call.emit("mean", x, **attrs)
 
 
-@lowering("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar", "frobenius_norm.dim", "norm.ScalarOpt_dim_dtype")
+@lowering(
+    "linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar", "frobenius_norm.dim", "norm.ScalarOpt_dim_dtype"
+)
 def _norm(call: Call) -> Node:
     dims = tuple(call["dim"]) if isinstance(call["dim"], (list, tuple)) else call["dim"]
-    return norm(call, call["self"], call["ord"] if "ord" in call.args else call["p"], dims or None, bool(call["keepdim"]))
+    return norm(
+        call, call["self"], call["ord"] if "ord" in call.args else call["p"], dims or None, bool(call["keepdim"])
+    )
 
 
 def norm(call: Call, x: Node, order: float | None, dim: Any, keepdim: bool) -> Node:
@@ -298,7 +311,8 @@ def _repeat_interleave(call: Call) -> Node:
 
 @lowering("rot90.default")
 def _rot90(call: Call) -> Node:
-    x, (a, b) = call["self"], [d % len(call["self"].shape) for d in call["dims"]]
+    x: Node = call["self"]
+    a, b = (d % len(x.shape) for d in call["dims"])
     for _ in range(call["k"] % 4):
         order = list(range(len(x.shape)))
         order[a], order[b] = b, a
@@ -330,7 +344,8 @@ def _taps(call: Call, axis: int, size: int) -> torch.Tensor:
     """Which (padded) entry each tap of each window of an unfolded image reads, along one axis."""
     kernel, stride, padding, dilation = (call[k][axis] for k in ("kernel_size", "stride", "padding", "dilation"))
     count = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    return torch.arange(kernel).unsqueeze(1) * dilation + torch.arange(count) * stride
+    taps, places = torch.arange(kernel).unsqueeze(1), torch.arange(count)
+    return taps * int(dilation) + places * int(stride)
 
 
 @lowering("im2col.default")

@@ -36,18 +36,20 @@ class Rows:
         self.tail = tuple(self.x.shape[i] for i in self.rest)
         found = [call.node(indices[i]) for i in self.axes]
         if any(not x.dtype.startswith("int") for x in found):
-            raise NotCaptured(f"aten.{call.overload} with a mask, which picks a number of entries that only the run knows")
+            raise NotCaptured(
+                f"aten.{call.overload} with a mask, which picks a number of entries that only the run knows"
+            )
         self.index = self._joined(found)
 
     def _joined(self, indices: list[Node]) -> Node:
         """One index into the joined axes."""
         if len(indices) == 1:
             return indices[0]
-        known = [x.value if isinstance(x.value, torch.Tensor) else None for x in indices]
+        known = [x.value for x in indices if isinstance(x.value, torch.Tensor)]
         strides = [math.prod(self.sizes[i + 1 :]) for i in range(len(self.sizes))]
-        if all(value is not None for value in known):
-            total = sum((v % n) * s for v, n, s in zip(known, self.sizes, strides, strict=True))  # type: ignore[operator]
-            assert isinstance(total, torch.Tensor)
+        if len(known) == len(indices):
+            parts = [(v % n) * s for v, n, s in zip(known, self.sizes, strides, strict=True)]
+            total = torch.stack(torch.broadcast_tensors(*parts)).sum(0)
             return self.call.builder.constant(total, tuple(total.shape), "int64", name="index")
         terms = [self._scaled(x, n, s) for x, n, s in zip(indices, self.sizes, strides, strict=True)]
         joined = terms[0]
@@ -193,15 +195,23 @@ def _same_places(call: Call, index: Node, src: Any) -> Node:
     if not isinstance(src, Node) or not src.shape:
         number = call.emit("cast", src, dtype=call.dtype) if isinstance(src, Node) else call.number(src)
         return call.emit("expand", number, shape=index.shape)
+    part: Node = src
     for dim, n in enumerate(index.shape):
-        if src.shape[dim] != n:
-            src = call.emit("slice", src, dim=dim, start=0, end=n, step=1)
-    return src
+        if part.shape[dim] != n:
+            part = call.emit("slice", part, dim=dim, start=0, end=n, step=1)
+    return part
 
 
-@lowering("scatter.src", "scatter.value", "scatter_add.default", "scatter.reduce", "scatter.value_reduce", "scatter_reduce.two")
+@lowering(
+    "scatter.src",
+    "scatter.value",
+    "scatter_add.default",
+    "scatter.reduce",
+    "scatter.value_reduce",
+    "scatter_reduce.two",
+)
 def _scatter(call: Call) -> Node:
-    x, index, how = call["self"], call["index"], call["reduce"]
+    x, index, how = call.node(call["self"]), call["index"], call["reduce"]
     src = _same_places(call, index, call["src"] if "src" in call.args else call["value"])
     places = {"dim": call["dim"]}
     if call.overload.startswith("scatter_add") or how in ("add", "sum"):
@@ -250,7 +260,11 @@ def _into_part(call: Call) -> Node:
         places, attrs, adjoint = [call["index"] % x.shape[dim]], {"dim": dim, "index": call["index"]}, "unselect"
     else:
         start, end, step = slice(call["start"], call["end"], call["step"]).indices(x.shape[dim])
-        places, attrs, adjoint = list(range(start, end, step)), {"dim": dim, "start": start, "end": end, "step": step}, "unslice"
+        places, attrs, adjoint = (
+            list(range(start, end, step)),
+            {"dim": dim, "start": start, "end": end, "step": step},
+            "unslice",
+        )
     hit = torch.zeros(x.shape[dim], dtype=torch.bool)
     hit[places] = True
     hit = hit.reshape(-1, *(1,) * (len(x.shape) - 1 - dim))
@@ -262,7 +276,9 @@ def _into_part(call: Call) -> Node:
 def _one_hot(call: Call) -> Node:
     classes = torch.arange(call.shape[-1])
     known = call.builder.constant(classes, tuple(classes.shape), "int64", name="classes")
-    return call.emit("cast", call.emit("eq", call.reshaped(call["self"], (*call["self"].shape, 1)), known), dtype="int64")
+    return call.emit(
+        "cast", call.emit("eq", call.reshaped(call["self"], (*call["self"].shape, 1)), known), dtype="int64"
+    )
 
 
 # --- entries in order --------------------------------------------------------------------------------------------------
@@ -283,7 +299,9 @@ def _sort(call: Call) -> Any:
 
 @lowering("argsort.default", "argsort.stable")
 def _argsort(call: Call) -> Node:
-    return call.emit("argsort", call["self"], dim=call["dim"], descending=bool(call["descending"]), stable=bool(call["stable"]))
+    return call.emit(
+        "argsort", call["self"], dim=call["dim"], descending=bool(call["descending"]), stable=bool(call["stable"])
+    )
 
 
 @lowering("topk.default")
@@ -339,7 +357,9 @@ def _triangle(call: Call) -> Node:
     x: Node = call["self"]
     side = getattr(torch, call.overload[:4])(torch.ones(x.shape[-2:], dtype=torch.bool), call["diagonal"])
     if x.dtype == "bool":
-        return call.emit("logical_and", x, call.builder.constant(side, tuple(side.shape), "bool", name=call.overload[:4]))
+        return call.emit(
+            "logical_and", x, call.builder.constant(side, tuple(side.shape), "bool", name=call.overload[:4])
+        )
     mask = call.builder.constant(side, tuple(side.shape), "bool", name=call.overload[:4])
     return call.emit("where", mask, x, call.number(0))
 
@@ -350,12 +370,13 @@ def _diagonal(call: Call) -> Node:
     if len(x.shape) == 1:
         return _embedded_diagonal(call, x, call["diagonal"] or 0, 0, 1)
     offset = call["offset"] if "offset" in call.args else call["diagonal"]
-    a, b = ((0, 1) if call["dim1"] is None else (call["dim1"] % len(x.shape), call["dim2"] % len(x.shape)))
+    a, b = (0, 1) if call["dim1"] is None else (call["dim1"] % len(x.shape), call["dim2"] % len(x.shape))
     found = diagonal_of(call, x, offset or 0, a, b)
     return call.emit("sum", found) if call.overload == "trace.default" else found
 
 
 def diagonal_of(call: Call, x: Node, offset: int, a: int, b: int) -> Node:
+    """The diagonal of two axes, as the last axis."""
     n, m = x.shape[a], x.shape[b]
     places = torch.arange(n * m).reshape(n, m).diagonal(offset)
     rest = [i for i in range(len(x.shape)) if i not in (a, b)]

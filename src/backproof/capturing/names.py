@@ -118,7 +118,9 @@ def _targets(node: ast.AST) -> tuple[str, ...]:
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
         target = node.targets[0]
         found = target.elts if isinstance(target, ast.Tuple) else [target]
-        return tuple(x.id for x in found if isinstance(x, ast.Name)) if all(isinstance(x, ast.Name) for x in found) else ()
+        return (
+            tuple(x.id for x in found if isinstance(x, ast.Name)) if all(isinstance(x, ast.Name) for x in found) else ()
+        )
     if isinstance(node, (ast.AugAssign, ast.AnnAssign)) and isinstance(node.target, ast.Name):
         return (node.target.id,)
     return ()
@@ -191,7 +193,11 @@ def origins(nodes: Sequence[Any], prefix: str = "model") -> list[Origin]:
 def _unpacked(node: Any, place: _Place, name: str | None) -> str | None:
     """The name of a part in ``a, b = f(x)``: the target of its place; of nothing else that line has the name."""
     depth = len(place.frames) - 1
-    statement = None if depth < 0 or place.key(depth) is None else _statements(place.frames[depth].file)[place.frames[depth].line]
+    statement = (
+        None
+        if depth < 0 or place.key(depth) is None
+        else _statements(place.frames[depth].file)[place.frames[depth].line]
+    )
     if statement is None or len(statement.targets) < 2:
         return name
     if place.kind != "getitem" or not isinstance(node.args[1], int) or node.args[1] >= len(statement.targets):

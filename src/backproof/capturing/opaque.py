@@ -8,7 +8,6 @@ nothing that torch does not say: compared with torch.autograd, it is the same wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +83,7 @@ class Pullback:
             return self.call(*operands[: self.operand], x, *operands[self.operand + 1 :])
 
         try:
-            value, pull = torch.func.vjp(of_operand, operands[self.operand])
+            value, pull = torch.func.vjp(of_operand, operands[self.operand])[:2]
             found: torch.Tensor = pull(delta.to(value.dtype))[0]
         except (RuntimeError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
@@ -140,7 +139,12 @@ def kept(call: Call, why: NotCaptured) -> Any:
     overload = _overload(target)
     results = call.meta if isinstance(call.meta, (list, tuple)) else [call.meta]
     shapes = [_static_shape(x) for x in results if isinstance(x, torch.Tensor)]
-    if torch.Tag.nondeterministic_seeded in overload.tags or overload._schema.is_mutable or None in shapes or not shapes:
+    if (
+        torch.Tag.nondeterministic_seeded in overload.tags
+        or overload._schema.is_mutable
+        or None in shapes
+        or not shapes
+    ):
         raise why
     if not any(isinstance(x, Node) for x in _flat(call.args)) and isinstance(call.meta, torch.Tensor):
         return call.builder.constant(overload(**call.args), shapes[0] or (), call.dtype, name=target.split(".")[1])

@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _examined() -> Listing:
     packages = {name: version_of(name) for name in REQUIRED}
+    found = _plugins() if packages["torch"] else []
     data = {
         "backproof": version_of("backproof"),
         "python": platform.python_version(),
@@ -42,7 +43,7 @@ def _examined() -> Listing:
         "latex": _first(LATEX),
         "chromium": _first(BROWSERS),
         "device": _device() if packages["torch"] else None,
-        "plugins": _plugins() if packages["torch"] else [],
+        "plugins": found,
     }
     install = "missing: pip install -c constraints.txt -e ."
     rows = [
@@ -52,10 +53,10 @@ def _examined() -> Listing:
         ("latex", data["latex"] or "not found: no .pdf; .tex files are written all the same"),
         ("chromium", data["chromium"] or "not found: only the tests of the page need it"),
         ("device", data["device"] or "unknown: torch could not be asked"),
-        *((f"plug-in {p['name']}", _described(p)) for p in data["plugins"]),
+        *((f"plug-in {p['name']}", _described(p)) for p in found),
     ]
     table = tuple((name, str(value)) for name, value in rows)
-    missing = None in packages.values() or sys.version_info < (3, 11) or any(p["error"] for p in data["plugins"])
+    missing = None in packages.values() or sys.version_info < (3, 11) or any(p["error"] for p in found)
     return Listing("Backproof's surroundings", ("part", "found"), table, data, finding=missing)
 
 

@@ -37,7 +37,7 @@ ARRAYS: dict[str, str] = {
     "argsort": "torch.sort(x, dim=dim, descending=descending, stable=stable).indices",
     "topk_index": "torch.topk(x, k, dim, largest).indices",
     "median_index": "torch.median(x, dim, keepdim).indices",
-    "bucket": "torch.bucketize(x, boundaries, right=right)",
+    "bucket": "torch.bucketize(x.contiguous(), boundaries, right=right)",
     "cumsum": "x.flip(dim).cumsum(dim).flip(dim) if reverse else x.cumsum(dim)",
     "cumprod": "x.cumprod(dim)",
     "logcumsumexp": "torch.logcumsumexp(x, dim)",

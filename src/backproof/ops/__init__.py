@@ -5,4 +5,14 @@ from .base import OPS, Attrs, Elementwise, Example, Op, Shape, by_aten, derivati
 
 __all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "register"]
 
-_ = (arithmetic, convolution, elementwise, indexing, normalisation, pairs, pooling, sequences, structure)  # imported for what they register
+_ = (
+    arithmetic,
+    convolution,
+    elementwise,
+    indexing,
+    normalisation,
+    pairs,
+    pooling,
+    sequences,
+    structure,
+)  # imported for what they register

@@ -30,5 +30,12 @@ def opaque(name: str) -> Op:
     """
     attrs = {"call": None, "shape": (), "dtype": "float64"}
     return Op(
-        name, OPAQUE, ("*xs",), _given, attrs, dtype="attr", text=name, doc=f"torch's {name}, of which nothing more is known."
+        name,
+        OPAQUE,
+        ("*xs",),
+        _given,
+        attrs,
+        dtype="attr",
+        text=name,
+        doc=f"torch's {name}, of which nothing more is known.",
     )

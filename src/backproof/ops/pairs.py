@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sympy import S, ceiling, exp, floor, log
-
-from sympy import Piecewise
+from sympy import Piecewise, S, ceiling, exp, floor, log
 
 from .arithmetic import binary
 from .base import Example

@@ -4,6 +4,18 @@ from . import arrays, layers
 from .fused import Fused, fused
 from .general import VJP, VJPS, Contributions, Rule, _elementwise, has_vjp, rule_of, vjp, vjp_of
 
-__all__ = ["VJP", "VJPS", "Contributions", "Fused", "Rule", "_elementwise", "fused", "has_vjp", "rule_of", "vjp", "vjp_of"]
+__all__ = [
+    "VJP",
+    "VJPS",
+    "Contributions",
+    "Fused",
+    "Rule",
+    "_elementwise",
+    "fused",
+    "has_vjp",
+    "rule_of",
+    "vjp",
+    "vjp_of",
+]
 
 _ = arrays, layers  # imported for what it registers
