@@ -31,6 +31,7 @@ from ..document.math import (
     Transpose,
     map_leaves,
 )
+from ..errors import MissingRule
 from ..graph import Graph, Node
 from ..notation import delta_of, named, symbol
 from ..ops import OPS, Elementwise, Op
@@ -43,6 +44,7 @@ from .terms import Term, constant, term
 
 __all__ = ["Layout", "Writer", "symbols"]
 
+_ORDER = {"argmax", "argmin", "argsort", "topk_index", "median_index", "cummax_index", "cummin_index", "bucket"}
 symbols = Domain("symbols", "formulas of whole tensors")
 
 
@@ -198,6 +200,8 @@ class Writer:
         return self._outputs.get((node.op.name.rstrip("'"), node.inputs[0]))
 
     def _apply(self, node: Node, operands: list[Array]) -> Array:
+        if node.op.name in _ORDER:
+            raise MissingRule(f"the places that {node.name} names depend on numbers, and have no formula")
         if node.op.name == "square":
             return _mapped(operands[0], lambda x: x.power(Term(Fraction(2))))
         if isinstance(node.op, Elementwise):
