@@ -40,11 +40,10 @@ from .base import Domain
 from .convolved import LAYERS
 from .entries import Array, entries
 from .spelling import FROM_OUTPUT, spell
-from .terms import Term, constant, term
+from .terms import Term, constant, places_unknown, term
 
 __all__ = ["Layout", "Writer", "symbols"]
 
-_ORDER = {"argmax", "argmin", "argsort", "topk_index", "median_index", "cummax_index", "cummin_index", "bucket"}
 symbols = Domain("symbols", "formulas of whole tensors")
 
 
@@ -200,8 +199,8 @@ class Writer:
         return self._outputs.get((node.op.name.rstrip("'"), node.inputs[0]))
 
     def _apply(self, node: Node, operands: list[Array]) -> Array:
-        if node.op.name in _ORDER:
-            raise MissingRule(f"the places that {node.name} names depend on numbers, and have no formula")
+        if places_unknown(node, operands):
+            raise MissingRule(f"the places that {node.name} names or reads depend on numbers, and have no formula")
         if node.op.name == "square":
             return _mapped(operands[0], lambda x: x.power(Term(Fraction(2))))
         if isinstance(node.op, Elementwise):
@@ -301,6 +300,10 @@ def _elementwise(node: Node, *x: Term) -> Term:
 
 def _plain_call(node: Node, *x: Term) -> Term:
     function = Function(node.op.name, node.op.text or node.op.name, node.op.latex)
+    if node.op.name == "einsum":  # with the letters, which are all that it says
+        letters = node.attrs["equation"].replace("->", " → ").replace(",", ", ")
+        latex = letters.replace("→", r"\to ").replace(" ", r"\,")
+        function = Function("einsum", f"einsum[{letters}]", rf"\operatorname{{einsum}}_{{{latex}}}")
     attrs = tuple((k, v) for k, v in node.attrs.items() if v is not None)
     return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
 
