@@ -61,6 +61,8 @@ KNOWN: dict[str, Case] = {
     "sr sum excl": (lambda x, y: x.scatter_reduce(0, ix, y, "sum", include_self=False), (x, y)),
     "sr mean": (lambda x, y: x.scatter_reduce(0, ix, y, "mean"), (x, y)),
     "sr mean excl": (lambda x, y: x.scatter_reduce(0, ix, y, "mean", include_self=False), (x, y)),
+    "sr amax": (lambda x, y: x.scatter_reduce(0, ix, y, "amax"), (x, y)),
+    "sr amin excl": (lambda x, y: x.scatter_reduce(0, ix, y, "amin", include_self=False), (x, y)),
     "masked_fill": (lambda x: x.masked_fill(m, 0.1), (x,)),
     "masked_scatter": (lambda x, y: x.masked_scatter(m, y), (x, y)),
     "masked_scatter b": (lambda x, y: x.masked_scatter(m[:1], y), (x, y)),
@@ -190,7 +192,6 @@ KNOWN: dict[str, Case] = {
 
 OPAQUE: dict[str, Case] = {
     "sr prod": (lambda x, y: x.scatter_reduce(0, ix, y, "prod"), (x, y)),
-    "sr amax": (lambda x, y: x.scatter_reduce(0, ix, y, "amax"), (x, y)),
     "quantile": (lambda a: a.quantile(0.3, dim=1), (x,)),
     "logdet": (lambda a: torch.logdet(a @ a.T), (sq,)),
     "cholesky": (lambda a: torch.linalg.cholesky(a @ a.T), (sq,)),

@@ -341,7 +341,7 @@ class _Growing:
         node = self.inside(self.fitted(shape), -3, 3)
         return self.inside(node, 0.2, 2) if name == "positive" else node
 
-    _convolution = _pooling = _normalisation = _pad = _put = _scatter = _by_example
+    _convolution = _pooling = _normalisation = _pad = _put = _scatter = _scatter_extreme = _by_example
 
     # --- running totals, order, sums over letters, matrices ------------------------------------------------------------
     def _scan(self, op: Op) -> Node:

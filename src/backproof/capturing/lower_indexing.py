@@ -219,15 +219,18 @@ def _scatter(call: Call) -> Node:
         return call.emit("add", _kept(call, x, index), added)
     if how is None:
         return call.emit("scatter", x, index, src, **places)
+    if how in ("amax", "amin"):
+        least = -math.inf if how == "amax" else math.inf
+        return call.emit("scatter_extreme", _kept(call, x, index, least), index, src, **places, largest=how == "amax")
     call.refuse_unless(how == "mean", f"reduce={how!r}")
     return _scattered_mean(call, x, index, src)
 
 
-def _kept(call: Call, x: Node, index: Node) -> Node:
+def _kept(call: Call, x: Node, index: Node, neutral: float = 0.0) -> Node:
     """x, without the entries that are written to where include_self says so."""
     if call["include_self"] is not False:
         return x
-    nothing = call.emit("expand", call.number(0), shape=index.shape)
+    nothing = call.emit("expand", call.number(neutral), shape=index.shape)
     return call.emit("scatter", x, index, nothing, dim=call["dim"])
 
 

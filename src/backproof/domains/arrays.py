@@ -34,6 +34,7 @@ ARRAY_HELPERS: dict[str, Callable[..., Any]] = {"recurrence": recurrence, "produ
 ARRAYS: dict[str, str] = {
     "put": "x.index_put((index,), src)",
     "scatter": "x.scatter(dim, index, src)",
+    "scatter_extreme": "x.scatter_reduce(dim, index, src, 'amax' if largest else 'amin')",
     "argsort": "torch.sort(x, dim=dim, descending=descending, stable=stable).indices",
     "topk_index": "torch.topk(x, k, dim, largest).indices",
     "median_index": "torch.median(x, dim, keepdim).indices",

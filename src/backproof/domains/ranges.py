@@ -86,7 +86,7 @@ def _positions(node: Node, x: Range) -> Range:
     return 0.0, float(node.shape[node.attrs["dim"]] - 1)
 
 
-@ranges.rule("unslice", "unselect", "scatter_add", "embedding_grad", "sum_to", "cat", "stack", "put", "scatter",
+@ranges.rule("unslice", "unselect", "scatter_add", "embedding_grad", "sum_to", "cat", "stack", "put", "scatter", "scatter_extreme",
     "argsort", "topk_index", "median_index", "bucket", "argmax", "argmin")  # fmt: skip
 def _unknown(node: Node, *x: Range) -> Range:
     return ALL

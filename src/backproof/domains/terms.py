@@ -196,5 +196,7 @@ _ORDER = {"argmax", "argmin", "argsort", "topk_index", "median_index", "cummax_i
 def places_unknown(node: Node, operands: Sequence[Any]) -> bool:
     """Whether a node's formula would need places that depend on numbers: an order, or an index that is itself a formula."""
     moves = not isinstance(node.op, Elementwise) and node.op.family in ("index", "loss")
-    index = [v for x, v in zip(node.inputs, operands, strict=True) if x.dtype.startswith("int") and v.size] if moves else []
+    index = (
+        [v for x, v in zip(node.inputs, operands, strict=True) if x.dtype.startswith("int") and v.size] if moves else []
+    )
     return node.op.name in _ORDER or any(isinstance(v.reshape(-1)[0], Term) for v in index)

@@ -21,10 +21,6 @@ def _fewer(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
     return tuple(shape)
 
 
-def _second(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
-    return shapes[0]
-
-
 _ROWS = ("float", "distinct:4", "float")
 
 register(Op(
@@ -55,7 +51,13 @@ register(Op(
     doc="The place of the median along an axis: of an even number of entries the lower of the two in the middle.",
 ))  # fmt: skip
 register(Op(
-    "bucket", "index", ("x", "boundaries"), _second, {"right": False}, dtype="int64", differentiable=False,
+    "bucket", "index", ("x", "boundaries"), same, {"right": False}, dtype="int64", differentiable=False,
     examples=(Example(((3, 4), (5,)), {}, ("float", "ordered")), Example(((4,), (3,)), {"right": True}, ("float", "ordered"))),
     doc="For every entry the number of boundaries below it (with right: not above it).",
+))  # fmt: skip
+register(Op(
+    "scatter_extreme", "index", ("x", "index", "src"), same, {"dim": 0, "largest": True},
+    examples=(Example(((3, 4), (3, 2), (3, 2)), {"dim": 1}, ("float", "index:4")),
+              Example(((3, 4), (2, 4), (2, 4)), {"dim": 0, "largest": False}, ("float", "index:3"))),
+    doc="At every place the largest (or smallest) of x and of the entries of src that an index tensor sends there.",
 ))  # fmt: skip

@@ -22,6 +22,19 @@ def _put(r: Rule) -> Contributions:
     return to_x, None, (r.emit(read, r.delta, r.x[1], **attrs) if r.needs(2) else None)
 
 
+@vjp("scatter_extreme")
+def _scatter_extreme(r: Rule) -> Contributions:
+    """The largest receive delta, shared equally where several are the largest at one place."""
+    x, index, src = r.x
+    dim, dtype = r.attrs["dim"], r.delta.dtype
+    own = r.emit("cast", r.emit("eq", x, r.node), dtype=dtype)
+    sent = r.emit("cast", r.emit("eq", src, r.emit("gather", r.node, index, dim=dim)), dtype=dtype)
+    count = r.emit("add", own, r.emit("scatter_add", sent, index, dim=dim, shape=x.shape))
+    share = r.emit("div", r.delta, count)
+    to_src = r.times(sent, r.emit("gather", share, index, dim=dim)) if r.needs(2) else None
+    return (r.times(own, share) if r.needs(0) else None), None, to_src
+
+
 # --- running totals ---------------------------------------------------------------------------------------------------
 def _moved(r: Rule, x: Node, dim: int, by: int) -> Node:
     """Entries moved along an axis by one place: by = 1 to later places, -1 to earlier ones; 0 comes in."""

@@ -32,6 +32,14 @@ def _scatter(node: Node, arithmetic: Arithmetic, x: Array, index: Array, src: Ar
     return out
 
 
+@entries.rule("scatter_extreme")
+def _scatter_extreme(node: Node, arithmetic: Arithmetic, x: Array, index: Array, src: Array) -> Array:
+    out, sign = x.copy(), 1 if node.attrs["largest"] else -1
+    for here, there in _along(node.attrs["dim"], index):
+        out[there] = arithmetic.largest([out[there], src[here]], sign)
+    return out
+
+
 def _ordered(line: list[Any], descending: bool) -> list[int]:
     return sorted(range(len(line)), key=line.__getitem__, reverse=descending)
 
