@@ -39,17 +39,20 @@ def seconds(command: Sequence[str], cwd: Path | None = None) -> float:
 
 
 def in_turn(
-    functions: Mapping[str, Callable[[], object]], least: float = 4.0, fewest: int = 20
+    functions: Mapping[str, Callable[[], object]],
+    least: float = 4.0,
+    fewest: int = 20,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """The seconds of each call, the functions taken in turn, for at least so long and so often; the first round is not counted."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     rounds = -1
     while rounds < fewest or sum(map(sum, times.values())) < least:
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             function()
             if rounds >= 0:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
         rounds += 1
     return times
 

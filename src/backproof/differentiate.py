@@ -9,7 +9,7 @@ The rules stand in :mod:`backproof.vjps`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ def _active(graph: Graph, wrt: Iterable[Node]) -> set[Node]:
     """The nodes through which the output depends on ``wrt``."""
     active = set(wrt)
     for node in graph.nodes:
-        if node.is_inexact and node.op.differentiable and any(x in active for x in node.inputs):
+        if node.is_number and node.op.differentiable and any(x in active for x in node.inputs):
             active.add(node)
     return active
 
@@ -65,7 +65,9 @@ def differentiate(
     wanted = [n for n in graph.nodes if _is_wanted(n)] if wrt is None else list(wrt)
     active = _active(graph, wanted)
     _require_rules(graph, active, output)
-    return _transform(graph, output, active, Builder(graph.nodes), {})
+    joint = _transform(graph, output, active, Builder(graph.nodes), {})
+    kept = _used(joint.graph.nodes, {*graph.nodes, *(g for g in joint.gradients.values() if g is not None)})
+    return replace(joint, graph=replace(joint.graph, nodes=kept))
 
 
 def in_kernels(graph: Graph, calls: Mapping[Node, Any]) -> tuple[Graph, dict[Node, Node | None], dict[Node, Node]]:
@@ -91,7 +93,7 @@ def in_kernels(graph: Graph, calls: Mapping[Node, Any]) -> tuple[Graph, dict[Nod
 
 def _is_wanted(node: Node) -> bool:
     """Float leaves that are neither constant nor held fixed, and every named value (also behind a step such as floor)."""
-    return node.is_inexact and node.role not in ("constant", "helper") and not node.is_frozen
+    return node.is_number and node.role not in ("constant", "draw", "helper") and not node.is_frozen
 
 
 def _require_rules(graph: Graph, active: set[Node], output: Node) -> None:
@@ -130,13 +132,23 @@ def _transform(graph: Graph, output: Node, active: set[Node], builder: Builder, 
         if node in pieces:
             gradients[node] = delta = _adjoint(builder, node, pieces[node])
             if _passes(node):
-                contributions = own.get(node, vjp_of(node))(Rule(builder, node, delta, active))
+                rule = Rule(builder, node, delta, active)
+                contributions = rule.fitted(own.get(node, vjp_of(node))(rule))
                 _send_back(node, contributions, active, pieces)
     return Joint(replace(graph, nodes=tuple(builder.nodes)), output, gradients)
 
 
+def _used(nodes: Sequence[Node], wanted: set[Node]) -> tuple[Node, ...]:
+    """The nodes that are wanted, or that one of them is computed from."""
+    for node in reversed(nodes):
+        if node in wanted:
+            wanted.update(node.inputs)
+    return tuple(n for n in nodes if n in wanted)
+
+
 def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
     """Add up the contributions along all paths and name the sum the adjoint of ``node``."""
+    parts = _put_together(builder, node, parts)
     total = parts[0]
     for part in parts[1:]:
         total = builder.emit("add", total, part, module=node.module, source=node.source)
@@ -147,6 +159,39 @@ def _adjoint(builder: Builder, node: Node, parts: list[Node]) -> Node:
     return builder.emit(
         "identity", total, name=f"grad({node.name})", role="adjoint", of=node, module=node.module, source=node.source
     )
+
+
+def _put_together(builder: Builder, node: Node, parts: list[Node]) -> list[Node]:
+    """Contributions that lie side by side and fill the operand, as one: of its slices, or of its rows.
+
+    The adjoint of taking apart is putting together; as a sum of zeros it would grow with the square of their number.
+    """
+    for op in ("unslice", "unselect"):
+        pieces = [p for p in parts if p.op.name == op and p.attrs["dim"] == parts[0].attrs.get("dim")]
+        if len(pieces) > 1 and len(node.shape) > 1 and (filled := _in_order(pieces, node)):
+            whole = builder.emit(
+                "cat" if op == "unslice" else "stack",
+                *(p.inputs[0] for p in filled),
+                dim=filled[0].attrs["dim"],
+                module=node.module,
+                source=node.source,
+            )
+            return [*(p for p in parts if p not in filled), whole]
+    return parts
+
+
+def _in_order(pieces: list[Node], node: Node) -> list[Node] | None:
+    """The pieces in the order in which they lie along their axis, if each place belongs to exactly one of them."""
+    size = node.shape[pieces[0].attrs["dim"]]
+
+    def span(piece: Node) -> range:
+        if piece.op.name == "unselect":
+            return range(piece.attrs["index"] % size, piece.attrs["index"] % size + 1)
+        return range(*slice(piece.attrs["start"], piece.attrs["end"], piece.attrs["step"]).indices(size))
+
+    ordered = sorted(pieces, key=lambda p: span(p).start)
+    places = [i for p in ordered for i in span(p)]
+    return ordered if places == list(range(size)) else None
 
 
 def _send_back(node: Node, contributions: Contributions, active: set[Node], pieces: dict[Node, list[Node]]) -> None:

@@ -19,7 +19,7 @@ from .ops import OPS, Op, Shape
 
 __all__ = ["Builder", "Graph", "Node", "Role", "Source"]
 
-Role = Literal["input", "target", "parameter", "buffer", "constant", "value", "helper", "adjoint"]
+Role = Literal["input", "target", "parameter", "buffer", "constant", "draw", "value", "helper", "adjoint"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Node:
         attrs: its attributes, complete with defaults.
         shape, dtype: of its result ("float64", "int64", "bool"...).
         name: unique in the graph; the user's own where the source gives it.
-        role: what kind of node it is; a "helper" is a step inside a formula that has no name of its own, an
-            "adjoint" is the gradient of the loss with respect to ``of``.
+        role: what kind of node it is; a "draw" is what a run draws at random, a "helper" a step inside a formula
+            that has no name of its own, an "adjoint" the gradient of the loss with respect to ``of``.
         module: the path of the module it belongs to ("layer1.0.conv1"), "" at the top.
         source: where the user wrote it.
         value: a constant's value (a number or nested tuple); None otherwise.
@@ -87,14 +87,19 @@ class Node:
         return bool(self.attrs.get("frozen"))
 
     @property
-    def is_inexact(self) -> bool:
-        """Whether its entries are real or complex numbers, so that a gradient can reach it."""
-        return self.is_float or self.dtype.startswith("complex")
-
-    @property
     def is_float(self) -> bool:
         """Whether its entries are real numbers."""
         return self.dtype.startswith(("float", "bfloat"))
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether its entries are complex numbers."""
+        return self.dtype.startswith("complex")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its entries are real or complex numbers, so that a gradient can reach it."""
+        return self.is_float or self.is_complex
 
 
 @dataclass(frozen=True)
@@ -257,9 +262,16 @@ _RANK = {"bool": 0, "int8": 1, "uint8": 1, "int16": 2, "int32": 3, "int64": 4, "
 def _result_dtype(op: Op, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> str:
     if op.dtype == "attr":
         return str(attrs["dtype"])
+    if op.dtype in ("real", "complex"):
+        pairs = _REAL if op.dtype == "real" else {real: other for other, real in _REAL.items()}
+        given = promote(inputs)
+        return pairs.get(given, given)
     if op.dtype != "same":
         return op.dtype
     return promote(inputs)
+
+
+_REAL = {"complex64": "float32", "complex128": "float64"}
 
 
 def promote(inputs: Iterable[Node]) -> str:
@@ -267,6 +279,8 @@ def promote(inputs: Iterable[Node]) -> str:
     nodes = list(inputs)
     tensors = [x for x in nodes if not (x.role == "constant" and x.shape == ())] or nodes
     best = max((x.dtype for x in tensors), key=lambda d: _RANK.get(d, 6), default="float64")
+    if any(x.is_complex for x in nodes) and best != "complex128":
+        return "complex128" if any(x.dtype == "float64" for x in tensors) else "complex64"
     floats = [x.dtype for x in nodes if x.is_float]
     return floats[0] if floats and not best.startswith(("float", "bfloat", "complex")) else best
 

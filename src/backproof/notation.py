@@ -35,6 +35,9 @@ def named(name: str, *, ref: Ref | None = None, symbols: Mapping[str, str] | Non
     *path, last = name.split(".")
     last, _, count = last.partition("#")
     last = _ROLES.get(last, last) if path else _ROLES.get(last, last) if last in ("weight", "bias", "target") else last
+    if last.startswith(("weight_", "bias_")):  # weight_ih_l0: W with subscripts ih and l0
+        word, _, rest = last.partition("_")
+        last = f"{_ROLES[word]}_{rest}"
     letter, sub = ("L", ()) if last.endswith("_loss") else _letter(last)
     sup = (count,) if count else ()
     if letter.endswith("hat") and len(letter) > 3:
@@ -68,12 +71,24 @@ def symbol(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) 
     return named(node.name, ref=ref, symbols=symbols)
 
 
+_STEP = re.compile(r"^((?:.*\.)?)t(\d+)\.([a-z])$")  # the value of a recurrent layer at one time: lstm.t3.h
+_DRAWN = {"mask": "m", "noise": "epsilon", "slope": "a"}
+
+
+def _relettered(name: str, letters: Mapping[str, str]) -> str:
+    """A name with another last word: drop.mask#2 as drop.m#2."""
+    path, dot, last = name.rpartition(".")
+    word, mark, count = last.partition("#")
+    return path + dot + letters.get(word, word) + mark + count
+
+
 _NORMALISED = {"batch_norm": ("", "mu", "", "gamma", "beta"), "layer_norm": ("", "mu", "", "gamma", "beta")}
 
 
 def layer_symbols(graph: Graph) -> dict[str, str]:
-    """The letters that the field gives to a layer's own quantities: μ, γ and β of a normalisation."""
-    found = {}
+    """The letters that the field gives to a layer's own quantities: μ, γ and β of a normalisation, m of a mask."""
+    found = {n.name: _relettered(n.name, _DRAWN) for n in graph.of_role("draw")}
+    found |= {n.name: f"{step[1]}{step[3]}{step[2]}" for n in graph.nodes if (step := _STEP.match(n.name))}
     for node in graph.nodes:
         for x, letter in zip(node.inputs, _NORMALISED.get(node.op.name, ()), strict=False):
             path, _, last = x.name.rpartition(".")

@@ -32,6 +32,10 @@ class Result:
         """The worked solution as blocks."""
         raise NotImplementedError
 
+    def terminal(self) -> Document:
+        """What a terminal shows of it: the whole document, or less where that fills many screens."""
+        return self.document()
+
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The record as plain data; tensors beyond 1,000 entries become summaries unless ``full``."""
         raise NotImplementedError
@@ -41,10 +45,10 @@ class Result:
         raise InputError("this result has no program behind it that could be written out as a script")
 
     def text(self, width: int = 80, color: bool = False) -> str:
-        """The document as plain text."""
+        """What a terminal shows, as plain text; a file that ends in .txt has the whole document."""
         from .render.text import render_text
 
-        return render_text(self.document(), width=width, color=color)
+        return render_text(self.terminal(), width=width, color=color)
 
     def html(self) -> str:
         """The document as one self-contained HTML file."""
@@ -91,7 +95,7 @@ class Result:
     def __rich_console__(self, console: Any, options: Any) -> Any:
         from .render.text import renderable
 
-        yield renderable(self.document())
+        yield renderable(self.terminal())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from .render.html import render_fragment
@@ -157,6 +161,8 @@ def plain(value: Any, full: bool = False) -> Any:
 
 
 def _tensor(tensor: Any, full: bool) -> Any:
+    if tensor.is_complex():
+        return _pairs(tensor, full)
     if full or tensor.numel() <= FULL_ENTRIES:
         return plain(tensor.tolist())
     wide = tensor.double()
@@ -167,3 +173,10 @@ def _tensor(tensor: Any, full: bool) -> Any:
         "norm": wide.norm().item(),
     }
     return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), **plain(summary)}
+
+
+def _pairs(tensor: Any, full: bool) -> Any:
+    """A complex tensor with each number as a pair of its real and its imaginary part."""
+    import torch
+
+    return _tensor(torch.view_as_real(tensor.resolve_conj()), full)

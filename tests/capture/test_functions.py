@@ -188,6 +188,10 @@ KNOWN: dict[str, Case] = {
     "logsumexp": (lambda a: a.logsumexp((0, 1)), (x,)),
     "cumtrapz": (lambda a: torch.cumulative_trapezoid(a), (x,)),
     "renormless": (lambda a: a / a.norm(dim=1, keepdim=True).clamp(min=1), (x,)),
+    "fft": (lambda a: torch.fft.fft(a).abs(), (x,)),
+    "rfft": (lambda a: torch.fft.irfft(torch.fft.rfft(a) * 2), (x,)),
+    "rfft2": (lambda a: torch.view_as_real(torch.fft.rfft2(a)), (x,)),
+    "bilinear": (lambda a, b: F.bilinear(a, b, torch.ones(2, 4, 4, dtype=D)), (x, y)),
 }
 
 OPAQUE: dict[str, Case] = {
@@ -200,9 +204,6 @@ OPAQUE: dict[str, Case] = {
     "eigh": (lambda a: torch.linalg.eigh(a @ a.T)[0], (sq,)),
     "pinv": (torch.linalg.pinv, (sq,)),
     "mexp": (torch.matrix_exp, (sq,)),
-    "fft": (lambda a: torch.fft.fft(a).abs(), (x,)),
-    "rfft": (lambda a: torch.fft.irfft(torch.fft.rfft(a) * 2), (x,)),
-    "rfft2": (lambda a: torch.view_as_real(torch.fft.rfft2(a)), (x,)),
     "stft": (
         lambda a: torch.stft(a.reshape(-1), 4, window=torch.ones(4, dtype=D), return_complex=True).abs(),
         (numbers(8, 40),),
@@ -225,7 +226,6 @@ OPAQUE: dict[str, Case] = {
         ),
         (c,),
     ),
-    "bilinear": (lambda a, b: F.bilinear(a, b, torch.ones(2, 4, 4, dtype=D)), (x, y)),
     "logit": (lambda a: torch.logit(a.sigmoid()), (x,)),
     "frac": (lambda a: a.frac(), (x,)),
     "renorm": (lambda a: torch.renorm(a, 2, 0, 1.0), (x,)),

@@ -49,7 +49,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
         monkeypatch.setattr(backproof, name, fake, raising=False)
         if name == "capture":  # the command wraps the graph to show it
-            monkeypatch.setattr("backproof.studies.writing.captured.Captured", lambda graph: graph)
+            monkeypatch.setattr("backproof.studies.writing.captured.Captured", lambda graph, *view: graph)
         return calls
 
     return replace

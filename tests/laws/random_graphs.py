@@ -20,7 +20,7 @@ from .samples import distinct
 __all__ = ["RandomGraph", "random_graphs"]
 
 Draw = Callable[[Any], Any]
-COMPUTED = [op for op in OPS.values() if op.family not in ("leaf", "comparison")]
+COMPUTED = [op for op in OPS.values() if op.family not in ("leaf", "comparison", "complex")]
 COMPARISONS = [
     op.name for op in OPS.values() if op.family == "comparison" and len(op.operands) == 2 and op.name[:2] != "lo"
 ]

@@ -11,7 +11,6 @@ from .own_models import OWN
 from .published_models import PUBLISHED, Specimen
 
 QUICK = ["ResNet", "ViT", "BERT", "GPT-2", "Llama", "T5"]  # the rest at night; our own always
-OPAQUE = {"FNet"}  # its layers are Fourier transforms
 ROUNDING = 1e-16  # of the largest gradient: what a gradient that is 0 (a key's bias before softmax) is apart from 0
 
 
@@ -23,7 +22,7 @@ def quick(name: str) -> object:
 def test_network(name: str) -> None:
     specimen = built(name)
     graph = captured(specimen)
-    assert bool(graph.facts["opaque_nodes"]) == (name in OPAQUE), graph.facts["opaque_nodes"]
+    assert graph.facts["opaque_nodes"] == []
     speaks_the_user_s_language(specimen, graph)
     differences = agreement(specimen, graph)
     largest = max(d.norm for d in differences[1:])

@@ -5,7 +5,6 @@ Most overloads need nothing here: the operation's record names them, and the sch
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 
 from ..errors import CaptureError
 from ..graph import Builder, Node
-from ..ops import Op, by_aten
+from ..ops import OPS, Op, Shape, by_aten
 
 __all__ = ["LOWERINGS", "Call", "NotCaptured", "by_table", "lower", "lowering", "normalised"]
 
@@ -58,13 +57,35 @@ class Call:
         module = self._place["module"]
         return self.builder.rename(node, f"{module}.{name}" if module else name, "value")
 
+    def draw(
+        self, name: str, method: str, arguments: tuple[float, ...], shape: Shape, dtype: str, stride: Any = None
+    ) -> Node:
+        """Append a leaf that a run draws at random."""
+        module = self._place["module"]
+        attrs = {"shape": shape, "method": method, "arguments": arguments, "stride": stride}
+        path = f"{module}.{name}" if module else name
+        return self.builder.add(Node(OPS["draw"], (), attrs, shape, dtype, path, "draw", **self._place))
+
+    def constant(self, value: torch.Tensor, name: str) -> Node:
+        """Append a tensor that is given, under a name of its own in the call's module."""
+        module = self._place["module"]
+        dtype = str(value.dtype).removeprefix("torch.")
+        return self.builder.constant(value, tuple(value.shape), dtype, name=f"{module}.{name}" if module else name)
+
+    def within(self, part: str, root: str = "") -> Call:
+        """The same call, in a part of its module; ``root`` stands for a module without a path."""
+        path = ".".join(x for x in (self._place["module"] or root, part) if x)
+        inner = Call(self.builder, self.overload, self.args, self.meta, {**self._place, "module": path})
+        inner.updates = self.updates
+        return inner
+
     def node(self, value: Any) -> Node:
         """A node for an operand that may be a plain number."""
         if isinstance(value, Node):
             return value
-        if not isinstance(value, (bool, int, float)):
+        if not isinstance(value, (bool, int, float, complex)):
             raise NotCaptured(f"an operand of aten.{self.overload} is {type(value).__name__}, not a tensor or number")
-        kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float64"
+        kind = _KINDS[type(value)]
         return self.builder.constant(value, (), kind)
 
     def number(self, value: float) -> Node:
@@ -85,6 +106,7 @@ class Call:
             raise NotCaptured(f"aten.{self.overload} with {what}")
 
 
+_KINDS = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
 Lowering = Callable[[Call], Any]
 LOWERINGS: dict[str, Lowering] = {}
 
@@ -102,27 +124,14 @@ def lowering(*overloads: str) -> Callable[[Lowering], Lowering]:
 def lower(call: Call) -> Any:
     """Append the operations that an ATen call is; returns its node, or a tuple of nodes.
 
-    What has no operation here, and complex numbers, whose rules would need conjugates, are kept as opaque nodes.
+    What has no operation here is taken apart, or kept as an opaque node.
     """
     from .opaque import kept
 
-    if any(isinstance(x, Node) and x.dtype.startswith("complex") for x in _flat_arguments(call)) or _makes_complex(
-        call
-    ):
-        return kept(call, NotCaptured(f"aten.{call.overload} of complex numbers"))
     try:
         return by_table(call)
     except NotCaptured as why:
         return kept(call, why)
-
-
-def _flat_arguments(call: Call) -> list[Any]:
-    flat: list[Any] = torch.utils._pytree.tree_leaves(list(call.args.values()))
-    return flat
-
-
-def _makes_complex(call: Call) -> bool:
-    return isinstance(call.meta, torch.Tensor) and call.meta.is_complex()
 
 
 def by_table(call: Call) -> Any:
@@ -131,6 +140,23 @@ def by_table(call: Call) -> Any:
     Raises:
         NotCaptured: it has no operation here.
     """
+    before = len(call.builder.nodes)
+    result = _lowered(call)
+    for node in call.builder.nodes[before:]:
+        call.refuse_unless(not any(x.is_complex for x in node.inputs) or _takes_complex(node.op), "complex numbers")
+    return result
+
+
+_COMPLEX = {"arithmetic", "elementwise", "linear", "shape", "index", "complex", "comparison"}
+_REAL_ONLY = {"sign", "abs", "maximum", "minimum", "prelu", "argmax", "argmin"}
+
+
+def _takes_complex(op: Op) -> bool:
+    """Whether an operation and its gradient are meant for complex numbers too."""
+    return (op.family in _COMPLEX and op.name not in _REAL_ONLY) or op.name in ("sum", "mean")
+
+
+def _lowered(call: Call) -> Any:
     if rule := LOWERINGS.get(call.overload):
         return rule(call)
     if (op := by_aten(call.overload)) is None:
@@ -262,12 +288,10 @@ def _reshape(call: Call) -> Node:
     "t.default",
     "numpy_T.default",
     "mT.default",
-    "adjoint.default",
     "transpose.int",
     "swapaxes.default",
     "permute.default",
     "movedim.int",
-    "matrix_H.default",
 )
 def _permute(call: Call) -> Node:
     rank = len(call["self"].shape)
@@ -314,14 +338,9 @@ def _broadcast_tensors(call: Call) -> tuple[Node, ...]:
     "view.dtype",
     "detach_.default",
     "expand_copy.default",
-    "feature_dropout.default",
-    "alpha_dropout.default",
-    "dropout.default",
 )
 def _same(call: Call) -> Node:
     first: Node = next(iter(call.args.values()))
-    random = call.overload.endswith("dropout.default") and call["train"] and call["p"] > 0
-    call.refuse_unless(not random, "random draws in training; call model.eval(), or set p = 0")
     call.refuse_unless(first.dtype == call.dtype, "another dtype")
     return (
         call.emit("stop_gradient", first) if call.overload == "detach_.default" and first.role != "constant" else first
@@ -413,71 +432,3 @@ def _glu(call: Call) -> Node:
     dim = call["dim"] % len(call["self"].shape)
     half = call["self"].shape[dim] // 2
     return call.emit("mul", _piece(call, dim, 0, half), call.emit("sigmoid", _piece(call, dim, half, 2 * half)))
-
-
-# --- losses: the error of an entry, then the reduction -----------------------------------------------------------------
-_ERRORS = {
-    "mse_loss": "squared_error",
-    "l1_loss": "absolute_error",
-    "huber_loss": "huber_error",
-    "smooth_l1_loss": "smooth_l1_error",
-    "soft_margin_loss": "soft_margin_error",
-    "hinge_embedding_loss": "hinge_embedding_error",
-    "poisson_nll_loss": "poisson_error",
-    "kl_div": "kl_error",
-}
-
-
-@lowering(*(f"{name}.default" for name in _ERRORS))
-def _loss(call: Call) -> Node:
-    names = list(call.args)
-    y, t = call.args[names[0]], call.args[names[1]]
-    call.refuse_unless(not call["full"], "full=True")
-    known = {key: call[key] for key in ("delta", "beta", "margin", "log_input", "log_target") if key in call.args}
-    return call.reduced(call.emit(_ERRORS[call.overload.split(".")[0]], y, t, **known))
-
-
-@lowering("binary_cross_entropy.default", "binary_cross_entropy_with_logits.default")
-def _bce(call: Call) -> Node:
-    call.refuse_unless(call["pos_weight"] is None, "pos_weight")
-    name = "logistic_error" if "logits" in call.overload else "bernoulli_error"
-    errors = call.emit(name, call["self"], call["target"])
-    weighted = errors if call["weight"] is None else call.emit("mul", errors, call["weight"])
-    return call.reduced(weighted)
-
-
-_REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
-
-
-def _nll_of(call: Call, y: Node, target: Node) -> Node:
-    attrs = {"reduction": _REDUCTIONS[call["reduction"]], "ignore_index": call["ignore_index"]}
-    return call.emit("nll", y, target, *([] if call["weight"] is None else [call["weight"]]), **attrs)
-
-
-@lowering("nll_loss.default", "nll_loss_nd.default", "nll_loss2d.default")
-def _nll(call: Call) -> Node:
-    return _nll_of(call, call["self"], call["target"])
-
-
-@lowering("cross_entropy_loss.default")
-def _cross_entropy(call: Call) -> Node:
-    x, target, smooth = call["self"], call["target"], call["label_smoothing"]
-    call.refuse_unless(len(x.shape) > 1, "an input without a batch axis")
-    log_p = call.emit("log_softmax", x, dim=1)
-    if target.is_float:
-        return _soft_targets(call, log_p, target)
-    hard = _nll_of(call, log_p, target)
-    if not smooth:
-        return hard
-    call.refuse_unless(call["weight"] is None and call["ignore_index"] == -100, "label smoothing with weights")
-    spread = call.reduced(call.emit("neg", call.emit("mean", log_p, dim=(1,))))
-    return call.emit("add", call.emit("mul", 1 - smooth, hard), call.emit("mul", smooth, spread))
-
-
-def _soft_targets(call: Call, log_p: Node, target: Node) -> Node:
-    call.refuse_unless(call["weight"] is None and not call["label_smoothing"], "weights or smoothing of soft targets")
-    per_sample = call.emit("neg", call.emit("sum", call.emit("mul", target, log_p), dim=(1,)))
-    if call["reduction"] != 1:
-        return call.reduced(per_sample)
-    samples = math.prod(log_p.shape) // log_p.shape[1]
-    return call.emit("div", call.emit("sum", per_sample), samples)

@@ -10,6 +10,7 @@ import torch
 
 from ..graph import Node
 from .lower import Call, lowering
+from .lower_random import dropped, keeps
 
 __all__: list[str] = []
 
@@ -220,7 +221,6 @@ def _rms_norm(call: Call) -> Node:
 def _attention(call: Call) -> Node:
     """softmax(Q Kᵀ / √d + mask) V; its scores and probabilities are named values."""
     q, k, v, mask = call["query"], call["key"], call["value"], call["attn_mask"]
-    call.refuse_unless(not call["dropout_p"], "random draws in training; call model.eval(), or set the dropout to 0")
     if call["enable_gqa"]:
         k, v = (_grouped(call, x, q.shape[-3] // x.shape[-3]) for x in (k, v))
     scale = call["scale"] if call["scale"] is not None else 1 / math.sqrt(q.shape[-1])
@@ -234,6 +234,8 @@ def _attention(call: Call) -> Node:
         hidden = -math.inf
         scores = call.emit("where", mask, scores, hidden) if mask.dtype == "bool" else call.emit("add", scores, mask)
     weights = call.named(call.emit("softmax", scores, dim=-1), "attention")
+    if not keeps(call, call["dropout_p"], True):
+        weights = call.named(dropped(call, weights, call["dropout_p"]), "kept")
     return call.emit("matmul", weights, v)
 
 

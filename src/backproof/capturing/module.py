@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from ..errors import BackproofError, CaptureError, InputError
 from ..graph import Builder, Graph, Node
-from . import lower_algebra, lower_images, lower_indexing, lower_layers, lower_made, origin
+from . import origin, tables
 from .example import Example, leaf_names, loss_function
 from .frames import whole_stacks
 from .lower import Call, NotCaptured, lower, normalised
 from .names import Origin as Place
 from .names import is_library, origins, user_line
 from .origin import WHOLE, ModuleOrigin, Whole, Wrapped, tensors_of, user_name
+from .unseen import PACKED, holds_packed, unseen
 
 __all__ = ["capture"]
 
@@ -169,7 +170,7 @@ def _quiet() -> Any:
 
 def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
     try:
-        with _quiet(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
+        with _quiet(), unseen(), whole_stacks(origin.__file__, is_library), torch.enable_grad():
             return torch.export.export(wrapped, call, strict=False)
     except Exception as error:
         raise CaptureError(_why_not(error)) from None
@@ -177,6 +178,10 @@ def _export(wrapped: Wrapped, call: tuple[Any, ...]) -> Any:
 
 def _why_not(error: Exception) -> str:
     where = _user_frame(error)
+    if isinstance(error, BackproofError):
+        return f"the model cannot be captured{where}: {error}"
+    if holds_packed(error):
+        return PACKED.format(where)
     if "DataDependent" in type(error).__name__ or "data-dependent" in str(error).lower():
         return (
             f"the model branches on a value that is only known when it runs{where}; "
@@ -185,7 +190,7 @@ def _why_not(error: Exception) -> str:
     return f"the model cannot be captured{where}: {type(error).__name__}: {_first_line(error)}"
 
 
-_ = lower_algebra, lower_images, lower_indexing, lower_layers, lower_made  # imported for what they register
+_ = tables  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
@@ -235,6 +240,7 @@ class _Reader:
             self.ties,
             tuple(self.order),
             self.calls,
+            tuple(n for n in kept if n.role == "draw"),
         )
         return Graph(kept, outputs, loss, title, origin, dict(self.changed)).check()
 
@@ -252,7 +258,7 @@ class _Reader:
 
     def _reachable(self, outputs: tuple[Node, ...]) -> tuple[Node, ...]:
         """The nodes that matter: every leaf of the user's, and what leads to an output."""
-        given = ("input", "target", "parameter", "buffer")
+        given = ("input", "target", "parameter", "buffer", "draw")
         needed = {n for n in self.builder.nodes if n.role in given} | {*outputs, *self.changed.values()}
         for node in reversed(self.builder.nodes):
             if node in needed:
@@ -393,7 +399,7 @@ class _Reader:
         result = lower(call)
         buffer = self._written_buffer(node) if target._schema.is_mutable else None
         self.env[node] = self._named(node, result, before, place) if buffer is None else self._updated(buffer, result)
-        if overload in WHOLE and isinstance(self.env[node], Node):
+        if overload in WHOLE and isinstance(self.env[node], Node) and not args.get("dropout_p"):
             self.calls[self.env[node].name] = target, args
         for old, new in call.updates.items():
             self._note(old, new)
@@ -425,7 +431,7 @@ class _Reader:
             return self._parts_named(node, result, before)
         if not isinstance(result, Node) or result not in self.builder.nodes[before:] or result.role == "constant":
             return result
-        return self.builder.rename(result, place.name, "value")
+        return self.builder.rename(result, place.name, "draw" if result.role == "draw" else "value")
 
     def _parts_named(self, node: torch.fx.Node, results: tuple[Any, ...], before: int) -> tuple[Any, ...]:
         """``a, b = x.chunk(2)``: the results under the names that they are unpacked to."""

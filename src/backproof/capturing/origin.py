@@ -10,7 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WHOLE", "ModuleOrigin", "Origin", "Whole", "Wrapped", "tensors_of"]
+from ..graph import Node
+from .chance import drawn, generator_of, replayed
+
+__all__ = ["WHOLE", "ModuleOrigin", "Origin", "Whole", "Wrapped", "device_of", "tensors_of"]
 
 Whole = tuple[Any, Mapping[str, Any]]
 """A call of the program, as its ATen overload and its arguments by name: our nodes, and what is no tensor."""
@@ -67,6 +70,11 @@ def tensors_of(wrapped: nn.Module) -> dict[str, Tensor]:
     return {user_name(name): tensor for name, tensor in found.items()}
 
 
+def device_of(leaves: Mapping[str, Tensor]) -> torch.device:
+    """The device that a program's tensors are on."""
+    return next((t.device for t in leaves.values()), torch.device("cpu"))
+
+
 def user_name(name: str) -> str:
     """``model.fc1.weight`` in our wrapper is ``fc1.weight`` in the user's module."""
     return name.removeprefix("model.") if name.startswith("model.") else name.replace("loss_module.", "loss.", 1)
@@ -84,6 +92,7 @@ class ModuleOrigin:
         calls: by the name of a result, the call of the program that gives it in one go (see :data:`WHOLE`).
         program: the exported graph module and, for each of its nodes, our node's name.
         loss_name: our name of the loss node.
+        draws: the nodes of what the program draws at random, in its order.
     """
 
     wrapped: Wrapped
@@ -98,18 +107,32 @@ class ModuleOrigin:
     ties: dict[str, str] = field(default_factory=dict)
     order: tuple[str | None, ...] = ()
     calls: dict[str, Whole] = field(default_factory=dict)
+    draws: tuple[Node, ...] = ()
 
-    def leaves(self) -> dict[str, Tensor]:
-        """The inputs, parameters, buffers and lifted constants as they are now."""
+    def leaves(self, seed: int = 0) -> dict[str, Tensor]:
+        """The inputs, parameters, buffers and lifted constants as they are now, and what a seed draws."""
         state = {name: tensor.detach() for name, tensor in tensors_of(self.wrapped).items()}
-        return {**state, **{name: tensor.detach() for name, tensor in self.inputs.items()}}
+        found = {**state, **{name: tensor.detach() for name, tensor in self.inputs.items()}}
+        return {**found, **self.drawn(generator_of(seed, device_of(found)))} if self.draws else found
+
+    def drawn(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """The next values of what the program draws at random."""
+        return drawn(self.draws, generator)
 
     def values(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the exported program on other leaves; autograd sees every named value."""
         written = {n.args[0].name for n in self.fx.graph.nodes if _writes(n)}
-        interpreter = _Recorder(self.fx, {fx: ours for fx, ours in self.names.items() if fx not in written})
-        interpreter.run(*self._given(leaves))
+        names = {fx: ours for fx, ours in self.names.items() if fx not in written}
+        interpreter = _Recorder(self.fx, names, self._other_dtypes(leaves))
+        with replayed(self.draws, leaves):
+            interpreter.run(*self._given(leaves))
         return interpreter.seen
+
+    def _other_dtypes(self, leaves: Mapping[str, Tensor]) -> dict[torch.dtype, torch.dtype]:
+        """What the program's dtypes become when its leaves are given in others: the zeros that it makes follow."""
+        own = self.leaves()
+        pairs = {(own[n].dtype, t.dtype) for n, t in leaves.items() if n in own and t.is_floating_point()}
+        return {mine: given for mine, given in pairs if mine is not given}
 
     def _given(self, leaves: Mapping[str, Tensor]) -> list[Any]:
         """What the exported program takes, in order: leaves, and inputs that are no tensors."""
@@ -132,7 +155,8 @@ class ModuleOrigin:
         values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
         given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
         args = torch.utils._pytree.tree_unflatten(given, form)
-        output, loss = torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
+        with replayed(self.draws, leaves):
+            output, loss = torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
         result = output if loss is None else loss
         while isinstance(result, (tuple, list)):
             result = result[0]
@@ -145,12 +169,21 @@ def _writes(node: torch.fx.Node) -> bool:
 
 
 class _Recorder(torch.fx.Interpreter):
-    """Runs an exported graph and keeps the values of the nodes that have a name of ours."""
+    """Runs an exported graph and keeps the values of the nodes that have a name of ours; some dtypes are read as others."""
 
-    def __init__(self, module: torch.fx.GraphModule, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, module: torch.fx.GraphModule, names: Mapping[str, str], dtypes: Mapping[torch.dtype, torch.dtype]
+    ) -> None:
         super().__init__(module, garbage_collect_values=False)
-        self._ours = names
+        self._ours, self._dtypes = names, dtypes
         self.seen: dict[str, Tensor] = {}
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        def other(value: Any) -> Any:
+            return self._dtypes.get(value, value) if isinstance(value, torch.dtype) else value
+
+        args, kwargs = torch.utils._pytree.tree_map(other, (args, kwargs)) if self._dtypes else (args, kwargs)
+        return super().call_function(target, args, kwargs)
 
     def run_node(self, n: torch.fx.Node) -> Any:
         result = super().run_node(n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .models import add_model, requested
-from .options import add_common
+from .options import add_common, add_view
 from .output import Shown, present
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -16,6 +16,7 @@ EXAMPLE = "backproof capture net.py:Net --input 1x3x224x224 --out graph.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add MODEL and its inputs."""
     add_model(parser)
+    add_view(parser)
     add_common(parser)
 
 
@@ -31,4 +32,5 @@ def _captured(arguments: argparse.Namespace) -> Shown:
     inputs = (request.inputs,) if isinstance(request.inputs, dict) else request.inputs
     from backproof.studies.writing.captured import Captured
 
-    return Captured(bp.capture(request.model, *inputs, loss=request.loss, targets=request.targets))
+    graph = bp.capture(request.model, *inputs, loss=request.loss, targets=request.targets)
+    return Captured(graph, arguments.depth, arguments.module)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .settings import Value, parse_setting
 
-__all__ = ["add_common", "add_settings", "settings_of"]
+__all__ = ["add_common", "add_settings", "add_view", "settings_of", "whole_number"]
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,19 @@ def add_settings(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="KEY=VALUE",
         help=f"{what}, as in lr=0.5 or x=[1,2,3] or w=[pi/2,pi] (repeatable)",
     )
+
+
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """Add ``--depth`` and ``--module``, which say how much of a large network a terminal shows."""
+    parser.add_argument("--depth", type=whole_number, metavar="N", help="open modules N levels deep (as many as fit)")
+    parser.add_argument("--module", default="", metavar="PATH", help="show the inside of this module, as layers.0")
+
+
+def whole_number(text: str) -> int:
+    """A whole number from 1 on."""
+    if not (text.isdecimal() and 1 <= int(text[:9]) and len(text) < 9):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Value]:

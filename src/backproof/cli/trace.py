@@ -8,7 +8,7 @@ from typing import Any
 from backproof.errors import InputError
 
 from .models import add_model, requested
-from .options import add_common, add_settings, settings_of
+from .options import add_common, add_settings, add_view, settings_of, whole_number
 from .output import Shown, present
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--optimizer", metavar="NAME", help="sgd, adam, ...; without one, no update")
     add_settings(parser, "a hyper-parameter of the optimizer")
-    parser.add_argument("--steps", type=_steps, default=1, metavar="N", help="how many updates (1)")
+    parser.add_argument("--steps", type=whole_number, default=1, metavar="N", help="how many updates (1)")
     parser.add_argument(
         "--arithmetic",
         choices=("model", "float64", "exact"),
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", metavar="FILE", help="a .safetensors file that the kept tensors are written to as they are computed"
     )
+    add_view(parser)
     add_common(parser)
 
 
@@ -62,7 +63,7 @@ def _traced(arguments: argparse.Namespace) -> Shown:
     optimizer = None
     if arguments.optimizer:
         optimizer = optimizer_named(arguments.optimizer, request.model, settings_of(arguments))
-    record: Shown = bp.trace(
+    record = bp.trace(
         request.model,
         request.inputs,
         request.targets,
@@ -74,7 +75,8 @@ def _traced(arguments: argparse.Namespace) -> Shown:
         keep=_kept(arguments.keep),
         store=arguments.store,
     )
-    return record
+    by_module = arguments.depth is not None or arguments.module
+    return record.outline(arguments.depth, arguments.module) if by_module else record
 
 
 def _kept(words: list[str] | None) -> Any:
@@ -82,9 +84,3 @@ def _kept(words: list[str] | None) -> Any:
     if words and len(words) == 1 and words[0] in ("all", "statistics"):
         return words[0]
     return words
-
-
-def _steps(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text[:9]) and len(text) < 9):
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)

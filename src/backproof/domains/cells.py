@@ -119,7 +119,7 @@ def carried_back(graph: Graph, masks: dict[Node, Mask], source: Node, kernels: K
             known = None if kernels is None else kernels.get(node)
             found = _back(node, mask) if known is None else [_weighted_back(node, mask, known)]
             for operand, seen in zip(node.inputs, found, strict=False):
-                if seen is not None and operand.role not in ("parameter", "constant", "buffer"):
+                if seen is not None and operand.role not in ("parameter", "constant", "buffer", "draw"):
                     masks[operand] = masks[operand] + seen if operand in masks else seen
     return masks.get(source)
 
@@ -196,7 +196,7 @@ def _pointwise(node: Node, mask: Mask) -> list[Mask | None]:
 
 def _narrowed(mask: Mask, node: Node, operand: Node) -> Mask | None:
     """What a broadcast operand gives: an axis that it lacks or has only once is seen from every position."""
-    if operand.role in ("parameter", "constant", "buffer"):
+    if operand.role in ("parameter", "constant", "buffer", "draw"):
         return None
     if node.op.name == "batch_norm" and len(operand.shape) == 1:
         for i in (0, *range(2, len(node.shape))):

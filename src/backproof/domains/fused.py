@@ -64,7 +64,6 @@ FUSED |= {
     "torch.silu_grad": aten.silu_backward,
     "torch.mish_grad": aten.mish_backward,
     "torch.hardswish_grad": aten.hardswish_backward,
-    "torch.relu6_grad": lambda delta, x: aten.hardtanh_backward(delta, x, 0, 6),
     "torch.hardtanh_grad": lambda delta, x, min_val, max_val: aten.hardtanh_backward(delta, x, min_val, max_val),
     "torch.leaky_relu_grad": lambda delta, x, negative_slope: aten.leaky_relu_backward(delta, x, negative_slope, False),
     "torch.softplus_grad": lambda delta, x, beta, threshold: aten.softplus_backward(delta, x, beta, threshold),
@@ -149,7 +148,9 @@ def adaptive_avg_pool_grad(delta: Tensor, x: Tensor, *, output_size: Sequence[in
 
 # --- normalisation ----------------------------------------------------------------------------------------------------
 @_kernel
-def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, *running: Tensor, eps: float, momentum: float) -> Any:
+def batch_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, *running: Tensor, eps: float, momentum: float
+) -> Any:
     """y, mean, 1/√(variance + ε), variance, and the new running mean and variance where there are any."""
     new: list[Tensor | None] = [r.clone() for r in running] or [None, None]
     y, mean, root = aten.native_batch_norm(x, weight, bias, *new, True, momentum, eps)
@@ -158,10 +159,18 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, *running: Tensor, eps: f
 
 
 @_kernel
+def fixed_batch_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, *, eps: float
+) -> Any:
+    """y with the running statistics."""
+    return aten.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)[0]
+
+
+@_kernel
 def batch_norm_grad(
     delta: Tensor,
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     mean: Tensor,
     var: Tensor,
     root: Tensor,

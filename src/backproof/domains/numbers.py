@@ -155,7 +155,7 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
 
 
 @numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax",
-    "convolution", "pooling", "normalisation", "scan", "contraction", "matrix")  # fmt: skip
+    "convolution", "pooling", "normalisation", "complex", "scan", "contraction", "matrix")  # fmt: skip
 def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
     kernel = kernel_at(node)
     if kernel is None:
@@ -209,15 +209,25 @@ def tensor_of(node: Node, device: Any = None) -> torch.Tensor:
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
-    return value if isinstance(value, (bool, int, float)) else float(value)
+    return value if isinstance(value, (bool, int, float, complex)) else float(value)
 
 
 def evaluate(graph: Graph, leaves: Mapping[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:
     """Read a graph over tensors; constants are filled in."""
     device = next((t.device for t in leaves.values()), None)
-    constants = {n: tensor_of(n, device) for n in graph.of_role("constant") if n not in leaves}
+    wider = {tensor.dtype for node, tensor in leaves.items() if str(tensor.dtype) != f"torch.{node.dtype}"}
+    constants = {
+        n: _widened(tensor_of(n, device), wider) if n.is_float else tensor_of(n, device)
+        for n in graph.of_role("constant")
+        if n not in leaves
+    }
     with torch.no_grad():
         return numbers.run(graph, {**constants, **leaves})
+
+
+def _widened(tensor: torch.Tensor, wider: set[torch.dtype]) -> torch.Tensor:
+    """A constant in float64 where the graph is read in float64 instead of its own dtype."""
+    return tensor.double() if torch.float64 in wider else tensor
 
 
 class _Substitute(ast.NodeTransformer):

@@ -216,7 +216,7 @@ class Writer:
         of = node.of
         if of is not None and (of.role == "helper" or of is self._differentiated or of.name in self.unnamed):
             return False
-        return node.role in ("value", "adjoint", "parameter", "input", "target", "buffer") or (
+        return node.role in ("value", "adjoint", "parameter", "input", "target", "buffer", "draw") or (
             node.role == "constant" and node.size > 1
         )
 
@@ -308,7 +308,7 @@ def _plain_call(node: Node, *x: Term) -> Term:
     return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
 
 
-@symbols.rule("index", "softmax", "reduce", "nll", "scan", "contraction", "matrix")
+@symbols.rule("index", "softmax", "reduce", "nll", "complex", "scan", "contraction", "matrix")
 def _called(node: Node, *x: Term) -> Term:
     return _plain_call(node, *x)
 

@@ -6,6 +6,7 @@ is none. Nothing else is simplified, and factors keep their order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 import sympy
 
-from ..document.math import Add, Call, Div, Expr, Indicator, Mul, Neg, Num, Pow, Rel, Transpose, Words
+from ..document.math import Add, Call, Div, Expr, Indicator, Mul, Neg, Num, Pow, Rel, Sym, Transpose, Words
 from ..graph import Node
 from ..ops import OPS, Elementwise
 
@@ -185,8 +186,10 @@ def constant(value: Any) -> Term:
         return Term(Fraction(int(value)))
     if isinstance(value, sympy.Rational):
         return Term(Fraction(int(value.p), int(value.q)))
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return Term(Fraction(repr(value)))
+    if isinstance(value, float) and math.isinf(value):
+        return Term(Fraction(1 if value > 0 else -1), (Sym("infinity"),))
     return term(Num(float(value), str(value)))
 
 

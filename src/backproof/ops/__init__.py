@@ -1,12 +1,26 @@
 """What the operations are: one record each, by family; the examples in them feed every law test."""
 
-from . import arithmetic, convolution, elementwise, indexing, normalisation, pairs, pooling, sequences, structure
+from . import (
+    arithmetic,
+    chance,
+    complex,
+    convolution,
+    elementwise,
+    indexing,
+    normalisation,
+    pairs,
+    pooling,
+    sequences,
+    structure,
+)
 from .base import OPS, Attrs, Elementwise, Example, Op, Shape, by_aten, derivative, register
 
 __all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "register"]
 
 _ = (
     arithmetic,
+    chance,
+    complex,
     convolution,
     elementwise,
     indexing,

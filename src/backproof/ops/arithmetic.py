@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sympy import Abs, Eq, Piecewise, Rational, S, atan2, exp, log
+from sympy import Abs, Eq, Piecewise, S, atan2, exp, log
 
 from .base import Elementwise, Example, Op, register
 from .shapes import broadcast
@@ -215,9 +215,9 @@ pointwise_loss(
 )
 pointwise_loss(
     "poisson_error",
-    lambda y, t, log_input=True: exp(y) - t * y if log_input else y - t * log(y + Rational(1, 10**8)),
-    attrs={"log_input": True},
+    lambda y, t, log_input=True, eps=1e-8: exp(y) - t * y if log_input else y - t * log(y + eps),
+    attrs={"log_input": True, "eps": 1e-8},
     region=(0.2, 3),
-    tries=({}, {"log_input": False}),
+    tries=({}, {"log_input": False}, {"log_input": False, "eps": 0.125}),
 )
 pointwise_loss("kl_error", _kl, attrs={"log_target": False}, kinds=("float", "unit"), tries=({}, {"log_target": True}))

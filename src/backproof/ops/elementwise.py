@@ -161,7 +161,7 @@ unary("asinh", asinh, "asinh.default", latex=r"\operatorname{arsinh}", text="ars
 unary("acosh", acosh, "acosh.default", latex=r"\operatorname{arcosh}", text="arcosh", region=(1.2, 4))
 unary("atanh", atanh, "atanh.default", latex=r"\operatorname{artanh}", text="artanh", region=(-0.9, 0.9))
 unary("erf", erf, "erf.default", latex=r"\operatorname{erf}")
-unary("abs", lambda x: Piecewise((x, x > 0), (-x, x < 0), (0, True)), "abs.default", kinks=at(0))
+unary("abs", lambda x: Piecewise((x, x > 0), (-x, x < 0), (0, True)), (), kinks=at(0))
 unary(
     "sign",
     sign,

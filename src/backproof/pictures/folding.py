@@ -104,7 +104,7 @@ def _owner(graph: Graph, runs: _Runs, leaf: Node) -> int | None:
     """The box that a parameter or constant disappears into: that of all its users, if it is a module's."""
     homes = {runs.home[user] for user in graph.users[leaf] if user in runs.home}
     home = homes.pop() if len(homes) == 1 else None
-    inside = home is not None and runs.members[home][0] and leaf.role in ("parameter", "buffer", "constant")
+    inside = home is not None and runs.members[home][0] and leaf.role in ("parameter", "buffer", "constant", "draw")
     return home if inside else None
 
 

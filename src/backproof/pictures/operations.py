@@ -41,6 +41,7 @@ _LEAVES = {
     "target": "given",
     "parameter": "parameter",
     "buffer": "given",
+    "draw": "given",
     "constant": "muted",
 }
 

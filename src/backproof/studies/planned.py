@@ -51,8 +51,8 @@ def planned_step(graph: Graph) -> Planned:
 def _planned(graph: Graph) -> Planned:
     whole, gradients, instead = in_kernels(graph, _calls(graph))
     named = [n for n in graph.nodes if n.role not in ("helper", "constant")]
-    values = [n for n in named if not n.is_leaf]
-    arriving = {n.name: gradients.get(n) for n in named if n.is_float}
+    values = [n for n in named if not n.is_leaf or n.role == "draw"]
+    arriving = {n.name: gradients.get(n) for n in named if n.is_number and n.role != "draw"}
     adjoints = [g for g in arriving.values() if g is not None]
     plan = planned(whole, [*values, *adjoints], instead)
     places = plan.places

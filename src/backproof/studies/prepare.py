@@ -329,6 +329,7 @@ class _Python:
         _check_finite(program.graph, program.start)
         self._check_settings(program)
         program.batch = self.conventions.batch  # type: ignore[assignment]
+        program.seed = self.conventions.seed
         spec = self.settings.get("optimizer", self.problem.optimizer)
         if spec is not None:
             hyper = {

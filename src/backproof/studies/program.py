@@ -36,6 +36,7 @@ class Program:
         capture_for: the graph for other leaves (shapes belong to a graph), for batch = "sample".
         exact: the leaves as exact numbers, where all are exact.
         accumulate: whether gradients are left uncleared, so that each update uses the sum of all so far.
+        seed: of what the program draws at random, as after ``torch.manual_seed(seed)``.
         in_kernels: whether the record is read in torch's own kernels, and not by the textbook's formulas.
     """
 
@@ -49,6 +50,7 @@ class Program:
     capture_for: Callable[[Mapping[str, Tensor]], Graph] | None = None
     exact: dict[str, Array] | None = None
     accumulate: bool = False
+    seed: int = 0
     in_kernels: bool = False
     _joints: dict[int, Joint | None] = field(default_factory=dict)
     _single: Graph | None = None

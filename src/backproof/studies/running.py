@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..capturing.chance import drawn, generator_of
+from ..capturing.origin import device_of
 from ..domains.entries import Array
 from ..domains.exact import TooLarge, exact
 from ..domains.numbers import evaluate
@@ -27,6 +29,7 @@ class _Run:
     def __init__(self, program: Program, use_exact: bool, keeping: Keeping | None) -> None:
         self.program, self.keeping = program, keeping
         self.leaves = dict(program.start)
+        self.generator = generator_of(program.seed, device_of(program.start))
         names = program.optimizer.state if program.optimizer else ()
         zero = {n: torch.zeros_like(self.leaves[n]) for n in program.trained if names}
         self.state = {n: dict.fromkeys(names, zero[n]) if names else {} for n in program.trained}
@@ -42,7 +45,7 @@ class _Run:
 
     def step(self, number: int, sample: int | None) -> Step:
         program, graph = self.program, self.program.graph_for(sample)
-        leaves = program.leaves_for(self.leaves, sample)
+        leaves = {**program.leaves_for(self.leaves, sample), **self._draws(graph)}
         values, grads, exact_values = self._read(graph, leaves, sample, number)
         before = {n: dict(self.state[n]) for n in program.trained}
         held = [n.name for n in graph.parameters if n.name not in program.trained]
@@ -50,6 +53,13 @@ class _Run:
         loss = None if graph.loss is None else float(values[graph.loss.name])
         buffers = self._carry_on(graph, values, exact_values)
         return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before, buffers)
+
+    def _draws(self, graph: Graph) -> dict[str, Tensor]:
+        """What this step draws at random."""
+        found = drawn(graph.of_role("draw"), self.generator)
+        if self.exact is not None:
+            self.exact |= {name: exact.array(t.tolist(), tuple(t.shape)) for name, t in found.items()}
+        return found
 
     def _carry_on(self, graph: Graph, values: Mapping[str, Tensor], spoken: Mapping[str, Array]) -> dict[str, Tensor]:
         """The buffers' new values, which the next update begins with."""
@@ -78,10 +88,10 @@ class _Run:
             if node.role == "helper" or (node.role == "constant"):
                 continue
             delta = gradient.get(node)
-            if not node.is_leaf:
+            if not node.is_leaf or node.role == "draw":
                 values[node.name] = _best(node, numbers, exact_values)
                 _speak(spoken, node.name, node, exact_values)
-            if node.is_float:
+            if node.is_number and node.role != "draw":
                 grads[node.name] = None if delta is None else _best(delta, numbers, exact_values)
                 _speak(spoken, f"grad.{node.name}", delta, exact_values)
         return values, grads, spoken
@@ -105,9 +115,13 @@ class _Run:
             grad = self.total[name] = self.total[name] + grad if name in self.total else grad
         if rule is None or grad is None:
             return ParameterStep(before, grad, before, self.state.get(name, {}))
-        graph = rule.graph(tuple(before.shape), number)
         given = {"w": before, "g": grad, **self.state[name]}
+        if before.is_complex():  # torch's rules see real and imaginary part as two parameters
+            given = {key: torch.view_as_real(t) for key, t in given.items()}
+        graph = rule.graph(tuple(given["w"].shape), number)
         result = evaluate(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
+        if before.is_complex():
+            result = {n: torch.view_as_complex(t.contiguous()) for n, t in result.items() if n in graph.outputs}
         exact_after = self._exact_update(name, graph, number, spoken)
         after = result[graph.outputs[0]] if exact_after is None else _floats(exact_after, before)
         self.leaves[name] = after.to(before.dtype)

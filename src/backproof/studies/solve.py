@@ -323,7 +323,7 @@ def _row(prepared: Prepared, scalar: tuple[Graph, Node], wrt: str) -> tuple[Tens
 
 def _autograd_error(prepared: Prepared, of: str, wrt: str, ours: Tensor) -> float:
     graph = prepared.program.graph
-    real = {n.name for n in graph.nodes if n.is_leaf and n.is_float and n.role not in ("buffer", "constant")}
+    real = {n.name for n in graph.nodes if n.is_leaf and n.is_float and n.role not in ("buffer", "constant", "draw")}
     leaves = {n: t.detach().clone().requires_grad_(n in real) for n, t in prepared.program.start.items()}
     values = {**leaves, **run_original(prepared.program.graph, leaves)}
     top, bottom = values[of], values[wrt]

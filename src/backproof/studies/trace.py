@@ -59,6 +59,29 @@ class Trace(Result):
 
         return document_of_trace(self)
 
+    def terminal(self) -> Document:
+        """The record in a screen or two: of a large network by module."""
+        from .writing.opened import is_long
+
+        return self.outline().document() if is_long(self.graph) else self.document()
+
+    def outline(self, depth: int | None = None, module: str = "") -> Result:
+        """The record by module: what each gives, the size of its value, error signal, gradient and change.
+
+        Args:
+            depth: how many levels of modules are opened; None for as many as are read at a glance.
+            module: the module whose inside is shown, with its formulas; "" for the network.
+
+        Example:
+            >>> import torch, backproof as bp
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh())
+            >>> [line["gives"] for line in bp.trace(net, torch.ones(1, 2)).outline().to_dict()["modules"]]
+            ['0.linear', '1.tanh']
+        """
+        from .writing.opened import outline_of_trace
+
+        return outline_of_trace(self, depth, module)
+
     def script(self) -> str:
         """A plain PyTorch program that recomputes the record."""
         from .writing.script import script_of
@@ -105,7 +128,7 @@ def trace(
         evidence: "full", "sampled" or "none": whether every number is confirmed by independent means.
         batch: "full", or "sample" for one update per sample.
         output: which tensor of the output the loss takes.
-        seed: of the sampled evidence.
+        seed: of what the model draws at random (as after ``torch.manual_seed(seed)``), and of the sampled evidence.
         keep: what is kept of values and gradients: "all", "statistics" (shape, sizes, a histogram of each), or a list of
             module paths and value names whose tensors are kept, with statistics of the others. By default all if it
             fits into memory, else statistics, and a remark says so.
@@ -128,7 +151,7 @@ def trace(
     program = _program(model, inputs, targets, loss, output, arithmetic)
     program.optimizer = None if optimizer is None else find_optimizer(optimizer)
     program.steps = steps if program.optimizer else 1
-    program.batch = batch
+    program.batch, program.seed = batch, seed
     if program.optimizer is not None and program.graph.loss is None:
         raise CaptureError("an update needs a loss: give loss=..., or a model whose output is one number")
     chosen = _keeping(program, arithmetic, keep, store, evidence)

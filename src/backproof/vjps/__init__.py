@@ -1,6 +1,6 @@
 """The table of vector-Jacobian products: for each operation, what its adjoint sends to each of its operands."""
 
-from . import arrays, layers
+from . import arrays, complex, layers
 from .fused import Fused, fused
 from .general import VJP, VJPS, Contributions, Rule, _elementwise, has_vjp, rule_of, vjp, vjp_of
 
@@ -18,4 +18,4 @@ __all__ = [
     "vjp_of",
 ]
 
-_ = arrays, layers  # imported for what it registers
+_ = (arrays, complex, layers)  # imported for what they register

@@ -107,7 +107,7 @@ def _finds(*names: str) -> Callable[[Finder], Finder]:
 # --- functions of one entry -------------------------------------------------------------------------------------------
 SLOPES_OF_RESULT = ("relu", "tanh", "sigmoid")
 """torch computes their slope from the result, the others' from the operand. Its hardsigmoid has a 1/6 in single precision."""
-SLOPES_OF_OPERAND = ("gelu", "silu", "leaky_relu", "hardtanh", "relu6", "hardswish", "softplus", "mish")
+SLOPES_OF_OPERAND = ("gelu", "silu", "leaky_relu", "hardtanh", "hardswish", "softplus", "mish")
 
 
 @_finds(*SLOPES_OF_RESULT, *SLOPES_OF_OPERAND)
@@ -159,9 +159,11 @@ def _mean_pool(graph: Graph, maker: Calls, node: Node, found: Fused) -> None:
 @_finds("batch_norm")
 def _batch_norm(graph: Graph, maker: Calls, node: Node, found: Fused) -> None:
     x, mean, var, *affine = node.inputs
-    if not all(n.dtype == node.dtype for n in node.inputs) or len(affine) != 2 or x.size <= x.shape[1]:
+    if not all(n.dtype == node.dtype for n in node.inputs) or len(affine) == 1 or x.size <= x.shape[1]:
         return
     if not node.attrs["training"]:
+        operands = (x, *(affine or (None, None)), mean, var)
+        found.values[node] = maker.call("torch.fixed_batch_norm", operands, node, eps=node.attrs["eps"])
         found.rules[node] = lambda r: _batch_norm_grad(maker, r, None)
     elif _own(graph, node, mean, "mean") and _own(graph, node, var, "var"):
         _in_training(graph, maker, node, found)
@@ -180,9 +182,10 @@ def _own(graph: Graph, node: Node, statistic: Node, op: str) -> bool:
 
 def _in_training(graph: Graph, maker: Calls, node: Node, found: Fused) -> None:
     """Also gives the new running statistics, which are the program's own to the last bit."""
-    x, mean, var, weight, bias = node.inputs
+    x, mean, var, *affine = node.inputs
     old, new, momentum = _running(graph, mean, var)
-    call = maker.call("torch.batch_norm", (x, weight, bias, *old), node, eps=node.attrs["eps"], momentum=momentum)
+    operands = (x, *(affine or (None, None)), *old)
+    call = maker.call("torch.batch_norm", operands, node, eps=node.attrs["eps"], momentum=momentum)
     root = maker.item(call, 2, mean.shape)
     found.values |= {node: maker.item(call, 0, node.shape), mean: maker.item(call, 1, mean.shape)}
     found.values[var] = maker.item(call, 3, var.shape)
@@ -226,17 +229,17 @@ def _share(new: Node) -> float:
 
 
 def _batch_norm_grad(maker: Calls, r: Rule, root: Node | None) -> Contributions:
-    x, mean, var, weight, bias = r.x
+    x, mean, var, *affine = r.x
     if root is None:
         root = r.emit("rsqrt", r.emit("add", var, r.constant(r.attrs["eps"])))
     attrs = {"eps": r.attrs["eps"], "training": r.attrs["training"]}
-    call = maker.call("torch.batch_norm_grad", (r.delta, x, weight, mean, var, root), x, **attrs)
-    to_x, to_weight, to_bias = maker.items(call, (x, weight, bias))
-    assert to_x is not None and to_weight is not None and to_bias is not None
-    scale = r.times(weight, root)
+    operands = (r.delta, x, affine[0] if affine else None, mean, var, root)
+    call = maker.call("torch.batch_norm_grad", operands, x, **attrs)
+    to_x, to_weight, to_bias = (maker.item(call, i, like.shape) for i, like in enumerate((x, mean, mean)))
+    scale = r.times(affine[0], root) if affine else root
     to_mean = r.emit("neg", r.times(to_bias, scale)) if r.needs(1) else None
     to_var = r.times(r.constant(-0.5), r.times(r.times(to_weight, scale), root)) if r.needs(2) else None
-    return to_x, to_mean, to_var, to_weight, to_bias
+    return to_x, to_mean, to_var, *((to_weight, to_bias) if affine else ())
 
 
 def _depth(node: Node) -> int:
@@ -251,9 +254,8 @@ def _layer_norm(graph: Graph, maker: Calls, node: Node, found: Fused) -> None:
     plain = all(n.dtype == node.dtype for n in node.inputs) and all(n.shape == tail for n in affine)
     if not (plain and x.size and _own(graph, node, mean, "mean") and _own(graph, node, var, "var")):
         return
-    if len(affine) == 1:
-        return
-    call = maker.call("torch.layer_norm", (x, *(affine or (None, None))), node, tail=tail, eps=node.attrs["eps"])
+    operands = (x, *affine, *(None,) * (2 - len(affine)))
+    call = maker.call("torch.layer_norm", operands, node, tail=tail, eps=node.attrs["eps"])
     root = maker.item(call, 2, mean.shape)
     found.values |= {node: maker.item(call, 0, node.shape), mean: maker.item(call, 1, mean.shape)}
     found.values[var] = maker.call("torch.spread", (x, mean), var, tail=tail)
@@ -262,7 +264,7 @@ def _layer_norm(graph: Graph, maker: Calls, node: Node, found: Fused) -> None:
 
 def _layer_norm_grad(maker: Calls, r: Rule, root: Node, tail: Shape) -> Contributions:
     x, mean, _, *affine = r.x
-    operands = (r.delta, x, mean, root, *(affine or (None, None)))
+    operands = (r.delta, x, mean, root, *affine, *(None,) * (2 - len(affine)))
     call = maker.call("torch.layer_norm_grad", operands, x, tail=tail)
     statistics = maker.call("torch.layer_norm_statistics_grad", operands[:5], mean, tail=tail)
     to_x, *to_affine = maker.items(call, (x, *affine))

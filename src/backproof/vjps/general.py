@@ -46,6 +46,17 @@ class Rule:
         shape = self.x[operand].shape
         return grad if grad.shape == shape else self.emit("sum_to", grad, shape=shape)
 
+    def conj(self, x: Node) -> Node:
+        """The conjugate of a complex factor; a real one as it is."""
+        return self.emit("conj", x) if x.is_complex else x
+
+    def fitted(self, parts: Contributions) -> Contributions:
+        """Contributions of their operands' own kind: a real operand receives the real part."""
+        return tuple(
+            self.emit("real", part) if part is not None and part.is_complex and not x.is_complex else part
+            for x, part in zip(self.x, parts, strict=True)
+        )
+
     def turned(self, x: Node) -> Node:
         """The transpose of the last two axes."""
         order = (*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2)
@@ -100,16 +111,17 @@ def _sub(r: Rule) -> Contributions:
 @vjp("mul")
 def _mul(r: Rule) -> Contributions:
     """y = a b: delta b and delta a."""
-    return tuple(r.to(r.times(r.delta, r.x[1 - i]), i) if r.needs(i) else None for i in (0, 1))
+    return tuple(r.to(r.times(r.delta, r.conj(r.x[1 - i])), i) if r.needs(i) else None for i in (0, 1))
 
 
 @vjp("div")
 def _div(r: Rule) -> Contributions:
     """y = a / b: delta / b and -delta y / b."""
-    a = r.to(r.emit("div", r.delta, r.x[1]), 0) if r.needs(0) else None
+    b = r.conj(r.x[1])
+    a = r.to(r.emit("div", r.delta, b), 0) if r.needs(0) else None
     if not r.needs(1):
         return a, None
-    return a, r.to(r.emit("neg", r.emit("div", r.times(r.delta, r.node), r.x[1])), 1)
+    return a, r.to(r.emit("neg", r.emit("div", r.times(r.delta, r.conj(r.node)), b)), 1)
 
 
 @vjp("where")
@@ -130,7 +142,8 @@ def _neg(r: Rule) -> Contributions:
 def _pass(r: Rule) -> Contributions:
     """y = x: delta (in the operand's own dtype)."""
     x = r.x[0]
-    return (r.delta if x.dtype == r.delta.dtype else r.emit("cast", r.delta, dtype=x.dtype),)
+    delta = r.emit("real", r.delta) if r.delta.is_complex and not x.is_complex else r.delta
+    return (delta if x.dtype == delta.dtype else r.emit("cast", delta, dtype=x.dtype),)
 
 
 def _elementwise(r: Rule) -> Contributions:
@@ -141,7 +154,7 @@ def _elementwise(r: Rule) -> Contributions:
 
 def _slope_times(r: Rule, operand: int) -> Node:
     slope = r.emit(derivative(r.node.op, operand), *r.x, **dict(r.attrs))
-    return r.times(r.delta, slope)
+    return r.times(r.delta, r.conj(slope))
 
 
 # --- products ---------------------------------------------------------------------------------------------------
@@ -155,26 +168,26 @@ def _matmul(r: Rule) -> Contributions:
 
 def _dot(r: Rule) -> Contributions:
     """y = a · b: delta b and delta a."""
-    return tuple(r.times(r.delta, r.x[1 - i]) if r.needs(i) else None for i in (0, 1))
+    return tuple(r.times(r.delta, r.conj(r.x[1 - i])) if r.needs(i) else None for i in (0, 1))
 
 
 def _matrix_vector(r: Rule) -> Contributions:
     """y = A b: delta bᵀ and Aᵀ delta."""
-    a, b = r.x
+    a, b = r.conj(r.x[0]), r.conj(r.x[1])
     grad_b = r.emit("matmul", r.turned(a), r.delta) if r.needs(1) else None
     return (r.emit("outer", r.delta, b) if r.needs(0) else None), grad_b
 
 
 def _vector_matrix(r: Rule) -> Contributions:
     """y = aᵀ B: B delta and a deltaᵀ."""
-    a, b = r.x
+    a, b = r.conj(r.x[0]), r.conj(r.x[1])
     grad_b = r.emit("outer", a, r.delta) if r.needs(1) else None
     return (r.emit("matmul", b, r.delta) if r.needs(0) else None), grad_b
 
 
 def _batched(r: Rule) -> Contributions:
     """Matrices, or batches of them; a vector is seen as one row or one column."""
-    a, b = r.x
+    a, b = r.conj(r.x[0]), r.conj(r.x[1])
     rows = a if len(a.shape) > 1 else r.reshaped(a, (1, *a.shape))
     columns = b if len(b.shape) > 1 else r.reshaped(b, (*b.shape, 1))
     shape = r.delta.shape if len(b.shape) > 1 else (*r.delta.shape, 1)
@@ -193,7 +206,7 @@ def _summed(r: Rule, grad: Node, wide: Shape, shape: Shape) -> Node:
 @vjp("outer")
 def _outer(r: Rule) -> Contributions:
     """Y = a bᵀ: delta b and deltaᵀ a."""
-    a, b = r.x
+    a, b = r.conj(r.x[0]), r.conj(r.x[1])
     grad_b = r.emit("matmul", r.turned(r.delta), a) if r.needs(1) else None
     return (r.emit("matmul", r.delta, b) if r.needs(0) else None), grad_b
 
@@ -201,7 +214,7 @@ def _outer(r: Rule) -> Contributions:
 @vjp("linear")
 def _linear(r: Rule) -> Contributions:
     """s = x Wᵀ + b: delta W, deltaᵀ x, and delta summed over the samples."""
-    x, weight = r.x[0], r.x[1]
+    x, weight = r.conj(r.x[0]), r.conj(r.x[1])
     grad_x = r.emit("matmul", r.delta, weight) if r.needs(0) else None
     rows = r.reshaped(r.delta, (-1 if x.size else 0, weight.shape[0])) if len(x.shape) != 2 else r.delta
     grad_w = None

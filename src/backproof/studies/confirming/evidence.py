@@ -88,6 +88,8 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
     opaque = [n for s in chosen[:1] for n in s.graph.facts["opaque_nodes"]]
     if opaque:
         tally.inapplicable(f"what comes through {', '.join(opaque)}", "50 digits", OPAQUE)
+    if any(n.is_complex for n in program.graph.nodes):
+        return tally.results()  # the other ways read real numbers alone
     if not opaque and sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
         _fifty_digits(program, chosen, tally, thorough, seed)
     else:
@@ -103,7 +105,7 @@ def _some(steps: list[Step], count: int) -> list[Step]:
 # --- a record in the model's own dtype -------------------------------------------------------------------------------------
 def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
     """The same step by the textbook's formulas in float64, which the other ways are compared with; the record against it."""
-    already = all(t.dtype == torch.float64 for t in step.leaves.values() if t.is_floating_point())
+    already = all(t.dtype == _wide(t).dtype for t in step.leaves.values() if _is_number(t))
     if already and not program.in_kernels:
         return step
     leaves = _double(step.leaves, grad=False)
@@ -117,7 +119,7 @@ def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
     values = {name: read[nodes[name]] for name in step.values}
     grads = {name: None if g is None else read[gradients[nodes[name]]] for name, g in step.gradients.items()}  # type: ignore[index]
     _compare_rounding(step, values, grads, tally, FORMULAS if already else ROUNDING)
-    records = {n: replace(p, before=p.before.double(), gradient=grads[n]) for n, p in step.parameters.items()}
+    records = {n: replace(p, before=_wide(p.before), gradient=grads[n]) for n, p in step.parameters.items()}
     return replace(step, leaves=leaves, values=values, gradients=grads, parameters=records)
 
 
@@ -127,7 +129,7 @@ def _compare_rounding(
     """The record, read in torch's kernels, against the textbook's formulas in float64."""
     value_scale, grad_scale = _scale(values.values()), _scale(grads.values())
     for name, value in step.values.items():
-        if value.is_floating_point():
+        if _is_number(value):
             tally.add(
                 f"value of {name}",
                 oracle,
@@ -140,9 +142,18 @@ def _compare_rounding(
             tally.add(f"gradient of {name}", oracle, _error(grad, wide, grad_scale), grad.numel())
 
 
+def _is_number(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In double precision."""
+    return tensor.to(torch.complex128) if tensor.is_complex() else tensor.double()
+
+
 # --- comparing ----------------------------------------------------------------------------------------------------------
 def _scale(tensors: Iterable[Tensor | None]) -> float:
-    sizes = [t.abs().max().item() for t in tensors if t is not None and t.numel() and t.is_floating_point()]
+    sizes = [t.abs().max().item() for t in tensors if t is not None and t.numel() and _is_number(t)]
     return max(sizes, default=0.0)
 
 
@@ -150,21 +161,21 @@ def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = GRADIENT_F
     """The largest difference, relative to the tensor's own size (or a share of the largest of its kind)."""
     if not ours.numel():
         return 0.0
-    ours, theirs = ours.double(), theirs.double()
+    ours, theirs = _wide(ours), _wide(theirs)
     size = max(theirs.abs().max().item(), floor * scale, 1e-300)
     return (ours - theirs).abs().max().item() / size
 
 
 def _buffers(step: Step) -> frozenset[str]:
-    """Leaves that torch may refuse to differentiate, such as the class weights of a loss."""
-    return frozenset(n.name for n in step.graph.of_role("buffer"))
+    """Leaves that torch may refuse to differentiate, such as the class weights of a loss, and draws."""
+    return frozenset(n.name for n in step.graph.of_role("buffer", "draw"))
 
 
 def _double(leaves: Mapping[str, Tensor], grad: bool, held: frozenset[str] = frozenset()) -> dict[str, Tensor]:
     found = {}
     for name, tensor in leaves.items():
-        wide = tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
-        found[name] = wide.clone().requires_grad_(grad and name not in held and wide.is_floating_point())
+        wide = _wide(tensor.detach()) if _is_number(tensor) else tensor.detach()
+        found[name] = wide.clone().requires_grad_(grad and name not in held and _is_number(wide))
     return found
 
 
@@ -176,7 +187,7 @@ def _autograd(program: Program, step: Step, tally: _Tally) -> None:
     loss = None if step.graph.loss is None else values.get(step.graph.loss.name)
     value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
     for name, value in values.items():
-        if name in step.values and value.is_floating_point():
+        if name in step.values and _is_number(value):
             tally.add(
                 f"value of {name}",
                 "autograd",
@@ -195,8 +206,8 @@ def _autograd(program: Program, step: Step, tally: _Tally) -> None:
         if (ours is None and theirs is None) or name not in step.gradients:
             continue
         shape = (ours if ours is not None else theirs).shape
-        a = torch.zeros(shape, dtype=torch.float64) if ours is None else ours
-        b = torch.zeros(shape, dtype=torch.float64) if theirs is None else theirs.reshape(shape)
+        a = torch.zeros(shape, dtype=theirs.dtype) if ours is None else ours
+        b = torch.zeros(shape, dtype=a.dtype) if theirs is None else theirs.reshape(shape)
         tally.add(f"gradient of {name}", "autograd", _error(a, b, grad_scale), b.numel())
 
 
@@ -228,7 +239,8 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     trained = {n: torch.nn.Parameter(start[n].clone()) for n in program.trained}
     rule = program.optimizer.torch(list(trained.values()))
     for step in steps:
-        leaves = program.leaves_for({**start, **trained}, step.sample)
+        draws = {n.name: step.leaves[n.name] for n in step.graph.of_role("draw")}
+        leaves = {**program.leaves_for({**start, **trained}, step.sample), **draws}
         rule.zero_grad()
         loss = run_eagerly(step.graph, leaves)
         if loss is not None and loss.requires_grad:

@@ -166,7 +166,7 @@ def _compare(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, 
 def gradients_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
     """torch's own gradients of the original program by every wanted quantity and every named error signal's value."""
     wanted = [n.name for n in [*work.wrt, *work.signals]]
-    held = {n.name for n in work.graph.of_role("buffer")}
+    held = {n.name for n in work.graph.of_role("buffer", "draw")}
     tracked = {n: t.detach().clone().requires_grad_(t.is_floating_point() and n not in held) for n, t in leaves.items()}
     origin = work.graph.origin
     if isinstance(origin, FormulaOrigin):

@@ -156,7 +156,9 @@ def _called(node: Node) -> str:
     """The quantity as people call it: dL/ds for the gradient of s."""
     if node.of is not None:
         return f"the gradient of {node.of.name}"
-    return f"'{node.name}'" if node.role in ("value", "parameter", "input", "target", "buffer") else _formula(node)
+    return (
+        f"'{node.name}'" if node.role in ("value", "parameter", "input", "target", "buffer", "draw") else _formula(node)
+    )
 
 
 _SIGNS = {"mul": " · ", "add": " + ", "sub": " - ", "div": " / "}

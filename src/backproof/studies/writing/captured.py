@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...document.blocks import Block, Document, Figure, Items
+from ...document.blocks import Block, Details, Document, Figure, Items, Paragraph
 from ...graph import Graph, Node
 from ...notation import symbol
 from ...result import Result
+from .inside import inside
+from .opened import HINT, is_long, modules_dict, network_table
 from .worked import graph_listing
 
 __all__ = ["Captured"]
@@ -16,9 +20,22 @@ __all__ = ["Captured"]
 
 @dataclass(frozen=True)
 class Captured(Result):
-    """The graph of a network: its drawing, its nodes, and what its structure says."""
+    """The graph of a network: its drawing, its nodes or modules, and what its structure says.
+
+    Args:
+        graph: the network.
+        depth: how many levels of modules are opened; None for as many as are read at a glance.
+        module: the module whose inside is shown; "" for the network.
+    """
 
     graph: Graph
+    depth: int | None = None
+    module: str = ""
+
+    @property
+    def by_module(self) -> bool:
+        """Whether it is shown module by module."""
+        return self.depth is not None or bool(self.module) or is_long(self.graph)
 
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The graph as plain data."""
@@ -29,19 +46,34 @@ class Captured(Result):
             "outputs": [n.name for n in self.graph.outputs],
             "loss": loss,
             "facts": self.graph.facts,
+            "modules": list(modules_dict(self.graph, self.depth, self.module)),
         }
 
     def document(self) -> Document:
-        """The drawing, the facts and the list of nodes."""
+        """The drawing, the facts and the list of nodes, of a large network by module and with the list folded away."""
+        listing = graph_listing(self.graph)
+        if not self.by_module:
+            return self._with((*_facts(self.graph), listing))
+        count = len(self.graph.nodes)
+        return self._with((*self._modules(), *_facts(self.graph), Details(f"All {count} nodes", (listing,))))
+
+    def terminal(self) -> Document:
+        """What a terminal shows: of a large network no list of nodes."""
+        return self._with((*self._modules(), *_facts(self.graph))) if self.by_module else self.document()
+
+    def _modules(self) -> tuple[Block, ...]:
+        return network_table(self.graph, self.depth, self.module), Paragraph((HINT,))
+
+    def _with(self, blocks: tuple[Block, ...]) -> Document:
         from ...pictures.operations import operations
 
-        drawing = operations(self.graph, symbols=symbol)
+        graph = inside(self.graph, self.module)[0] if self.module else self.graph
+        drawing = operations(graph, symbols=symbol)
         figure = Figure(drawing, ("The computational graph.",), f"Computational graph of {self.graph.title}")
         count = sum(not n.is_leaf for n in self.graph.nodes)
-        blocks: tuple[Block, ...] = (figure, *_facts(self.graph), graph_listing(self.graph))
         return Document(
             f"The graph of {self.graph.title}",
-            blocks,
+            (figure, *blocks),
             f"{count} operations, {len(self.graph.parameters)} parameters",
             record=self.to_dict(),
         )
@@ -83,11 +115,24 @@ def _facts(graph: Graph) -> tuple[Items, ...]:
         )
     said += [f"no output depends on the parameter {name}" for name in facts["unused_parameters"]]
     said += [f"there is an identity path from {name} to an output" for name in facts["identity_paths"]]
-    said += [
-        f"the skip of {s['module'] or 'the network'} (the sum {s['sum']}, from {s['from']}) is {_SKIPS.get(s['skip'], s['skip'])}"
-        for s in facts["skips"]
-    ]
+    said += _skips(facts["skips"])
     if names := [old.name for old in graph.state]:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         said.append(f"the forward pass changes buffers, which the next one begins with: {', '.join(names[:3])}{more}")
     return (Items(tuple((text,) for text in said)),) if said else ()
+
+
+def _skips(skips: Sequence[Mapping[str, str]]) -> list[str]:
+    """Each skip in words; those of modules that differ in their number alone together."""
+    groups: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for skip in skips:
+        groups.setdefault((re.sub(r"\d+", "#", skip["module"]), skip["skip"]), []).append(skip)
+    return [_skip(kind, found) for (_, kind), found in groups.items()]
+
+
+def _skip(kind: str, found: Sequence[Mapping[str, str]]) -> str:
+    what = _SKIPS.get(kind, kind)
+    if len(found) > 3:
+        return f"the {len(found)} skips of {found[0]['module'] or 'the network'} to {found[-1]['module']} are {what}"
+    each = (f"{s['module'] or 'the network'} (the sum {s['sum']}, from {s['from']})" for s in found)
+    return f"the skip of {' and that of '.join(each)} is {what}"

@@ -64,9 +64,11 @@ def _blocks(
 def _told(page: Page, repeat: Repeat) -> tuple[Block, ...]:
     """What the repeated modules read and give."""
     rows = tuple(
-        (name, _symbols(page, repeat.reads[name]), _symbols(page, repeat.gives[name])) for name in repeat.others
+        (name, _symbols(page, repeat.reads[name]), _symbols(page, repeat.gives[name]))
+        for name in (repeat.others if not repeat.shares else dict.fromkeys((repeat.others[0], repeat.others[-1])))
     )
-    words = f"The equations of {repeat.first} hold for {names_of(repeat)} too, each with parameters of its own."
+    own = "one after another" if repeat.shares else "each with parameters of its own"
+    words = f"The equations of {repeat.first} hold for {names_of(repeat)} too, {own}."
     return Paragraph((words,)), Table((("module",), ("reads",), ("gives",)), rows, f"Modules like {repeat.first}")
 
 

@@ -115,7 +115,7 @@ def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
         written = Derivation((Equation(whole.left, (*whole.steps, size), whole.why, whole.ref),))
         return (
             [written]
-            if tensor is None or tensor.ndim <= 2 or not node.is_float
+            if tensor is None or tensor.ndim <= 2 or not node.is_float or tensor.is_complex()
             else [written, _at_a_glance(whole, tensor)]
         )
     try:
@@ -127,8 +127,8 @@ def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
     flipped = (node.of or node).name in writer.writer.layout.flipped
     ref = writer.ref(node)
     result = matrix_of(tensor, writer.exact(ref), ref, flipped)
-    together = Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),))
-    return [together, Details("each entry", (Derivation(entries),), open=True)] if entries else [together]
+    written = Derivation((Equation(whole.left, (*whole.steps, result), whole.why, whole.ref),))
+    return [written, Details("each entry", (Derivation(entries),), open=True)] if entries else [written]
 
 
 def _at_a_glance(whole: Equation, tensor: Tensor) -> Block:
@@ -166,7 +166,7 @@ def _tables(page: Page, writer: StepWriter) -> list[Block]:
         if node.size <= MOST_ENTRIES and node.is_float and len(node.shape) <= 2:
             blocks.append(_value_table(page, writer, node))
     for name, p in writer.step.parameters.items():
-        if p.before.numel() <= MOST_ENTRIES:
+        if p.before.numel() <= MOST_ENTRIES and not p.before.is_complex():
             blocks.append(_parameter_table(writer, name))
     return blocks
 
@@ -226,6 +226,7 @@ def range_of(tensor: Tensor) -> str:
     """The least and the largest entry in words."""
     if not tensor.numel():
         return "none"
-    wide = tensor.abs().double() if tensor.is_complex() else tensor.double()
-    of = "of absolute value " if tensor.is_complex() else ""
-    return f"{of}from {wide.min().item():.4g} to {wide.max().item():.4g}"
+    if tensor.is_complex():
+        return f"complex, of absolute values up to {tensor.abs().max().item():.4g}"
+    wide = tensor.double()
+    return f"from {wide.min().item():.4g} to {wide.max().item():.4g}"

@@ -106,6 +106,6 @@ def _number(page: Page, name: str, place: tuple[int, ...] | None, i: int) -> Num
         return None
     tensor: Tensor = record.after if last else record.before
     if place is None:
-        return Num(tensor.double().norm().item())
+        return Num(float(tensor.norm()))
     ref = Ref(name, place, "after" if last else "before", page.steps[-1 if last else i].number)
     return Num(float(tensor[place]), None, ref)

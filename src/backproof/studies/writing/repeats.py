@@ -8,7 +8,7 @@ from typing import Any
 
 from ...graph import Graph, Node
 
-__all__ = ["Repeat", "repeats"]
+__all__ = ["Repeat", "repeats", "signature"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Repeat:
     reads: dict[str, tuple[Node, ...]]
     gives: dict[str, tuple[Node, ...]]
 
+    @property
+    def shares(self) -> bool:
+        """Whether they are one module at several times, with the same parameters."""
+        return not any(n.is_leaf for n in self.twins)
+
 
 def repeats(graph: Graph) -> tuple[Repeat, ...]:
     """Return the modules that repeat a sibling before them, operation by operation.
@@ -44,24 +49,35 @@ def repeats(graph: Graph) -> tuple[Repeat, ...]:
             groups.setdefault(name, []).append(node)
     alike: dict[tuple[str, Any], list[str]] = {}
     for name, nodes in groups.items():
-        alike.setdefault((name.rpartition(".")[0], _signature(name, nodes)), []).append(name)
+        alike.setdefault((name.rpartition(".")[0], signature(name, nodes)), []).append(name)
     return tuple(_repeat(graph, names, groups) for names in alike.values() if len(names) > 1)
 
 
 def _numbered(module: str) -> str:
-    """The outermost part of a path that ends in a number: blocks.3 of blocks.3.attention."""
+    """The outermost part of a path that ends in a number: blocks.3 of blocks.3.attention, lstm.t3 of a time step."""
     parts = module.split(".")
-    place = next((i for i, part in enumerate(parts) if part.isdecimal()), None)
+    place = next((i for i, part in enumerate(parts) if part.removeprefix("t").isdecimal()), None)
     return "" if place is None else ".".join(parts[: place + 1])
 
 
-def _signature(name: str, nodes: Sequence[Node]) -> Any:
+def signature(name: str, nodes: Sequence[Node]) -> Any:
+    """What modules that repeat one another agree in.
+
+    Args:
+        name: the module's path.
+        nodes: what it computes, in order.
+    """
     places = {node: i for i, node in enumerate(nodes)}
     outside: dict[Node, int] = {}
     return tuple(
-        (n.op.name, repr(sorted(n.attrs.items())), n.shape, n.dtype, n.role, _operands(name, n, places, outside))
-        for n in nodes
+        (n.op.name, _attributes(n, name), n.shape, n.dtype, n.role, _operands(name, n, places, outside)) for n in nodes
     )
+
+
+def _attributes(node: Node, name: str) -> str:
+    """The attributes as text; which part of a sequence a time step reads is no difference."""
+    in_time = node.op.name == "select" and name.rpartition(".")[2].startswith("t")
+    return repr(sorted((key, value) for key, value in node.attrs.items() if not (in_time and key == "index")))
 
 
 def _operands(name: str, node: Node, places: dict[Node, int], outside: dict[Node, int]) -> Any:

@@ -26,7 +26,8 @@ def script_of(trace: Trace) -> str:
     Raises:
         InputError: the numbers are too many to be written out.
     """
-    count = sum(t.numel() for t in trace.program.start.values())
+    drawn = sum(n.size for step in trace.steps for n in step.graph.of_role("draw"))
+    count = sum(t.numel() for t in trace.program.start.values()) + drawn
     if count > MOST_NUMBERS:
         raise InputError(
             f"a script would have {count:,} numbers written out, more than {MOST_NUMBERS:,}; save the record as .json instead"
@@ -60,6 +61,7 @@ class _Script:
             *HELPERS,
             "forward_and_backward",
             "update",
+            "draws",
             "t",
             "w",
             "g",
@@ -102,10 +104,21 @@ class _Script:
             tensor = self.program.start[node.name]
             name = self._name(node.name)
             self.names[node] = name
-            lines.append(f"{name} = {_literal(tensor)}")
+            lines.append(f"{name} = {'None' if node.role == 'draw' else _literal(tensor)}")
         lines.append("")
         pairs = ", ".join(f"{n.name!r}: {self.names[n]}" for n in self.program.given)
-        return "\n".join([*lines, f"data = {{{pairs}}}"])
+        return "\n".join([*lines, f"data = {{{pairs}}}", *self._draws()])
+
+    def _draws(self) -> Iterable[str]:
+        """What each step drew at random, as it was recorded."""
+        if not any(step.graph.of_role("draw") for step in self.trace.steps):
+            return
+        yield "# What was drawn at random, step by step."
+        yield "draws = ["
+        for step in self.trace.steps:
+            found = {n.name: _literal(step.leaves[n.name]) for n in step.graph.of_role("draw")}
+            yield f"    {_mapping(found)},"
+        yield "]"
 
     def _name(self, name: str) -> str:
         """A Python name for a name of the record."""
@@ -142,7 +155,7 @@ class _Script:
                 names[node] = self._assigned(
                     node, lines, code(node, [_operand(x, node, names[x]) for x in node.inputs])
                 )
-        values = {n.name: names[n] for n in graph.nodes if n.role == "value"}
+        values = {n.name: names[n] for n in graph.nodes if n.role in ("value", "draw")}
         gradients = {
             n.of.name: names[n] for n in graph.nodes if n.of is not None and n.of.role not in ("helper", "constant")
         }
@@ -217,6 +230,7 @@ class _Script:
             "    here = dict(data)",
             "    if sample is not None:",
             "        here |= {name: data[name][sample : sample + 1] for name in by_sample}",
+            *(["    here |= draws[len(steps)]"] if graph.of_role("draw") else []),
             "    values, gradients = forward_and_backward(*here.values())",
             '    record = {"step": len(steps) + 1}',
             *([f'    record["loss"] = values[{loss}].item()'] if loss and has_loss else []),

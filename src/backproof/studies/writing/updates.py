@@ -91,6 +91,8 @@ def entry_updates(writer: StepWriter, name: str) -> Iterable[Equation]:
     rule, record = writer.program.optimizer, writer.step.parameters[name]
     if rule is None or record.gradient is None or record.before.numel() > MOST_ENTRIES:
         return
+    if record.before.is_complex():
+        return
     t = writer.step.number
     graph = rule.graph(tuple(record.before.shape), t)
     symbol = named(name, symbols=writer.names)

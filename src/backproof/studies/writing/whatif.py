@@ -95,9 +95,17 @@ def _batched(program: Program) -> list[str]:
 
 def _whatif(page: Page) -> dict[str, object]:
     try:
+        _refuse(page)
         return _Formulas(page).data()
     except (Untranslatable, MissingRule) as reason:
         return {"why": str(reason)}
+
+
+def _refuse(page: Page) -> None:
+    if page.program.graph.of_role("draw"):
+        raise Untranslatable("the network draws at random, anew in every update")
+    if page.writers[0].is_complex:
+        raise Untranslatable("the network computes with complex numbers")
 
 
 class _Formulas:

@@ -47,6 +47,8 @@ MOST_EQUATIONS = 700
 SOME_EQUATIONS = 150
 """Of the updates of such a run that are written out."""
 MOST_COMPARISONS = 300
+MOST_WEIGHTS = 20_000
+"""A network of units has fewer: each is an edge."""
 
 
 class Page:
@@ -71,17 +73,17 @@ class Page:
     def givens(self, exact: Mapping[str, Any] | None) -> Section:
         """What is given, as symbols and numbers."""
         equations = []
-        for node in self.program.given:
+        for node in (n for n in self.program.given if n.role != "draw"):
             tensor = self.program.start[node.name]
             twin = None if exact is None else exact.get(node.name)
             flipped = bool(self.writers) and node.name in self.writers[0].writer.layout.flipped
             shown: Expr = (
                 matrix_of(tensor, twin, Ref(node.name, (), "value"), flipped)
-                if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2
+                if tensor.numel() <= MOST_ENTRIES and tensor.ndim <= 2 and not tensor.is_complex()
                 else Words(f"{' × '.join(map(str, tensor.shape))} numbers, {range_of(tensor)}")
             )
             equations.append(Equation(symbol(node, self.names), (shown,), _role(node, self.program)))
-        refs = tuple(Ref(node.name) for node in self.program.given)
+        refs = tuple(Ref(node.name) for node in self.program.given if node.role != "draw")
         instant = Instant("what is given", (Derivation(tuple(equations)),), "given", 0, refs, (), "numbers")
         vectors = [
             x for n in self.graph.nodes if n.op.name in ("matmul", "outer") for x in n.inputs if len(x.shape) == 1
@@ -108,8 +110,10 @@ class Page:
                 "operations",
             )
         )
-        weights = {n: t.tolist() for n, t in self.program.start.items() if n in {p.name for p in self.graph.parameters}}
-        net = units(self.graph, symbols=write, weights=weights, room=34)
+        trained = {p.name: self.program.start[p.name] for p in self.graph.parameters}
+        small = sum(t.numel() for t in trained.values()) <= MOST_WEIGHTS
+        weights = {n: t.tolist() for n, t in trained.items()} if small else {}
+        net = units(self.graph, symbols=write, weights=weights, room=34) if small else None
         if net is not None:
             blocks.append(
                 Figure(
@@ -162,8 +166,8 @@ class Page:
         )
 
     def values(self, writer: StepWriter) -> list[Node]:
-        """The named values in the order of the forward pass."""
-        return [n for n in writer.step.graph.nodes if n.role == "value"]
+        """What is drawn and the named values, in the order of the forward pass."""
+        return [n for n in writer.step.graph.nodes if n.role in ("value", "draw")]
 
     def adjoints(self, writer: StepWriter) -> list[Node]:
         """The error signals in the order of the backward pass, then the gradients of what is trained."""
@@ -301,6 +305,7 @@ def document_of_trace(trace: Trace) -> Document:
     blocks: list[Block] = []
     if (pictures := page.pictures()) is not None:
         blocks.append(pictures)
+    blocks += _by_module(page)
     blocks += page.derivation()
     blocks += page.worked_steps()
     if losses := over_time(page, None):
@@ -323,6 +328,16 @@ def document_of_trace(trace: Trace) -> Document:
         trace.to_dict(),
         play_of(page),
     )
+
+
+def _by_module(page: Page) -> list[Block]:
+    """Of a large network its modules as a table, with the sizes of the first update."""
+    if not page.is_large:
+        return []
+    from .opened import modules_table, sizes_said
+
+    step = page.steps[0]
+    return [Section("By module", (modules_table(step, None, ""), sizes_said(step)), "", "modules")]
 
 
 def graph_listing(graph: Graph) -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor
 
 from ...document.blocks import Equation
-from ...document.math import Expr, Matrix, Num, Ref, Sym, leaves, map_leaves
+from ...document.math import Expr, Matrix, Num, Ref, Sym, Words, leaves, map_leaves
 from ...domains.printed import Unreadable, value_of
 from ...domains.symbols import Layout, Writer
 from ...graph import Node
+from ...ops.chance import spelled
 from ..program import Program
 from ..trace import Step
 from ..verdicts import GRADIENT_FLOOR, TOLERANCE, VALUE_FLOOR
@@ -92,6 +94,11 @@ class StepWriter:
         layout = Layout.of(self.step.graph, self.layout)
         self.writer = Writer(graph, layout, self.base, self.names, self.step.number, integers=integers)
 
+    @cached_property
+    def is_complex(self) -> bool:
+        """Whether complex numbers are at work: formulas of single entries are for real ones."""
+        return any(n.is_complex for n in self.step.graph.nodes)
+
     # --- numbers ------------------------------------------------------------------------------------------------------
     def tensor(self, ref: Ref) -> Tensor | None:
         """The recorded tensor that a reference means."""
@@ -130,6 +137,9 @@ class StepWriter:
     # --- equations ----------------------------------------------------------------------------------------------------
     def whole(self, node: Node) -> Equation:
         """The equation of a whole quantity: S = X W."""
+        if node.role == "draw":
+            words = Words(f"a draw from {spelled(node.attrs)}")
+            return Equation(self.writer.symbol(node), (words,), "drawn anew in every update", self.ref(node))
         return Equation(self.writer.symbol(node), (self.writer.matrix(node),), why_value(node), self.ref(node))
 
     def ref(self, node: Node) -> Ref:
@@ -140,7 +150,7 @@ class StepWriter:
 
     def entries(self, node: Node) -> Iterable[Equation]:
         """For each entry: its formula, the formula with its numbers, the result. Long ones give the result alone."""
-        if node.size > MOST_ENTRIES:
+        if node.size > MOST_ENTRIES or node.role == "draw" or self.is_complex:
             return
         formulas = self.writer.entries(node)
         tensor, exact = self.tensor(self.ref(node)), self.exact(self.ref(node))
