@@ -110,7 +110,7 @@ def _irfft(call: Call) -> Node:
 @lowering("fft_fftshift.default", "fft_ifftshift.default")
 def _shifted(call: Call) -> Node:
     """Each axis turned by half of its length."""
-    x = call["self"]
+    x: Node = call["self"]
     for dim in _axes(call, x):
         n = x.shape[dim]
         cut = n // 2 if "ifft" in call.overload else math.ceil(n / 2)
