@@ -19,6 +19,7 @@ COMMANDS = (
     ("random_networks.py", "--graphs", "2000", "--programs", "300"),
     ("capture.py",),
     ("trace_cost.py",),
+    ("capturing.py",),
     ("check.py",),
     ("page.py",),
     ("memory.py",),

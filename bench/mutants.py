@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as NG
 
-__all__ = ["FAMILIES", "Family", "Mutant", "function_of", "mutants"]
+__all__ = ["FAMILIES", "Family", "Inputs", "Mutant", "draw", "function_of", "indices", "mutants"]
 
 SIZES = ("small", "middle", "large")
 Inputs = tuple[Tensor, ...]
@@ -22,13 +22,24 @@ Inputs = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Family:
-    """An operation: its forward pass, its backward pass with a slip, its inputs by size (0, 1, 2) and the slips."""
+    """An operation: its forward pass, its backward pass with a slip, its inputs by size (0, 1, 2) and the slips.
+
+    ``constants`` are the positions of float arguments that the backward pass does not differentiate.
+    """
 
     name: str
-    forward: Callable[..., Tensor]
+    forward: Callable[..., Any]
     backward: Callable[..., tuple[Tensor | None, ...]]
     inputs: Callable[[int], Inputs]
     slips: tuple[str, ...]
+    constants: tuple[int, ...] = ()
+
+    def leaves(self, size: int) -> Inputs:
+        """The inputs; those that are differentiated require a gradient."""
+        return tuple(
+            t.detach().requires_grad_(t.is_floating_point() and k not in self.constants)
+            for k, t in enumerate(self.inputs(size))
+        )
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,12 @@ class Mutant:
 def function_of(family: Family, slip: str) -> Callable[..., Tensor]:
     """``Function.apply`` with the family's forward pass and the backward pass with this slip."""
 
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, *inputs: Tensor) -> Any:
         ctx.save_for_backward(*inputs)
         return family.forward(*inputs)
 
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return family.backward(g, *ctx.saved_tensors, slip=slip)
+    def backward(ctx: Any, *g: Tensor) -> tuple[Tensor | None, ...]:
+        return family.backward(g[0] if len(g) == 1 else g, *ctx.saved_tensors, slip=slip)
 
     made = type(
         family.name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}
@@ -60,9 +71,9 @@ def function_of(family: Family, slip: str) -> Callable[..., Tensor]:
     return made.apply  # type: ignore[no-any-return, attr-defined]
 
 
-def mutants(right: bool = False) -> Iterator[Mutant]:
-    """All slips, or with ``right`` the right ones."""
-    for family in FAMILIES:
+def mutants(families: tuple[Family, ...], right: bool = False) -> Iterator[Mutant]:
+    """All slips of these families, or with ``right`` the right ones."""
+    for family in families:
         yield from (Mutant(family, slip) for slip in (("",) if right else family.slips))
 
 
@@ -350,7 +361,7 @@ FAMILIES = (
     Family("MLP", _mlp, _mlp_back, _mlp_in, (
         "no mean over the batch", "no factor 2", "sign", "absolute error", "no slope", "slope of tanh",
         "slope at the wrong place", "slope of the slope", "updated weights", "weights flipped", "weights viewed wrong",
-        "bias averaged", "bias of the first sample", "pre-activation", "a ten-thousandth", "w1 forgotten", "one entry", "last row")),
+        "bias averaged", "bias of the first sample", "pre-activation", "a ten-thousandth", "w1 forgotten", "one entry", "last row"), (4,)),
     Family("CrossEntropy", _ce, _ce_back, _ce_in, (
         "temperature forgotten in the softmax", "labels shifted", "targets forgotten", "sign", "softmax of the log",
         "diagonal only", "temperature forgotten", "no mean", "mean over classes too")),
@@ -364,7 +375,7 @@ FAMILIES = (
         "sum term dropped", "scale forgotten", "scale twice", "softmax forgotten", "scores not transposed",
         "probabilities not transposed", "queries for keys")),
     Family("Huber", _huber, _huber_back, _huber_in, (
-        "delta forgotten", "tail not cut", "one tail", "threshold wrong", "factor 2 inside")),
+        "delta forgotten", "tail not cut", "one tail", "threshold wrong", "factor 2 inside"), (1,)),
     Family("Gather", _gather, _gather_back, _gather_in, ("duplicates not accumulated", "rows shifted", "mean of duplicates")),
     Family("Softmax", _softmax, _softmax_back, _softmax_in, (
         "sum over the wrong axis", "mean for the sum", "probabilities left out of the sum", "diagonal only", "sign of the sum")),

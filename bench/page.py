@@ -1,7 +1,7 @@
 """What a page costs its reader: its size, the time until it can be stepped through, the time of a step, axe's complaints.
 
-Two pages: the worked problem ``uva-dl-1/relu-tanh-net``, and one traced update of a transformer of twelve layers
-written with plain operations. Each is opened in Chromium: "ready" is the time from the start of loading until the time
+Three pages: the worked problem ``uva-dl-1/relu-tanh-net``, one traced update of a transformer of twelve layers written
+with plain operations, and one of ResNet-50. Each is opened in Chromium: "ready" is the time from the start of loading until the time
 axis stands, the median of five; "step" the median of thirty steps, each until its layout is done. axe-core looks at
 the page with every module open, at 390 pixels in dark and 1,600 in light colours; of a very large page it sees the
 stage and the first modules of each pass. Needs playwright, chromium and axe-playwright-python, as the tests of pages
@@ -16,11 +16,13 @@ import math
 import shutil
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import _measure  # first: it makes the package importable
 import torch
+from _networks import resnet50
 from torch import Tensor, nn
 
 import backproof as bp
@@ -28,6 +30,7 @@ import backproof as bp
 TARGETS = {
     "uva-dl-1/relu-tanh-net": {"bytes": 1e6, "ready": 0.3, "step": 0.016},
     "transformer, 12 layers": {"bytes": 5e6, "ready": 2.0, "step": 0.016},
+    "ResNet-50": {"bytes": 5e6, "ready": 2.0, "step": 0.016},
 }
 SHORTER = """() => {
     const sections = document.querySelectorAll('main > section section');
@@ -105,14 +108,23 @@ def transformer() -> str:
     return bp.trace(Transformer(), tokens, targets, loss="cross_entropy", optimizer="adam", evidence="sampled").html()
 
 
+def resnet() -> str:
+    torch.manual_seed(0)
+    pictures, classes = torch.randn(2, 3, 64, 64), torch.tensor([3, 7])
+    return bp.trace(resnet50(), pictures, classes, loss="cross_entropy", optimizer="sgd").html()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--only", metavar="WORD", default="", help="pages whose name has this word")
     arguments = parser.parse_args()
-    pages = {
-        "uva-dl-1/relu-tanh-net": bp.solve("uva-dl-1/relu-tanh-net").html(),
-        "transformer, 12 layers": transformer(),
+    makers: dict[str, Callable[[], str]] = {
+        "uva-dl-1/relu-tanh-net": lambda: bp.solve("uva-dl-1/relu-tanh-net").html(),
+        "transformer, 12 layers": transformer,
+        "ResNet-50": resnet,
     }
+    pages = {name: make() for name, make in makers.items() if arguments.only in name}
     found = {name: {"bytes": len(page.encode()), **opened(page)} for name, page in pages.items()}
     rows = [_row(name, figures, TARGETS[name]) for name, figures in found.items()]
     heads = ("page", "size (target)", "ready (target)", "step (target)", "axe violations")

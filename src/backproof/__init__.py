@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
     from .studies.training import History, train
+    from .studies.watching.watch import Watch, Watched, watch
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,8 @@ __all__ = [
     "Search",
     "Solution",
     "Trace",
+    "Watch",
+    "Watched",
     "__version__",
     "capture",
     "catalogue",
@@ -99,6 +102,7 @@ __all__ = [
     "solve",
     "trace",
     "train",
+    "watch",
 ]
 
 _HOME = {
@@ -129,6 +133,8 @@ _HOME = {
     "Search": "studies.search.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
+    "Watch": "studies.watching.watch",
+    "Watched": "studies.watching.watch",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "certify": "studies.certificates.certify",
@@ -152,6 +158,7 @@ _HOME = {
     "solve": "studies.solve",
     "trace": "studies.trace",
     "train": "studies.training",
+    "watch": "studies.watching.watch",
 }
 
 

@@ -43,14 +43,19 @@ def ops_table() -> Coverage:
     Example:
         >>> import backproof as bp
         >>> bp.ops_table().columns
-        ('gradient', 'numbers', 'exact', 'symbols', 'ranges', 'balls', 'variances', 'boxes')
+        ('gradient', 'numbers', 'exact', 'symbols', 'ranges', 'balls', 'affine', 'variances', 'signals', 'boxes')
     """
-    from .domains import REGISTERED
+    from .domains import (
+        REGISTERED,
+        ball_layers,  # noqa: F401  more rules of balls
+    )
+    from .domains.affine import affine
     from .domains.balls import balls
     from .domains.boxes import boxes
     from .domains.entries import entries
     from .domains.numbers import numbers
     from .domains.ranges import ranges
+    from .domains.signals import signals
     from .domains.symbols import symbols
     from .domains.variances import variances
     from .ops import OPS
@@ -62,7 +67,9 @@ def ops_table() -> Coverage:
         "symbols": symbols,
         "ranges": ranges,
         "balls": balls,
+        "affine": affine,
         "variances": variances,
+        "signals": signals,
         "boxes": boxes,
         **REGISTERED,
     }

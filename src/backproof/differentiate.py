@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import CaptureError, MissingRule
-from .graph import Builder, Graph, Node
+from .graph import Builder, Graph, Node, Surrogate
+from .ops import own_backward as _written
 from .vjps import VJP, Contributions, Rule, fused, has_vjp, vjp_of
 
 __all__ = ["Joint", "differentiate", "in_kernels"]
@@ -29,19 +30,23 @@ class Joint:
     gradients: dict[Node, Node | None]
 
 
-def _active(graph: Graph, wrt: Iterable[Node]) -> set[Node]:
+def _active(graph: Graph, wrt: Iterable[Node], own: Mapping[Node, Surrogate]) -> set[Node]:
     """The nodes through which the output depends on ``wrt``."""
     active = set(wrt)
     for node in graph.nodes:
-        if node.is_number and node.op.differentiable and any(x in active for x in node.inputs):
+        if node.is_number and node.op.differentiable and any(x in active for x in _sources(node, own)):
             active.add(node)
     return active
 
 
+def _sources(node: Node, own: Mapping[Node, Surrogate]) -> tuple[Node, ...]:
+    """The nodes to which a node's adjoint is sent."""
+    surrogate = own.get(node)
+    return node.inputs if surrogate is None else tuple(x for x in surrogate.operands if x is not None)
+
+
 def differentiate(
-    graph: Graph,
-    of: Node | None = None,
-    wrt: Iterable[Node] | None = None,
+    graph: Graph, of: Node | None = None, wrt: Iterable[Node] | None = None, own_backward: bool = False
 ) -> Joint:
     """Return the joint graph of forward and backward pass.
 
@@ -50,6 +55,8 @@ def differentiate(
         of: the scalar node to differentiate (the graph's loss by default).
         wrt: the nodes with respect to which gradients are wanted (by default every float leaf that is no
             constant); every node between them and ``of`` gets its adjoint too.
+        own_backward: whether the gradient goes as the user's own backward passes say (``graph.surrogates``), as in
+            training; by default it is the derivative of the forward pass.
 
     Raises:
         CaptureError: ``of`` is not one number.
@@ -63,9 +70,10 @@ def differentiate(
             "name a loss (loss=...), or reduce the output with .sum() or .mean()"
         )
     wanted = [n for n in graph.nodes if _is_wanted(n)] if wrt is None else list(wrt)
-    active = _active(graph, wanted)
-    _require_rules(graph, active, output)
-    joint = _transform(graph, output, active, Builder(graph.nodes), {})
+    own = graph.surrogates if own_backward else {}
+    active = _active(graph, wanted, own)
+    _require_rules(active, output, own)
+    joint = _transform(graph, output, active, Builder(graph.nodes), {}, own)
     kept = _used(joint.graph.nodes, {*graph.nodes, *(g for g in joint.gradients.values() if g is not None)})
     return replace(joint, graph=replace(joint.graph, nodes=kept))
 
@@ -85,9 +93,9 @@ def in_kernels(graph: Graph, calls: Mapping[Node, Any]) -> tuple[Graph, dict[Nod
     output = graph.loss
     if output is None:
         return replace(graph, nodes=tuple(builder.nodes)), {}, found.values
-    active = _active(graph, [n for n in graph.nodes if _is_wanted(n)])
-    _require_rules(graph, active, output)
-    joint = _transform(graph, output, active, builder, found.rules)
+    active = _active(graph, [n for n in graph.nodes if _is_wanted(n)], {})
+    _require_rules(active, output, {})
+    joint = _transform(graph, output, active, builder, found.rules, {})
     return joint.graph, joint.gradients, found.values
 
 
@@ -96,8 +104,8 @@ def _is_wanted(node: Node) -> bool:
     return node.is_number and node.role not in ("constant", "draw", "helper") and not node.is_frozen
 
 
-def _require_rules(graph: Graph, active: set[Node], output: Node) -> None:
-    missing = [n for n in _ancestors(output) if n in active and _passes(n) and not has_vjp(n)]
+def _require_rules(active: set[Node], output: Node, own: Mapping[Node, Surrogate]) -> None:
+    missing = [n for n in _ancestors(output, own) if n in active and _passes(n) and not has_vjp(n)]
     if missing:
         first, names = missing[0], sorted({n.op.name for n in missing})
         where = " in ".join(str(x) for x in (first.name, first.module, first.source) if x)
@@ -111,18 +119,28 @@ def _passes(node: Node) -> bool:
     return not node.is_leaf and node.op.differentiable
 
 
-def _ancestors(node: Node) -> set[Node]:
+def _ancestors(node: Node, own: Mapping[Node, Surrogate]) -> set[Node]:
     found, stack = set(), [node]
     while stack:
         current = stack.pop()
         if current not in found:
             found.add(current)
-            stack.extend(current.inputs)
+            stack.extend(_sources(current, own))
     return found
 
 
-def _transform(graph: Graph, output: Node, active: set[Node], builder: Builder, own: Mapping[Node, VJP]) -> Joint:
-    """The backward pass behind what the builder has; ``own`` has the rules that are not the table's."""
+def _transform(
+    graph: Graph,
+    output: Node,
+    active: set[Node],
+    builder: Builder,
+    rules: Mapping[Node, VJP],
+    own: Mapping[Node, Surrogate],
+) -> Joint:
+    """The backward pass behind what the builder has.
+
+    ``rules`` has those that are not the table's, ``own`` the values with a backward pass of the user's own.
+    """
     pieces: dict[Node, list[Node]] = {}
     gradients: dict[Node, Node | None] = dict.fromkeys(graph.nodes)
     if output in active:
@@ -131,9 +149,11 @@ def _transform(graph: Graph, output: Node, active: set[Node], builder: Builder, 
     for node in reversed(graph.nodes):
         if node in pieces:
             gradients[node] = delta = _adjoint(builder, node, pieces[node])
-            if _passes(node):
+            if node in own:
+                _send_as_written(builder, node, own, gradients, active, pieces)
+            elif _passes(node):
                 rule = Rule(builder, node, delta, active)
-                contributions = rule.fitted(own.get(node, vjp_of(node))(rule))
+                contributions = rule.fitted(rules.get(node, vjp_of(node))(rule))
                 _send_back(node, contributions, active, pieces)
     return Joint(replace(graph, nodes=tuple(builder.nodes)), output, gradients)
 
@@ -197,4 +217,40 @@ def _in_order(pieces: list[Node], node: Node) -> list[Node] | None:
 def _send_back(node: Node, contributions: Contributions, active: set[Node], pieces: dict[Node, list[Node]]) -> None:
     for operand, part in zip(node.inputs, contributions, strict=True):
         if part is not None and operand in active:
+            pieces.setdefault(operand, []).append(part)
+
+
+def _send_as_written(
+    builder: Builder,
+    node: Node,
+    own: Mapping[Node, Surrogate],
+    gradients: Mapping[Node, Node | None],
+    active: set[Node],
+    pieces: dict[Node, list[Node]],
+) -> None:
+    """Send back what the user's backward pass sends, once all results of its forward pass have their adjoints."""
+    surrogate = own[node]
+    group = {
+        s.place: n for n, s in own.items() if s.gradients == surrogate.gradients and s.operands == surrogate.operands
+    }
+    if surrogate.place != min(p for p, n in group.items() if n in pieces):
+        return
+    deltas = [gradients[group[p]] if p in group else None for p in range(surrogate.count)]
+    given = [x for x in surrogate.operands if x is not None]
+    for place, operand in enumerate(surrogate.operands):
+        if operand is not None and operand in active and operand.is_float:
+            part = builder.emit(
+                _written,
+                *(d for d in deltas if d is not None),
+                *given,
+                run=surrogate.gradients,
+                operand=place,
+                results=tuple(d is not None for d in deltas),
+                operands=tuple(x is not None for x in surrogate.operands),
+                label=surrogate.name,
+                shape=operand.shape,
+                dtype=operand.dtype,
+                module=node.module,
+                source=node.source,
+            )
             pieces.setdefault(operand, []).append(part)

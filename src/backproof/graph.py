@@ -7,7 +7,8 @@ module path and source line of the user's own program, and these stay the same i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from .errors import BackproofError
 from .ops import OPS, Op, Shape
 
-__all__ = ["Builder", "Graph", "Node", "Role", "Source"]
+__all__ = ["Builder", "Graph", "Node", "Role", "Source", "Surrogate"]
 
 Role = Literal["input", "target", "parameter", "buffer", "constant", "draw", "value", "helper", "adjoint"]
 
@@ -102,6 +103,35 @@ class Node:
         return self.is_float or self.is_complex
 
 
+class _Memo(dict[str, Any]):
+    """What can be worked out again: a copy of its graph begins without it."""
+
+    def __reduce__(self) -> Any:
+        return _Memo, ()
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """A value whose gradient goes back as the user's own code says, not as the derivative of its forward pass.
+
+    Args:
+        kind: "function" (a custom ``autograd.Function``) or "hook" (a gradient hook on a tensor).
+        name: what it is called.
+        operands: what went in, in the order of its arguments; None for what is no tensor.
+        place, count: which of how many results the value is.
+        gradients: from (the gradients of all results, the operands' values) to what is sent to each operand.
+        written: where the backward pass is written, "file:line".
+    """
+
+    kind: str
+    name: str
+    operands: tuple[Node | None, ...]
+    place: int
+    count: int
+    gradients: Callable[..., Any]
+    written: str = ""
+
+
 @dataclass(frozen=True)
 class Graph:
     """A captured network: nodes in topological order, what goes in, what comes out.
@@ -113,6 +143,8 @@ class Graph:
         title: the model's name.
         origin: what it was captured from, for capturing again with other shapes; not part of the mathematics.
         state: for each buffer that a forward pass changes (batch norm's running statistics) the node of its new value.
+        noted: what capturing found out besides: "recorded", "custom_functions", "checkpoints", "gradient_hooks"...
+        surrogates: the values with a backward pass of the user's own.
         memo: what readings have worked out about this graph and may use again.
     """
 
@@ -122,7 +154,9 @@ class Graph:
     title: str = ""
     origin: Any = field(default=None, compare=False, repr=False)
     state: Mapping[Node, Node] = field(default_factory=dict)
-    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    noted: Mapping[str, Any] = field(default_factory=dict)
+    surrogates: Mapping[Node, Surrogate] = field(default_factory=dict)
+    memo: _Memo = field(default_factory=lambda: _Memo(), init=False, compare=False, repr=False)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
@@ -162,6 +196,7 @@ class Graph:
             "identity_paths": [n.name for n in self.of_role("input") if self._identity_from(n)],
             "skips": [skip for node in self.nodes if (skip := self._skip(node))],
             "opaque_nodes": [n.name for n in self.nodes if n.op.family == "opaque"],
+            **self.noted,
         }
 
     @cached_property
@@ -186,6 +221,8 @@ class Graph:
 
     def _skip(self, node: Node) -> dict[str, str] | None:
         """For a sum of two branches of one value: where it is, where the branches part, and what the shorter one does."""
+        if _IN_TIME.search(node.module):
+            return None  # what a recurrent step adds up are its gates
         if node.op.name != "add" or any(
             x.shape != node.shape or (x.is_leaf and x.role != "input") for x in node.inputs[1:]
         ):
@@ -243,6 +280,7 @@ class Graph:
         return self
 
 
+_IN_TIME = re.compile(r"(^|\.)t\d+$")
 _MOVES = ("identity", "reshape", "cast")
 _PROJECTIONS = ("conv", "linear", "matmul")
 

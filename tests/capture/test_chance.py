@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import backproof as bp
-from backproof.errors import CaptureError
+from backproof.errors import CaptureError, InputError
 
 
 class Random(nn.Module):
@@ -187,3 +187,33 @@ def test_a_program_that_draws_more_often_than_it_was_captured_is_found() -> None
     model.count = 0
     with pytest.raises(CaptureError, match="'mask' is the first draw that it did not make"):
         graph.origin.loss(graph.origin.leaves())
+
+
+def test_the_command_line_s_seed_changes_the_draws_and_no_draw_repeats_the_inputs(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("import torch\n\ndef noisy(x):\n    eps = torch.randn_like(x)\n    return (x * eps).sum()\n")
+    found = []
+    for seed in ("0", "0", "5"):
+        command = [
+            sys.executable,
+            "-m",
+            "backproof",
+            "trace",
+            f"{file}:noisy",
+            "--input",
+            "3x4",
+            "--seed",
+            seed,
+            "--json",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout)["steps"][0]["values"]["eps"])
+    assert found[0] == found[1] != found[2]
+    inputs = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(torch.tensor(found[0]), inputs)
+
+
+def test_a_search_over_a_network_that_draws_is_refused() -> None:
+    problem = bp.Problem(Net(), torch.randn(8, 3), torch.randn(8, 1), loss="mse", optimizer="sgd", settings={"lr": 0.1})
+    with pytest.raises(InputError, match=r"draws at random in training \(drop\.mask\).*model\.eval\(\)"):
+        bp.search(problem, trials=2)

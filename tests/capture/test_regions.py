@@ -110,49 +110,6 @@ def test_in_place_module() -> None:
     agrees_with_eager(bp.capture(model, X, loss=nn.MSELoss(), targets=doubles(4, 1, seed=1)))
 
 
-def test_writing_into_a_part_is_refused_with_the_line() -> None:
-    def f(x: Tensor) -> Tensor:
-        y = x * 2
-        y[0] = 0
-        return y.sum()
-
-    with pytest.raises(CaptureError, match=r"fill_.*in place.*test_regions\.py:\d+ \(y\[0\] = 0\)"):
-        bp.capture(f, X)
-
-
-def test_writing_through_a_view_is_refused() -> None:
-    def f(x: Tensor) -> Tensor:
-        y = x * 2
-        v = y.reshape(-1)
-        v.mul_(3)
-        return y.sum()
-
-    with pytest.raises(CaptureError, match=r"mul_.*in place.*\(v\.mul_\(3\)\)"):
-        bp.capture(f, X)
-
-
-def test_writing_where_a_view_is_read_later_is_refused() -> None:
-    def f(x: Tensor) -> Tensor:
-        y = x * 2
-        v = y[0]
-        y.mul_(3)
-        return v.sum()
-
-    with pytest.raises(CaptureError, match=r"mul_.*in place"):
-        bp.capture(f, X)
-
-
-def test_changing_an_input_is_refused() -> None:
-    def f(x: Tensor) -> Tensor:
-        x += 1
-        return x.sum()
-
-    x = X.clone()
-    with pytest.raises(CaptureError, match=r"add_.*an input or a parameter in place.*\(x \+= 1\)"):
-        bp.capture(f, x)
-    assert torch.equal(x, X), "a refused capture leaves the user's tensor alone"
-
-
 # --- losses with broadcast_tensors -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("loss", ["mse", "l1", "huber", "smooth_l1"])
 def test_losses_that_begin_with_broadcast_tensors(loss: str) -> None:
@@ -171,10 +128,12 @@ def test_a_loss_that_really_broadcasts() -> None:
 
 
 # --- what is lost ------------------------------------------------------------------------------------------------------
-def test_a_custom_backward_is_lost_and_eager_autograd_shows_it() -> None:
+def test_the_derivative_of_the_forward_pass_and_the_user_s_own_backward() -> None:
     graph = bp.capture(lambda x: (Doubled.apply(x) * x).sum(), X)
     assert torch.allclose(gradients(graph)["x"], 2 * X)
     assert torch.allclose(eager_gradients(graph)["x"], 3 * X), "the user's own claim"
+    step = bp.trace(graph).steps[0]
+    assert torch.allclose(step.gradients["x"], 3 * X) and torch.allclose(step.derivatives["x"], 2 * X)
 
 
 def test_checkpoint_is_transparent() -> None:
@@ -194,41 +153,7 @@ def test_checkpoint_is_transparent() -> None:
     assert "layer.linear.weight" in gradients(graph)
 
 
-def test_autocast_is_refused() -> None:
-    def f(x: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = x @ x.T
-        return y.sum()
-
-    with pytest.raises(CaptureError, match="autocast"):
-        bp.capture(f, X.float())
-
-
 # --- refusals -----------------------------------------------------------------------------------------------------------
-def test_a_data_dependent_if(capfd: pytest.CaptureFixture[str]) -> None:
-    def f(x: Tensor) -> Tensor:
-        if x.sum() > 0:
-            return x.sum()
-        return (2 * x).sum()
-
-    with pytest.raises(CaptureError) as error:
-        bp.capture(f, X)
-    message = str(error.value)
-    assert re.search(r"branches on a value .*test_regions\.py:\d+ \(if x\.sum\(\) > 0:\)", message)
-    assert "torch.where" in message
-    assert "\n" not in message
-    assert capfd.readouterr().err == "", "torch.export prints two graphs"
-
-
-def test_numpy_inside() -> None:
-    def f(x: Tensor) -> Tensor:
-        y = x.detach().numpy() * 2
-        return torch.from_numpy(y).sum()
-
-    with pytest.raises(CaptureError, match=r"test_regions\.py:\d+ \(y = x\.detach\(\)\.numpy\(\) \* 2\)"):
-        bp.capture(f, X)
-
-
 def test_every_gap_at_once_with_its_line() -> None:
     def f(x: Tensor) -> Tensor:
         a = torch.nonzero(x)
@@ -247,15 +172,11 @@ def test_every_gap_at_once_with_its_line() -> None:
 @pytest.mark.parametrize(
     "f",
     [
-        lambda x: (x * x.sum().item()).sum(),
-        lambda x: torch.func.vmap(torch.sum)(x).sum(),
-        lambda x: torch.func.grad(torch.sum)(x).sum(),
-        lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)).sum(),
         lambda x: x.nonzero().sum(),
         lambda x: None,
         lambda x: "text",
     ],
-    ids=["item", "vmap", "grad", "cond", "nonzero", "None", "text"],
+    ids=["nonzero", "None", "text"],
 )
 def test_what_has_no_way_in_is_refused_in_one_paragraph(f: object, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CaptureError) as error:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.autograd.gradcheck import GradcheckError
 
-from backproof.testing import assert_gradients, gradcheck
+from backproof.testing import assert_gradients, gradcheck, gradgradcheck
 from tests.docs.blocks import ROOT, blocks_of, execute
 
 FILE = """
@@ -86,3 +86,90 @@ def test_the_example_of_the_docs(cli: Callable[..., object]) -> None:
     wrong = cli("check", f"{file}:Cut", "--inputs", f"{file}:inputs")
     assert wrong.status == 1 and "branch" in wrong.out and "custom_backward.py" in wrong.out  # type: ignore[attr-defined]
     assert cli("check", f"{file}:Right", "--inputs", f"{file}:inputs").status == 0  # type: ignore[attr-defined]
+
+
+class Jvp(torch.autograd.Function):
+    """2x, with a forward-mode rule that says 3."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: object, output: object) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return 2 * g
+
+    @staticmethod
+    def jvp(ctx: object, t: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return 3 * t
+
+
+class NoVmap(Doubled):
+    @staticmethod
+    def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return torch.from_numpy(2 * g.numpy())
+
+
+class Undefined(Doubled):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        ctx.set_materialize_grads(False)
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return g * 2
+
+
+def test_gradcheck_has_torchs_whole_signature() -> None:
+    import inspect
+
+    theirs, ours = (inspect.signature(f).parameters for f in (torch.autograd.gradcheck, gradcheck))
+    settings = {n: p.default for n, p in theirs.items() if p.kind == p.KEYWORD_ONLY}
+    assert len(settings) == 13 and settings.items() <= {n: p.default for n, p in ours.items()}.items()
+    assert list(ours)[1] == list(theirs)[1] == "inputs"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_other_modes_mean_what_they_mean_for_torch(dtype: torch.dtype) -> None:
+    x = torch.linspace(-1, 1, 4, dtype=dtype, requires_grad=True)
+    assert gradcheck(Jvp.apply, x) and gradcheck(torch.sin, x, check_forward_ad=True, check_batched_grad=True)
+    with pytest.raises(GradcheckError, match="forward mode is wrong in 4 entries"):
+        gradcheck(Jvp.apply, x, check_forward_ad=True)
+    assert gradcheck(NoVmap.apply, x) and not gradcheck(NoVmap.apply, x, check_batched_grad=True, raise_exception=False)
+    assert gradcheck(Undefined.apply, x, check_undefined_grad=False)
+    with pytest.raises(GradcheckError, match="undefined"):
+        gradcheck(Undefined.apply, x)
+    assert gradcheck(Jvp.apply, x, check_backward_ad=False, check_forward_ad=True, raise_exception=False) is False
+    assert gradcheck(torch.sin, x, check_grad_dtypes=True, check_batched_forward_grad=True, check_forward_ad=True)
+    with pytest.raises(ValueError, match="at least one"):
+        gradcheck(torch.sin, x, check_backward_ad=False)
+
+
+def test_gradgradcheck_checks_the_second_gradient() -> None:
+    x = torch.linspace(-1, 1, 4, requires_grad=True)
+    assert gradgradcheck(torch.sin, x, eps=1e-6, check_fwd_over_rev=True)
+    with pytest.raises(GradcheckError):
+        gradgradcheck(lambda t: Detached.apply(t), x)
+    with pytest.raises(TypeError, match="unexpected"):
+        gradgradcheck(torch.sin, x, epsilon=1)
+
+
+class Detached(torch.autograd.Function):
+    """x², whose gradient stops: the second one is missing."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return g * 2 * x.detach()

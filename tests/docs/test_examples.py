@@ -64,3 +64,11 @@ def test_the_session_about_memory(in_tmp: Path) -> None:
     for block in blocks_of(ROOT / "docs" / "memory.md"):
         if block.language == "python":
             execute(block, in_tmp, {})
+
+
+def test_the_sessions_about_capturing(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(in_tmp)
+    names: dict[str, Any] = {}
+    for block in blocks_of(ROOT / "docs" / "capturing.md"):
+        execute(block, in_tmp, names)
+    assert names["record"].finding

@@ -65,6 +65,7 @@ WHOLE: dict[str, list[str]] = {
     "reduce": ["X", "x", "k"],
     "dot": ["x, w", "X, M", "X, x"],
     "matmul": ["X, M", "M, X", "x, w", "v, X"],
+    "outer": ["x, w", "w, x"],
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import backproof as bp
+from backproof import vjps
 from backproof.differentiate import differentiate
 from backproof.domains.numbers import evaluate
 from backproof.errors import CaptureError
-from backproof.graph import Graph
+from backproof.graph import Graph, Node
+from backproof.ops import OPS
 
 Z = torch.randn(4, 6, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
 R = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -54,6 +57,7 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }  # fmt: skip
 
 
+@cache
 def _graph(name: str) -> Graph:
     def model(z: Tensor, r: Tensor) -> Tensor:
         return _size(CASES[name](z, r))
@@ -72,8 +76,7 @@ def _ours(graph: Graph, leaves: dict[str, Tensor]) -> tuple[Tensor, dict[str, Te
     return values[graph.loss], gradients
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients_are_torch_s(name: str) -> None:
+def agrees_with_torch(name: str) -> None:
     value, gradients = _ours(_graph(name), {"z": Z, "r": R})
     z, r = Z.clone().requires_grad_(), R.clone().requires_grad_()
     loss = _size(CASES[name](z, r))
@@ -86,6 +89,31 @@ def test_values_and_gradients_are_torch_s(name: str) -> None:
             continue
         assert mine is not None and mine.dtype == expected.dtype
         assert (mine - expected).abs().max() <= 1e-11 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_are_torch_s(name: str) -> None:
+    agrees_with_torch(name)
+
+
+USED_IN = {"conj": "products", "real": "parts", "imag": "parts", "modulus": "modulus", "angle": "angle", "complex": "made",
+           "view_as_complex": "pairs", "view_as_real": "pairs", "fft": "fft", "irfft": "irfft", "mul": "arithmetic",
+           "div": "arithmetic", "matmul": "products", "outer": "vectors", "exp": "functions"}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", USED_IN)
+def test_a_rule_that_forgets_a_conjugate_is_found(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every contribution conjugated, and a little too large: the comparison with torch sees it."""
+    right = vjps.vjp_of(Node(OPS[op], (), {}, (), "complex128", op))
+
+    def wrong(r: vjps.Rule) -> vjps.Contributions:
+        return tuple(
+            part and r.times(r.conj(part), r.builder.constant(1 + 1e-6, dtype=part.dtype)) for part in right(r)
+        )
+
+    monkeypatch.setitem(vjps.VJPS, op, wrong)
+    with pytest.raises(AssertionError):
+        agrees_with_torch(USED_IN[op])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "domains": CORE | {"document", "notation"},
     "pictures": CORE | {"document", "differentiate"},
     "coverage": CORE | {"document", "domains", "result", "vjps"},
-    "checking": CORE | {"document", "domains", "formula", "result"},  # is a gradient right, and what is wrong with it
+    "checking": CORE
+    | {"differentiate", "document", "domains", "formula", "result"},  # is a gradient right, and what is wrong with it
     "testing": {"checking", "errors"},  # for the tests of those who use Backproof
     "optimizers": CORE | {"formula"},
     "render": {"document", "errors"},
@@ -40,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies": CORE
     | {
         "capturing",
+        "checking",
         "data",
         "differentiate",
         "document",
@@ -61,6 +63,10 @@ LAZILY: dict[str, set[str]] = {
     # unit: what it may import besides, inside functions only (or for types)
     "result": {"render"},
     "graph": {"render", "result", "document"},
+    "capturing": {
+        "differentiate",
+        "domains",
+    },  # what was rewritten or recorded is compared with the model before it is trusted
     "cli": EVERYTHING,
 }
 

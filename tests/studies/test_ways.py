@@ -35,6 +35,26 @@ def test_the_tour_agrees_and_reaches_what_least_squares_allows() -> None:
     assert all(loss >= left for name, loss in solved.answers["ways"].items() if name != "control flow")
 
 
+def test_the_derivative_written_by_hand_is_checked_and_a_wrong_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evidence() -> list[bool | None]:
+        solved = bp.solve(TOUR, points=60, steps=3)
+        return [e.agrees for e in solved.evidence if e.what.startswith("Legendre3.backward")]
+
+    said = bp.solve(TOUR, points=60, steps=3).answers["hand_written"]
+    assert said["ok"] is True and said["entries"] == 60 and "factor 2/3" in said["slips"]["the factor 3/2 forgotten"]
+    assert evidence() == [True, True]
+    names = tour()
+    slope = names["Legendre3"].backward
+
+    def wrong(ctx: Any, g: Any) -> Any:
+        return 1.001 * slope(ctx, g)
+
+    answer = names["hand_written"](
+        type("Wrong", (names["Legendre3"],), {"backward": staticmethod(wrong)}), torch.ones(3), "1 * u"
+    )
+    assert next(e.agrees for e in answer.evidence if e.what == "Wrong.backward") is False
+
+
 def test_the_losses_are_those_of_gradient_descent() -> None:
     got = bp.solve(TOUR, points=40, steps=3, lr=1e-5, seed=1).answers["ways"]["optim"]
     x = np.linspace(-np.pi, np.pi, 40)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten_with_path
 
 from ..errors import InputError
+from .containers import opened
 
 __all__ = ["LOSSES", "Example", "leaf_names", "loss_function"]
 
@@ -59,6 +60,7 @@ class Example:
         """Read a tensor, a tuple or a dict of keywords; tensors are named after the parameters of ``forward``."""
         keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
         args = () if keywords else tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        args, keywords = opened(args), opened(keywords)
         function = model.forward if isinstance(model, nn.Module) else model
         names = _parameter_names(function, len(args))
         named = [*zip(names, args, strict=True), *keywords.items()]

@@ -7,10 +7,10 @@ import math
 import torch
 
 from ..graph import Node
-from .lower import Call, lowering
+from .lower import Call, NotCaptured, lowering
 from .lower_pairs import distance
 
-__all__: list[str] = []
+__all__ = ["CTC"]
 
 _ERRORS = {
     "mse_loss": "squared_error",
@@ -222,3 +222,14 @@ def _triplet(call: Call) -> Node:
     if call["swap"]:
         far = call.emit("minimum", far, distance(call, positive, negative))
     return call.reduced(_hinge_at_zero(call, call.emit("add", call["margin"], call.emit("sub", near, far))))
+
+
+CTC = (
+    "the CTC loss, a sum over all alignments of a sequence, has no operation here; train with it in torch, and capture "
+    "the network without it"
+)
+
+
+@lowering("ctc_loss.IntList", "ctc_loss.Tensor")
+def _ctc(call: Call) -> Node:
+    raise NotCaptured(CTC)

@@ -134,11 +134,25 @@ def _layers(call: Call) -> tuple[Node, ...]:
     return call.named(x, "output") if x.role == "helper" else x, *ends
 
 
-@lowering("lstm.data", "gru.data", "rnn_tanh.data", "rnn_relu.data")
+@lowering("_pack_padded_sequence.default", "lstm.data", "gru.data", "rnn_tanh.data", "rnn_relu.data")
 def _packed(call: Call) -> Node:
     raise NotCaptured(
-        "a packed sequence, whose steps belong to different samples; give padded sequences and mask the loss"
+        "packed sequences of different lengths, and a Graph has one shape: give padded sequences to the recurrent layer "
+        "itself, and mask the loss where a sequence has ended"
     )
+
+
+@lowering("pad_sequence.default")
+def _padded(call: Call) -> Node:
+    """Sequences of different lengths, made equally long."""
+    call.refuse_unless(call["padding_side"] in (None, "right"), "padding on the left")
+    sequences, value = call["sequences"], call["padding_value"]
+    longest = max(x.shape[0] for x in sequences)
+    padded = [
+        call.emit("pad", x, pad=(*(0,) * (2 * (len(x.shape) - 1)), 0, longest - x.shape[0]), value=value)
+        for x in sequences
+    ]
+    return call.emit("stack", *padded, dim=0 if call["batch_first"] else 1)
 
 
 def _weights(call: Call) -> list[_Weights]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import linecache
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from typing import Any
 
 from ..graph import Source
 
-__all__ = ["Origin", "is_library", "origins", "user_line"]
+__all__ = ["Origin", "is_library", "origins", "user_line", "user_stack"]
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 _OWN = str(Path(__file__).resolve().parent.parent)
+_ENTRY = str(Path(__file__).resolve().parent / "origin.py")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,23 @@ class Origin:
 
 def is_library(file: str) -> bool:
     """Whether a file belongs to torch, Python or this program rather than to the user."""
-    return "/site-packages/" in file or "/torch/" in file or file.startswith((_OWN, "<")) or "/lib/python3" in file
+    if file.startswith("<"):  # a notebook's cell has lines to show; what exec and torch.fx make has none of the user's
+        return file.startswith("<eval_with_key") or not linecache.getlines(file)
+    return "/site-packages/" in file or "/torch/" in file or file.startswith(_OWN) or "/lib/python3" in file
+
+
+def user_stack() -> str:
+    """The frames of the user's own code from the call of the model to here, printed as Python prints a stack."""
+    frame: Any = sys._getframe(1)
+    found: list[str] = []
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == _ENTRY and code.co_name == "forward":
+            break
+        if not is_library(code.co_filename):
+            found.append(f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}\n')
+        frame = frame.f_back
+    return "".join(reversed(found))
 
 
 def _frames(trace: str | None) -> tuple[_Frame, ...]:

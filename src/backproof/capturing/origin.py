@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -12,13 +13,16 @@ from torch import Tensor, nn
 
 from ..graph import Node
 from .chance import drawn, generator_of, replayed
+from .containers import closed, opened_output
+from .control import plain_control_flow
+from .functions import Site, run_as_written
 
 __all__ = ["WHOLE", "ModuleOrigin", "Origin", "Whole", "Wrapped", "device_of", "tensors_of"]
 
 Whole = tuple[Any, Mapping[str, Any]]
 """A call of the program, as its ATen overload and its arguments by name: our nodes, and what is no tensor."""
 WHOLE = frozenset(
-    f"{name}.default" for name in ("scaled_dot_product_attention", "group_norm", "instance_norm", "rms_norm")
+    f"{name}.default" for name in ("scaled_dot_product_attention", "group_norm", "instance_norm", "rms_norm", "glu")
 )
 """Calls that the Graph has as several operations and torch computes in one go, which rounds in another way."""
 
@@ -51,14 +55,19 @@ class Wrapped(nn.Module):
         self._loss = [loss]
         self._pick = pick
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether the second result is the loss."""
+        return self.loss_module is not None or self._loss[0] is not None
+
     def forward(self, args: tuple[Any, ...], keywords: dict[str, Any], targets: Any) -> tuple[Any, Any]:
         """Return the model's output and the loss."""
-        output = self.model(*args, **keywords)
+        output = self.model(*closed(args), **closed(keywords))
         loss = self.loss_module or self._loss[0]
         if loss is None:
-            return output, None
+            return opened_output(output), None
         picked = self._pick(output)
-        return output, (loss(picked) if targets is None else loss(picked, targets))
+        return opened_output(output), (loss(picked) if targets is None else loss(picked, targets))
 
 
 def tensors_of(wrapped: nn.Module) -> dict[str, Tensor]:
@@ -93,6 +102,7 @@ class ModuleOrigin:
         program: the exported graph module and, for each of its nodes, our node's name.
         loss_name: our name of the loss node.
         draws: the nodes of what the program draws at random, in its order.
+        own_backward: whether backward passes that the user wrote count as they stand.
     """
 
     wrapped: Wrapped
@@ -108,6 +118,11 @@ class ModuleOrigin:
     order: tuple[str | None, ...] = ()
     calls: dict[str, Whole] = field(default_factory=dict)
     draws: tuple[Node, ...] = ()
+    own_backward: bool = True
+
+    def by_the_forward(self) -> ModuleOrigin:
+        """The same program, whose gradients are the derivatives of its forward pass."""
+        return replace(self, own_backward=False)
 
     def leaves(self, seed: int = 0) -> dict[str, Tensor]:
         """The inputs, parameters, buffers and lifted constants as they are now, and what a seed draws."""
@@ -123,7 +138,7 @@ class ModuleOrigin:
         """Run the exported program on other leaves; autograd sees every named value."""
         written = {n.args[0].name for n in self.fx.graph.nodes if _writes(n)}
         names = {fx: ours for fx, ours in self.names.items() if fx not in written}
-        interpreter = _Recorder(self.fx, names, self._other_dtypes(leaves))
+        interpreter = _Recorder(self.fx, names, self._other_dtypes(leaves), self.own_backward)
         with replayed(self.draws, leaves):
             interpreter.run(*self._given(leaves))
         return interpreter.seen
@@ -146,6 +161,29 @@ class ModuleOrigin:
         """Run the user's own module eagerly on other leaves."""
         if self.loss_name is None:
             return None
+        output, loss = self.run(leaves)
+        result = output if loss is None else loss
+        while isinstance(result, (tuple, list)):
+            result = result[0]
+        return result.reshape(()) if isinstance(result, Tensor) else None
+
+    def hooked_gradients(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradients of the parameters with the user's gradient hooks on modules and parameters."""
+        own = {user_name(n): p for n, p in self.wrapped.named_parameters()}
+        moving = {n: t.detach().clone().requires_grad_(n in own and own[n].requires_grad) for n, t in leaves.items()}
+        loss = self.loss(moving)
+        if loss is None or not loss.requires_grad:
+            return {}
+        loss.backward()
+        found = {n: moving[n].grad for n in own if n in moving}
+        return {n: _through(own[n], g) for n, g in found.items() if g is not None}
+
+    def outputs(self, leaves: Mapping[str, Tensor]) -> list[Tensor]:
+        """All tensors that the user's own module returns on other leaves, run eagerly."""
+        return [t for t in torch.utils._pytree.tree_leaves(self.run(leaves)) if isinstance(t, Tensor)]
+
+    def run(self, leaves: Mapping[str, Tensor]) -> Any:
+        """Run the user's own module eagerly on other leaves: its output and the loss."""
         state = {}
         for name in dict(self.wrapped.named_parameters(remove_duplicate=False)) | dict(self.wrapped.named_buffers()):
             own = user_name(name)
@@ -155,12 +193,16 @@ class ModuleOrigin:
         values, form = torch.utils._pytree.tree_flatten((self.args, self.keywords, self.targets))
         given = [leaves.get(name, value) if name else value for name, value in zip(self.order, values, strict=True)]
         args = torch.utils._pytree.tree_unflatten(given, form)
-        with replayed(self.draws, leaves):
-            output, loss = torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
-        result = output if loss is None else loss
-        while isinstance(result, (tuple, list)):
-            result = result[0]
-        return result.reshape(()) if isinstance(result, Tensor) else None
+        with plain_control_flow(), run_as_written(self.own_backward), replayed(self.draws, leaves):
+            return torch.func.functional_call(self.wrapped, state, args, tie_weights=False)
+
+
+def _through(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """A gradient after the hooks on its parameter."""
+    for hook in (parameter._backward_hooks or {}).values():
+        changed = hook(gradient)
+        gradient = gradient if changed is None else changed
+    return gradient
 
 
 def _writes(node: torch.fx.Node) -> bool:
@@ -172,13 +214,20 @@ class _Recorder(torch.fx.Interpreter):
     """Runs an exported graph and keeps the values of the nodes that have a name of ours; some dtypes are read as others."""
 
     def __init__(
-        self, module: torch.fx.GraphModule, names: Mapping[str, str], dtypes: Mapping[torch.dtype, torch.dtype]
+        self,
+        module: torch.fx.GraphModule,
+        names: Mapping[str, str],
+        dtypes: Mapping[torch.dtype, torch.dtype],
+        own_backward: bool,
     ) -> None:
         super().__init__(module, garbage_collect_values=False)
-        self._ours, self._dtypes = names, dtypes
+        self._ours, self._dtypes, self._own = names, dtypes, own_backward
         self.seen: dict[str, Tensor] = {}
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if isinstance(target, Site) and not self._own:
+            return tuple(args[0])
+
         def other(value: Any) -> Any:
             return self._dtypes.get(value, value) if isinstance(value, torch.dtype) else value
 
@@ -186,10 +235,17 @@ class _Recorder(torch.fx.Interpreter):
         return super().call_function(target, args, kwargs)
 
     def run_node(self, n: torch.fx.Node) -> Any:
-        result = super().run_node(n)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not n.meta.get("stopped")), _casting(n):
+            result = super().run_node(n)
         if n.name in self._ours and isinstance(result, Tensor):
             self.seen[self._ours[n.name]] = result
         return result
+
+
+def _casting(node: torch.fx.Node) -> Any:
+    """The autocast in which an operation was recorded."""
+    kind = node.meta.get("autocast")
+    return torch.autocast(kind[0], dtype=kind[1]) if kind else contextlib.nullcontext()
 
 
 def doubled(model: nn.Module) -> nn.Module:

@@ -9,6 +9,8 @@ from . import (
     lower_layers,
     lower_losses,
     lower_made,
+    lower_memory,
+    lower_parametrised,
     lower_random,
     lower_recurrent,
 )
@@ -16,4 +18,4 @@ from . import (
 __all__: list[str] = []
 
 _ = (lower_algebra, lower_bags, lower_complex, lower_images, lower_indexing, lower_layers, lower_losses, lower_made)
-__ = (lower_random, lower_recurrent)
+__ = (lower_memory, lower_parametrised, lower_random, lower_recurrent)

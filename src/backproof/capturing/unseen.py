@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .lower import NotCaptured
+from .lower_losses import CTC
 
 __all__ = ["PACKED", "holds_packed", "unseen"]
 
@@ -67,10 +68,7 @@ def _gaussian_nll(
 
 
 def _ctc(*args: Any, **kwargs: Any) -> Tensor:
-    raise NotCaptured(
-        "the CTC loss, a sum over all alignments of a sequence, has no operation here; train with it in torch, and capture "
-        "the network without it"
-    )
+    raise NotCaptured(CTC)
 
 
 _FORMS: dict[Any, Callable[..., Any]] = {F.gaussian_nll_loss: _gaussian_nll, F.ctc_loss: _ctc}

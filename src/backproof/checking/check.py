@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import InputError
+from ..graph import Graph
 from .checked import Checked
 from .claims import claimed_gradients
+from .compiled import compiled_notes, compiled_of, eager_of
+from .derived import loss_of, with_derivation
 from .examine import Examination
 from .operators import with_opcheck
 from .program import program_of
@@ -19,31 +23,38 @@ __all__ = ["check"]
 
 
 def check(
-    fn: Callable[..., Any],
-    inputs: Any,
+    fn: Callable[..., Any] | Graph,
+    inputs: Any = None,
     *,
     reference: Callable[..., Any] | None = None,
     claim: Any = None,
     surrogate: Callable[..., Any] | None = None,
     second: bool = False,
+    compiled: bool = False,
     elsewhere: bool = True,
+    undefined: bool = True,
     seed: int = 0,
 ) -> Checked:
-    """Check a gradient entry by entry against oracles that do not share its mistake.
+    r"""Check a gradient entry by entry against oracles that do not share its mistake.
 
     For weights v (1 for a scalar, Gaussian otherwise) the gradient of Re⟨v, f(x)⟩ that autograd computes is compared with
     that of the forward pass differentiated without any custom backward, and both with central differences in float64 along
     Gaussian directions. What rounding can make of each entry is measured, not assumed.
 
     Args:
-        fn: a function of tensors, an ``nn.Module`` (its parameters are checked too) or ``Function.apply``.
+        fn: a function of tensors, an ``nn.Module`` (its parameters are checked too) or ``Function.apply``; or a captured graph
+            with a loss, whose gradients are compared with Backproof's own derivation too (inputs may then be left out).
         inputs: a tensor, a tuple, or a dict of keywords. If some require a gradient only those are checked, else all floats.
         reference: a trusted implementation of the same function; forward and backward are compared with it in float64.
         claim: somebody's gradient of a scalar ``fn``: by name (of an input or parameter) a tensor, a formula in the names of
-            inputs and parameters, or a callable of the inputs; or only a tensor, where there is one input.
+            inputs and parameters ("cos(w @ x) * x", or LaTeX: r"\delta x^\top"), or a callable of the inputs; other names
+            define what the formulas use ("delta": "y - t"). Where there is one input, only a tensor or formula.
         surrogate: for a straight-through estimator, the function whose gradient is meant.
         second: check the gradient of the gradient (double backward) instead.
+        compiled: check what ``torch.compile`` makes of ``fn`` instead; ``fn`` itself, run eagerly, is then the reference. A
+            function that is compiled already is compared with its eager form too.
         elsewhere: also look at inputs made from the given ones, so that rare branches are entered.
+        undefined: also call the backward pass with output gradients that are undefined (None).
         seed: of weights, directions and generated inputs.
 
     Returns:
@@ -69,13 +80,35 @@ def check(
     for what, given in (("reference", reference), ("surrogate", surrogate)):
         if given is not None and not callable(given):
             raise InputError(f"{what} must be a function or a module, not {type(given).__name__}")
-    program, title = program_of(fn, inputs), _title(fn)
+    if isinstance(fn, Graph):
+        return _graph(fn, inputs, claim, seed)
+    title = _title(fn)
+    if compiled:
+        fn = compiled_of(fn)
+    program, reference = program_of(fn, inputs), reference or eager_of(fn)
     if second:
         program, title, elsewhere = gradient_program(program, seed), f"double backward of {title}", False
     exam = Examination(fn, program, reference, surrogate, inputs, seed, elsewhere, title=title)
+    exam.notes += compiled_notes(fn)
+    exam.undefined = undefined
     if claim is not None:
         exam.claims = claimed_gradients(claim, program, inputs)
     return with_opcheck(fn, program, exam.verdict())
+
+
+def _graph(graph: Graph, inputs: Any, claim: Any, seed: int) -> Checked:
+    """The loss of a captured graph, with Backproof's own derivation as one more oracle."""
+    loss, leaves = loss_of(graph, inputs)
+    program = program_of(loss, leaves)
+    exam = Examination(
+        loss, program, None, None, leaves, seed, True, title=f"the loss of {graph.title or 'a captured graph'}"
+    )
+    if claim is not None:
+        exam.claims = claimed_gradients(claim, program, leaves)
+    found = exam.verdict()
+    ones = [torch.ones_like(o) for o in program.at(program.start)]
+    gradients = dict(zip(map(str, program.names), exam.claimed(program, program.start, ones), strict=True))
+    return with_derivation(graph, leaves, gradients, found)
 
 
 def _title(fn: Any) -> str:

@@ -108,11 +108,15 @@ def entries(masks: Masks, claimed: Gradients, expected: Gradients, names: Sequen
     """The wrong entries with both numbers."""
     found: list[Entry] = []
     for name, mask, c, e in zip(names, masks, claimed, expected, strict=True):
-        for place in mask.nonzero()[: MOST_ENTRIES - len(found)].tolist():
-            index = tuple(place)
-            found.append(Entry(name, index, _at(c, index), _at(e, index)))
+        places = mask.nonzero()[: MOST_ENTRIES - len(found)]
+        at = tuple(places.unbind(1))
+        rows = zip(places.tolist(), _numbers(c, at, len(places)), _numbers(e, at, len(places)), strict=True)
+        found += [Entry(name, tuple(index), a, b) for index, a, b in rows]
     return tuple(found)
 
 
-def _at(tensor: Tensor | None, index: tuple[int, ...]) -> Any:
-    return None if tensor is None else tensor[index].item()
+def _numbers(tensor: Tensor | None, at: tuple[Tensor, ...], many: int) -> list[Any]:
+    if tensor is None:
+        return [None] * many
+    chosen = tensor.detach().cpu()[at] if at else tensor.detach().reshape(-1)[:many]
+    return chosen.reshape(-1).tolist()

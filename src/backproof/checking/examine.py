@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .asking import FAILS, Asking, BackwardFails, Case, line_of_error
 from .checked import Checked, Entry, Oracle, Where
-from .claims import Claims
 from .compare import (
     Gradients,
-    Masks,
     any_wrong,
     both,
     count,
@@ -26,54 +25,22 @@ from .compare import (
 from .differences import direction
 from .functions import Site, Sites, backward_line, bypassed
 from .habits import unusual_calls
-from .naming import name_the_mistake
+from .mistakes import name_the_mistake
 from .oracles import RAW, Along, along, between_slopes, by_entries, cotangents, differences_oracle
 from .points import elsewhere
-from .program import WIDE, Program, program_of
+from .program import WIDE, Program
 from .rounding import Coarsest
 
 __all__ = ["Examination"]
 
 REFERENCE = "the reference, differentiated in float64"
 SURROGATE = "the surrogate, differentiated in float64"
-FAILS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, NotImplementedError, KeyError)
+VARIES = 1e-4
 
 
 @dataclass
-class _Case:
-    """One set of weights: the claimed gradient, the expected one, and where they differ."""
-
-    weights: tuple[Tensor, ...]
-    claimed: Gradients
-    expected: Gradients
-    masks: Masks
-
-
-@dataclass
-class Examination:
-    """A check under way; :meth:`verdict` ends it.
-
-    Args:
-        fn, program, inputs: what is checked, and at which inputs.
-        reference, surrogate: other functions whose gradient is the expected one.
-        seed: of weights and directions.
-        generate: whether generated inputs are looked at too.
-        claims: claimed gradients; without them those of autograd are checked.
-    """
-
-    fn: Callable[..., Any]
-    program: Program
-    reference: Callable[..., Any] | None
-    surrogate: Callable[..., Any] | None
-    inputs: Any
-    seed: int
-    generate: bool
-    title: str = ""
-    claims: Claims = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    oracles: list[Oracle] = field(default_factory=list)
-    sites: list[Site] = field(default_factory=list)
-    opaque: bool = False
+class Examination(Asking):
+    """A check under way; :meth:`verdict` ends it."""
 
     # --- the way to a verdict ---------------------------------------------------------------------------------------------
     def verdict(self) -> Checked:
@@ -90,8 +57,8 @@ class Examination:
         if self.reference is not None and (found := self._forward_differs(program)):
             return found
         try:
-            cases = [self._case(program, program.start, w) for w in self._weights(outputs)]
-        except _BackwardFails as failure:
+            cases = self._cases(program, outputs)
+        except BackwardFails as failure:
             return self._failed(failure)
         trusted = self._trusted(program, cases)
         if trusted is None:
@@ -100,6 +67,9 @@ class Examination:
         kinks = self._without_kinks(program, cases)
         if any(any_wrong(c.masks) for c in kinks):
             return self._wrong(program, kinks)
+        if self.varies > VARIES:
+            return self._done(False, (), f"the gradient varies from run to run by {self.varies:.1g} of its size, far more than "
+                              "the order of a sum can explain", Where(*_site_words(self.sites[0])) if self.sites else None)  # fmt: skip
         if (low := self._in_own_dtype(program, cases)) is not None:
             return low
         if self.generate and (found := self._elsewhere(program)) is not None:
@@ -125,23 +95,23 @@ class Examination:
             return made
         except FAILS as error:
             kind = str(self.program.start[0].dtype).removeprefix("torch.")
-            self.notes.append(f"it runs in {kind} only ({_line(error)}): small mistakes are not told from rounding")
+            self.notes.append(
+                f"it runs in {kind} only ({line_of_error(error)}): small mistakes are not told from rounding"
+            )
             return self.program
 
     def _first_run(self, program: Program) -> tuple[Tensor, ...]:
         try:
             if program is not self.program:
                 self.program.at(self.program.start)
-            with Coarsest() as seen:
-                outputs = program.at(program.start)
-            program.rounding = seen.rounding
+            outputs = self._watched(program)
             drew = not torch.equal(torch.get_rng_state(), program.rng)
             again = program.at(program.start)
         except InputError:
             raise
         except FAILS as error:
             raise InputError(
-                f"{self.title} cannot be run at these inputs: {type(error).__name__}: {_line(error)}"
+                f"{self.title} cannot be run at these inputs: {type(error).__name__}: {line_of_error(error)}"
             ) from None
         if program.rounding > 1e-12 and all(v.dtype not in WIDE for v in program.start):
             self.notes.append("it computes in a shorter dtype inside: small mistakes are not told from rounding")
@@ -156,10 +126,28 @@ class Examination:
             self.notes.append("the output is not finite at these inputs; gradients there say little")
         return outputs
 
-    def _weights(self, outputs: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
-        return [cotangents(outputs, self.seed + 1), cotangents(outputs, self.seed + 2, first=False)]
+    def _watched(self, program: Program) -> tuple[Tensor, ...]:
+        """The outputs; what is compiled would not be compiled under a look at its operations."""
+        if self.is_compiled:
+            return program.at(program.start)
+        with Coarsest() as seen:
+            outputs = program.at(program.start)
+        program.rounding = seen.rounding
+        return outputs
+
+    def _cases(self, program: Program, outputs: tuple[Tensor, ...]) -> list[Case]:
+        """Two weights of the outputs; that of a single number only scales the gradient that is expected."""
+        first = self._case(program, program.start, cotangents(outputs, self.seed + 1))
+        weights = cotangents(outputs, self.seed + 2, first=False)
+        scale = None
+        if len(outputs) == 1 and outputs[0].numel() == 1 and not outputs[0].is_complex():
+            scale = float(weights[0]) / float(first.weights[0])
+        expected = None if scale is None else [None if e is None else scale * e for e in first.expected]
+        return [first, self._case(program, program.start, weights, expected)]
 
     def _find_sites(self, program: Program) -> None:
+        if self.is_compiled:
+            return  # what is compiled cannot be bypassed; its eager form is the reference
         sites = Sites(keep=True, names=program.module_names)
         with torch.no_grad(), bypassed(sites):
             try:
@@ -168,81 +156,8 @@ class Examination:
                 return
         self.sites = sites.found
 
-    # --- gradients ----------------------------------------------------------------------------------------------------------
-    def claimed(self, program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]) -> Gradients:
-        """The gradient that is checked."""
-        if not self.claims:
-            try:
-                return program.gradients(values, weights)
-            except FAILS as error:
-                raise _BackwardFails(_line(error), type(error).__name__) from error
-        if len(weights) != 1 or weights[0].numel() != 1:
-            raise InputError(
-                "a claimed gradient is that of one number, and the function returns more; reduce its output first"
-            )
-        made = self._raw(program, values, weights)
-        scale = float(weights[0].reshape(-1)[0].real)
-        return [self.claims[i].read(program).to(v) * scale if i in self.claims else g
-                for i, (v, g) in enumerate(zip(values, made, strict=True))]  # fmt: skip
-
-    def _raw(self, program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]) -> Gradients:
-        return program.gradients(values, weights, Sites())
-
-    def other(self, program: Program, function: Callable[..., Any]) -> Program:
-        """The same inputs given to another function."""
-        if isinstance(function, torch.nn.Module) or program.parameters:
-            made = program_of(function, self.inputs)
-            made = made.widened() if all(v.dtype in WIDE for v in made.start) else made
-            own = {str(n): v for n, v in zip(program.names, program.start, strict=True)}
-            start = tuple(own.get(str(n), v) for n, v in zip(made.names, made.start, strict=True))
-            return replace(made, start=start, rng=program.rng)
-        return replace(program, call=function)
-
-    def _expected(self, program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]) -> Gradients:
-        other = self.reference or self.surrogate
-        if other is None and self.opaque:
-            return program.gradients(values, weights)
-        if other is None:
-            return self._raw(program, values, weights)
-        twin = self.other(replace(program, start=tuple(values)), other)
-        if len(twin.start) != len(values):
-            raise InputError(
-                "the reference has other parameters than what is checked; give functions of the same inputs"
-            )
-        return twin.gradients(twin.start, weights)
-
-    def _case(self, program: Program, values: Sequence[Tensor], weights: tuple[Tensor, ...]) -> _Case:
-        claimed = self.claimed(program, values, weights)
-        try:
-            expected = self._expected(program, values, weights)
-        except InputError:
-            raise
-        except FAILS as error:
-            if self.reference or self.surrogate:
-                raise InputError(f"the reference cannot be differentiated here: {_line(error)}") from None
-            expected = [None for _ in claimed]
-        return _Case(weights, claimed, expected, self._compared(program, values, weights, claimed, expected))
-
-    def _compared(
-        self,
-        program: Program,
-        values: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        claimed: Gradients,
-        expected: Gradients,
-    ) -> Masks:
-        masks = quick_masks(claimed, expected, values)
-        if not any_wrong(masks) or all(e is None for e in expected):
-            return masks
-        eps = max([2 * program.rounding, *(torch.finfo(v.dtype).eps for v in values)])
-        if self.claims:
-            eps = max([eps, *(torch.finfo(c.read(program).dtype).eps for c in self.claims.values())])
-        runs = [lambda: self.claimed(program, values, weights), lambda: self._expected(program, values, weights)]
-        allowed = tolerances(runs, [claimed, expected], values, eps)
-        return both(masks, wrong_masks(claimed, expected, values, allowed))
-
     # --- which oracle is to be believed -------------------------------------------------------------------------------------
-    def _trusted(self, program: Program, cases: list[_Case]) -> list[_Case] | None:
+    def _trusted(self, program: Program, cases: list[Case]) -> list[Case] | None:
         """The cases with the gradient that is to be believed as the expected one; None if nothing can be believed."""
         if self.reference or self.surrogate:
             name = REFERENCE if self.reference else SURROGATE
@@ -284,7 +199,7 @@ class Examination:
             digits = max(0, int(-torch.log10(torch.tensor(found.resolution)).item()))
             self.notes.append(f"badly conditioned: differences have {digits} digits left here")
 
-    def _by_differences(self, program: Program, cases: list[_Case], differs: bool) -> list[_Case] | None:
+    def _by_differences(self, program: Program, cases: list[Case], differs: bool) -> list[Case] | None:
         """Only differences are left: the forward pass is opaque, or autograd cannot see through it."""
         first = cases[0]
         found = along(program, program.start, first.weights, first.claimed, [self.seed + k for k in (21, 22, 23)])
@@ -309,7 +224,7 @@ class Examination:
         self.notes.append("tried: " + "; ".join(f"{o.name} ({o.note or 'no answer'})" for o in self.oracles))
         return self._done(None)
 
-    def _without_kinks(self, program: Program, cases: list[_Case]) -> list[_Case]:
+    def _without_kinks(self, program: Program, cases: list[Case]) -> list[Case]:
         """The cases without entries that lie on a kink and are claimed to be something in between."""
         if self.surrogate or not any(any_wrong(c.masks) for c in cases):
             return cases
@@ -321,7 +236,7 @@ class Examination:
         return found
 
     # --- findings -------------------------------------------------------------------------------------------------------------
-    def _wrong(self, program: Program, cases: list[_Case], prefix: str = "") -> Checked:
+    def _wrong(self, program: Program, cases: list[Case], prefix: str = "") -> Checked:
         masks = cases[0].masks
         for case in cases[1:]:
             masks = both(masks, case.masks, either=True)
@@ -330,9 +245,9 @@ class Examination:
         if count(masks) > len(found):
             self.notes.append(f"{count(masks):,} entries are wrong, of which the first {len(found):,} are kept")
         cause, where = name_the_mistake(self, program, shown.weights, shown.claimed, shown.expected, masks)
-        return self._done(False, found, f"{prefix}{cause}" if cause else None, where)
+        return self._done(False, found, f"{prefix}{cause}" if cause else prefix.rstrip(": ") or None, where)
 
-    def _failed(self, failure: _BackwardFails) -> Checked:
+    def _failed(self, failure: BackwardFails) -> Checked:
         where = Where(*_site_words(self.sites[-1])) if self.sites else None
         self.oracles.append(Oracle("running the backward pass", False, None, str(failure)))
         return self._done(False, (), f"the backward pass raises {failure.kind}: {failure}", where)
@@ -344,15 +259,15 @@ class Examination:
         try:
             theirs, ours = twin.at(twin.start), program.at(program.start)
         except FAILS as error:
-            raise InputError(f"the reference cannot be run at these inputs: {_line(error)}") from None
+            raise InputError(f"the reference cannot be run at these inputs: {line_of_error(error)}") from None
         if [o.shape for o in ours] != [o.shape for o in theirs]:
             shapes = [list(o.shape) for o in ours], [list(o.shape) for o in theirs]
             raise InputError(f"the outputs have shapes {shapes[0]} and the reference's {shapes[1]}")
         masks = quick_masks(ours, theirs, ours)
         if any_wrong(masks):
             eps = max(torch.finfo(v.dtype).eps for v in program.start)
-            runs = [lambda: program.at(program.start), lambda: twin.at(twin.start)]
-            allowed = tolerances(runs, [ours, theirs], ours, eps)
+            runs = [lambda: twin.at(twin.start), *([] if self.is_compiled else [lambda: program.at(program.start)])]
+            allowed = tolerances(runs, [theirs, ours][: len(runs)], ours, eps)
             masks = both(masks, wrong_masks(ours, theirs, ours, allowed))
         self.oracles.append(Oracle("the reference's forward pass", not any_wrong(masks)))
         if not any_wrong(masks):
@@ -362,7 +277,7 @@ class Examination:
         return self._done(False, wrong, "the forward pass differs from the reference's", None)
 
     # --- other dtypes, other inputs, other habits -------------------------------------------------------------------------------
-    def _in_own_dtype(self, program: Program, cases: list[_Case]) -> Checked | None:
+    def _in_own_dtype(self, program: Program, cases: list[Case]) -> Checked | None:
         """The gradient in the model's own dtype against the one in double precision, within the running error."""
         own = self.program
         if own is program or self.claims:
@@ -371,11 +286,12 @@ class Examination:
         exact = tuple(w.to(c.dtype) for w, c in zip(weights, cases[0].weights, strict=True))
         try:
             claimed = self.claimed(own, own.start, weights)
-        except _BackwardFails as failure:
+        except BackwardFails as failure:
             return self._failed(failure)
         expected = self.claimed(program, program.start, exact)
         eps = max(torch.finfo(v.dtype).eps for v in own.start)
-        runs = [lambda: self.claimed(program, program.start, exact)]
+        again = self._expected if self.is_compiled else self.claimed
+        runs = [lambda: again(program, program.start, exact)]
         masks = wrong_masks(claimed, expected, program.start, tolerances(runs, [expected], program.start, eps))
         if any_wrong(masks) and not (self.reference or self.surrogate or self.opaque):
             raw = self._raw(own, own.start, weights)
@@ -401,7 +317,7 @@ class Examination:
             outputs = moved.at(moved.start)
             try:
                 case = self._case(moved, moved.start, cotangents(outputs, self.seed + 32, first=False))
-            except _BackwardFails as failure:
+            except BackwardFails as failure:
                 self.notes.append(f"at inputs {recipe}")
                 return self._failed(failure)
             if self.opaque:
@@ -427,12 +343,14 @@ class Examination:
             return None
         where = Where(*_site_words(self.sites[0]))
         for call in unusual_calls(program, outputs, self.seed):
+            if call.must_run and not self.undefined:
+                continue
             try:
                 claimed = call.program.gradients(call.program.start, call.weights)
                 expected = self._expected(program, program.start, call.full)
             except FAILS as error:
                 if call.must_run:
-                    return self._done(False, (), f"the backward pass fails {call.words}: {_line(error)}", where)
+                    return self._done(False, (), f"the backward pass fails {call.words}: {line_of_error(error)}", where)
                 continue
             masks = self._compared(call.program, call.program.start, call.full, claimed, expected)
             if any_wrong(masks):
@@ -442,7 +360,7 @@ class Examination:
                 return self._done(False, found, f"the gradient is wrong {call.words}", where)
         return None
 
-    def _opaque_case(self, program: Program, case: _Case) -> _Case:
+    def _opaque_case(self, program: Program, case: Case) -> Case:
         """A case that only differences can judge; entries are looked at where the sum of them is wrong."""
         found = along(program, program.start, case.weights, case.claimed, (self.seed + 35, self.seed + 36))
         if found.agrees is not False:
@@ -451,21 +369,11 @@ class Examination:
         return replace(case, masks=masks, expected=expected)
 
 
-class _BackwardFails(Exception):
-    def __init__(self, text: str, kind: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
 def _site_words(site: Site) -> tuple[str, str, str]:
     return f"{site.function.__name__}.backward", site.module, backward_line(site.function) or site.source
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _error(cases: list[_Case]) -> float:
+def _error(cases: list[Case]) -> float:
     worst = 0.0
     for case in cases:
         for c, e in zip(case.claimed, case.expected, strict=True):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import _SingleLevelFunction
 
-__all__ = ["Site", "Sites", "backward_line", "bypassed", "line_of", "module_of"]
+__all__ = ["Site", "Sites", "backward_line", "bypassed", "line_of", "module_of", "spot_of"]
 
 _OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
@@ -79,6 +79,15 @@ def _has_setup(function: Any) -> bool:
     return function.setup_context is not torch.autograd.Function.setup_context
 
 
+def _positional(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a call in the order of the forward pass."""
+    if not kwargs:
+        return args
+    context = () if _has_setup(function) else (None,)
+    bound = inspect.signature(function.forward).bind(*context, *args, **kwargs)
+    return bound.args[len(context) :]
+
+
 def _plain(function: Any, args: tuple[Any, ...]) -> Any:
     """The forward pass as ordinary operations."""
     context = _Context(args)
@@ -104,6 +113,7 @@ def bypassed(sites: Sites) -> Iterator[Sites]:
         real: Callable[..., Any] = super(_SingleLevelFunction, cls).apply
         if threading.get_ident() != here:
             return real(*args, **kwargs)
+        args, kwargs = _positional(cls, args, kwargs), {}
         number, sites.count = sites.count, sites.count + 1
         if sites.keep:
             sites.found.append(_site(cls, args, sites.names))
@@ -134,6 +144,19 @@ def line_of() -> str:
             return f"{Path(file).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def spot_of() -> int:
+    """The place in the program that runs, down to the call within its line: equal only where the same code runs again."""
+    frame: Any = sys._getframe(1)
+    chain = []
+    while frame is not None:
+        chain.append((id(frame.f_code), frame.f_lasti))
+        file = frame.f_code.co_filename
+        if not file.startswith(_OWN) and not file.startswith("<frozen"):
+            break
+        frame = frame.f_back
+    return hash(tuple(chain))
 
 
 def module_of(names: dict[int, str]) -> str:

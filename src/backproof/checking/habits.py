@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from .oracles import cotangents
 from .program import Program
@@ -40,6 +42,10 @@ def unusual_calls(program: Program, outputs: Sequence[Tensor], seed: int) -> Ite
     yield Call(
         "where the output's gradient is expanded (as that of .sum() is)", program, ones, [o.clone() for o in ones]
     )
+    nothing = [torch.zeros_like(o) for o in outputs]
+    yield Call(
+        "where the output's gradient is undefined (it leads nowhere)", _leading_nowhere(program), nothing, nothing, True
+    )
     for k in range(len(outputs) if len(outputs) > 1 else 0):
         alone = [w if j == k else None for j, w in enumerate(plain)]
         full = [w if j == k else torch.zeros_like(w) for j, w in enumerate(plain)]
@@ -49,6 +55,17 @@ def unusual_calls(program: Program, outputs: Sequence[Tensor], seed: int) -> Ite
     turned = tuple(_turned(v) for v in program.start)
     if any(not t.is_contiguous() for t in turned):
         yield Call("where the inputs are not contiguous", replace(program, start=turned), plain, plain)
+
+
+def _leading_nowhere(program: Program) -> Program:
+    """The function with outputs whose gradients arrive as undefined."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        out = program.call(*args, **kwargs)
+        undefined = torch._C._functions.UndefinedGrad
+        return tuple(undefined()(o) for o in tree_leaves(out) if isinstance(o, Tensor) and o.requires_grad)
+
+    return replace(program, call=call)
 
 
 def _turned(value: Tensor) -> Tensor:

@@ -11,15 +11,19 @@ from torch._library.custom_ops import CustomOpDef
 from .checked import Checked, Oracle, Where
 from .program import Program
 
-__all__ = ["with_opcheck"]
+__all__ = ["is_operator", "with_opcheck"]
 
 TESTS = ("test_schema", "test_autograd_registration", "test_faketensor")
 
 
+def is_operator(fn: Any) -> bool:
+    """Whether this is an operator of torch's library, such as ``torch.library.custom_op`` makes."""
+    return isinstance(fn, CustomOpDef | torch._ops.OpOverload | torch._ops.OpOverloadPacket)
+
+
 def with_opcheck(fn: Any, program: Program, found: Checked) -> Checked:
     """The check with the outcome of torch's own tests of a custom operator; anything else is returned as it is."""
-    kinds = (CustomOpDef, torch._ops.OpOverload, torch._ops.OpOverloadPacket)
-    if not isinstance(fn, kinds) or program.twin is not None:
+    if not is_operator(fn) or program.twin is not None:
         return found
     args, kwargs = program.arguments(program.start)
     try:

@@ -13,6 +13,7 @@ from torch import Tensor
 from .checked import Oracle
 from .compare import Gradients, Masks
 from .differences import direction, inner, precision, scales, slope, slope_at
+from .functions import Sites
 from .program import Program
 
 __all__ = ["RAW", "Along", "along", "between_slopes", "by_entries", "cotangents", "differences_oracle"]
@@ -22,6 +23,7 @@ DIFFERENCES = "central differences along Gaussian directions"
 MOST_SLOPES = 20_000
 SECONDS = 20.0
 RESOLVES = 1e-2
+BESIDE = 1e-7
 
 
 def cotangents(outputs: Sequence[Tensor], seed: int, first: bool = True) -> tuple[Tensor, ...]:
@@ -98,11 +100,7 @@ def between_slopes(
 ) -> tuple[Masks, list[str]]:
     """Take out the entries that lie on a kink and are claimed to be something between the one-sided slopes."""
     kept, said, sizes = [m.clone() for m in masks], list[str](), scales(values)
-    total = sum(int(m.sum()) for m in masks)
-    places = [(i, int(e)) for i, m in enumerate(masks) for e in m.reshape(-1).nonzero().reshape(-1)]
-    sample = places[:: max(total // 24, 1)][:24]
-    if not any(_on_kink(program, values, weights, i, e, sizes) for i, e in sample):
-        return kept, said
+    places = _suspects(program, values, weights, masks, sizes)
     until = time.monotonic() + SECONDS / 4
     for i, e in places[:most]:
         if time.monotonic() > until:
@@ -123,10 +121,33 @@ def between_slopes(
     return kept, said
 
 
-def _on_kink(
-    program: Program, values: Sequence[Tensor], weights: Sequence[Tensor], i: int, e: int, sizes: list[Tensor]
-) -> bool:
-    return slope_at(program, values, weights, i, e, float(sizes[i].reshape(-1)[e])).kink
+def _suspects(
+    program: Program, values: Sequence[Tensor], weights: Sequence[Tensor], masks: Masks, sizes: list[Tensor]
+) -> list[tuple[int, int]]:
+    """The wrong entries that may lie on a kink: where the gradient jumps between two places at either side.
+
+    Where the forward pass cannot be differentiated, entries are sampled; if none of these lies on a kink, none does.
+    """
+    jumps = [torch.zeros_like(m) for m in masks]
+    try:
+        for seed in (61, 62):
+            step = direction(values, seed)
+            ends = [[v + h * d for v, d in zip(values, step, strict=True)] for h in (BESIDE, -BESIDE)]
+            up, down = (program.gradients(end, weights, Sites()) for end in ends)
+            for jump, a, b in zip(jumps, up, down, strict=True):
+                if a is not None and b is not None and a.numel():
+                    size = torch.maximum(a.abs(), b.abs())
+                    jump |= ((a - b).abs() > 1e-4 * size + 1e-9 * size.max()).cpu()
+    except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError):
+        places = _listed(masks)
+        sample = places[:: max(len(places) // 24, 1)][:24]
+        on = any(slope_at(program, values, weights, i, e, float(sizes[i].reshape(-1)[e])).kink for i, e in sample)
+        return places if on else []
+    return _listed([j & m for j, m in zip(jumps, masks, strict=True)])
+
+
+def _listed(masks: Masks) -> list[tuple[int, int]]:
+    return [(i, e) for i, m in enumerate(masks) for e in m.reshape(-1).nonzero().reshape(-1).tolist()]
 
 
 def by_entries(

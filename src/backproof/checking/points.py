@@ -2,7 +2,7 @@
 
 A mistake behind ``if |x| > δ`` does not show at inputs that are all small. The values are made smaller, larger, of mixed sizes,
 reversed and equal; a tensor that is nowhere negative stays so, and one within [0, 1] stays there. Indices are drawn again
-from those that occur, so that some repeat.
+from those that occur, so that some repeat. What branches are then left out is looked at by :mod:`.branches`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .branches import branch_points
 from .program import Program
 
 __all__ = ["elsewhere"]
@@ -23,11 +24,14 @@ RECIPES = ("larger", "smaller", "much larger", "of mixed sizes", "reversed in si
 
 def elsewhere(program: Program, seed: int) -> Iterator[tuple[str, Program]]:
     """Programs at other inputs, each with what was done to the inputs in a word; those that cannot run are left out."""
+    tried = []
     for number, recipe in enumerate(RECIPES):
         generator = torch.Generator().manual_seed(seed + number)
         moved = _moved(program, recipe, generator)
         if moved is not None and _runs(moved):
+            tried.append(moved)
             yield recipe, moved
+    yield from branch_points(program, tried, _kept)
 
 
 def _runs(program: Program) -> bool:
@@ -58,13 +62,19 @@ def _repeated(value: Any, generator: torch.Generator) -> Any:
 def _shaped(value: Tensor, recipe: str, generator: torch.Generator) -> Tensor:
     if value.is_complex() or not value.numel():
         return value.clone()
-    low, high = float(value.min()), float(value.max())
     size = float(value.abs().mean()) or 1.0
-    moved = _recipe(value.double(), recipe, size, generator)
+    return _kept(_recipe(value.double(), recipe, size, generator), value)
+
+
+def _kept(moved: Tensor, value: Tensor) -> Tensor:
+    """What is nowhere negative stays so, and what lies within [0, 1] stays there."""
+    if value.is_complex() or not value.numel():
+        return value.clone()
+    low, high = float(value.min()), float(value.max())
     if low >= 0:
         moved = moved.abs()
     if low >= 0 and high <= 1:
-        moved = moved.clamp(low, high) if high > low else value.double()
+        moved = moved.clamp(low, high) if high > low else value
     return moved.to(value.dtype)
 
 

@@ -181,7 +181,7 @@ class Program:
         if self.twin is None:
             flat, start = [wide(v) for v in self.flat], tuple(wide(v) for v in self.start)
             return replace(self, flat=flat, start=start)
-        twin = copy.deepcopy(self.twin).to(torch.float64)
+        twin = _copied(self.twin).to(torch.float64)
         made = _of_module(
             twin, [wide(v) for v in self.flat], self.spec, self.places, self.names[: len(self.places)], self.labels
         )
@@ -224,6 +224,12 @@ def program_of(fn: Callable[..., Any], inputs: Any) -> Program:
     args, kwargs = _arguments(inputs)
     flat, spec = tree_flatten((args, kwargs))
     flat = [v.detach() if isinstance(v, Tensor) and not v.requires_grad else v for v in flat]
+    for value in flat:
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            kind = str(value.layout).removeprefix("torch.")
+            raise InputError(
+                f"an input is {kind}; give its values and indices as dense tensors and make the {kind} tensor inside"
+            )
     floats = [i for i, v in enumerate(flat) if _is_float(v)]
     chosen = [i for i in floats if flat[i].requires_grad] or floats
     labels = _labels(fn, args, kwargs)
@@ -231,7 +237,7 @@ def program_of(fn: Callable[..., Any], inputs: Any) -> Program:
     flat = [v.detach() if isinstance(v, Tensor) else v for v in flat]
     if isinstance(fn, nn.Module):
         try:
-            twin = copy.deepcopy(fn)
+            twin = _copied(fn)
         except Exception as error:
             raise InputError(
                 f"the module cannot be copied ({error}); check its forward as a function instead"
@@ -242,10 +248,16 @@ def program_of(fn: Callable[..., Any], inputs: Any) -> Program:
     return Program(fn, flat, spec, chosen, names, tuple(flat[i] for i in chosen), labels=labels)
 
 
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy with parameters of its own; a compiled module is compiled anew, or it would go on with the old ones."""
+    inner = getattr(module, "_orig_mod", None)
+    return copy.deepcopy(module) if inner is None else type(module)(copy.deepcopy(inner), module.dynamo_ctx)
+
+
 def _of_module(
     twin: nn.Module, flat: list[Any], spec: Any, places: list[int], names: tuple[Input, ...], labels: tuple[Input, ...]
 ) -> Program:
-    own = [(n, p) for n, p in twin.named_parameters() if p.requires_grad and _is_float(p)]
+    own = [(n.removeprefix("_orig_mod."), p) for n, p in twin.named_parameters() if p.requires_grad and _is_float(p)]
     if not places and not own:
         raise InputError("neither an input nor a parameter is a float tensor, so there is no gradient to check")
     buffers = [(b, b.detach().clone()) for b in twin.buffers()]

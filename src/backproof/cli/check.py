@@ -32,8 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--surrogate", metavar="FILE:NAME", help="the function whose gradient is meant (straight-through)"
     )
-    parser.add_argument("--claim", metavar="FILE:NAME", help="claimed gradients: a dict by name, or a tensor")
+    parser.add_argument(
+        "--claim",
+        action="append",
+        default=[],
+        metavar="NAME=FORMULA",
+        help=r"a claimed gradient, as in 'W1=\delta x^\top' or 'w=cos(w * x) * x', or what it uses, as in 'delta=y - t' "
+        "(repeatable); or FILE:NAME, a dict by name or a tensor",
+    )
     parser.add_argument("--second", action="store_true", help="check the gradient of the gradient")
+    parser.add_argument("--compiled", action="store_true", help="check what torch.compile makes of it against itself")
     add_common(parser)
 
 
@@ -54,8 +62,9 @@ def _checked(arguments: argparse.Namespace) -> Shown:
         _inputs(arguments, inputs),
         reference=_loaded(arguments.reference),
         surrogate=_loaded(arguments.surrogate),
-        claim=_loaded(arguments.claim),
+        claim=_claim(arguments.claim),
         second=arguments.second,
+        compiled=arguments.compiled,
         seed=arguments.seed or 0,
     )
     return found
@@ -100,6 +109,16 @@ def _inputs(arguments: argparse.Namespace, given: object) -> object:
     if given is None:
         raise InputError(f"{arguments.function} needs inputs: add --inputs FILE:NAME, or --input for each: {SPELLING}.")
     return given
+
+
+def _claim(given: list[str]) -> Any:
+    """Formulas by name, or what a file holds."""
+    formulas = [text for text in given if "=" in text]
+    if len(formulas) == len(given):
+        return {name.strip(): formula for name, _, formula in (text.partition("=") for text in given)} or None
+    if len(given) > 1:
+        raise InputError("--claim takes one FILE:NAME, or NAME=FORMULA any number of times, not both.")
+    return _loaded(given[0])
 
 
 def _loaded(address: str | None) -> Any:

@@ -68,6 +68,7 @@ def _traced(arguments: argparse.Namespace) -> Shown:
         request.inputs,
         request.targets,
         loss=request.loss,
+        seed=(arguments.seed or 0) + 1,  # the seed itself has made the inputs: a draw from it would repeat them
         optimizer=optimizer,
         steps=arguments.steps,
         arithmetic=arguments.arithmetic,
@@ -83,4 +84,4 @@ def _kept(words: list[str] | None) -> Any:
     """What --keep says: one word for everything or statistics, else the names."""
     if words and len(words) == 1 and words[0] in ("all", "statistics"):
         return words[0]
-    return words
+    return None if words is None else [word for word in words if word != "statistics"]

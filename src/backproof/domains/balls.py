@@ -332,6 +332,8 @@ def read_balls(graph: Graph, leaves: Mapping[Node, Box]) -> dict[Node, Box]:
         >>> str(boxes[graph.outputs[0]].lo[0])
         '1/2'
     """
+    from . import ball_layers  # noqa: F401  its rules
+
     balls.require(graph)
     found = dict(leaves)
     for node in graph.of_role("constant"):

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from ..graph import Graph, Node
 from ..ops import Elementwise, Op
 from ..ops.opaque import OPAQUE
+from ..ops.own import FAMILY as OWN
 from .arrays import ARRAY_HELPERS
 from .base import Domain
 from .kernels import KERNELS, SLOPES
@@ -182,6 +183,16 @@ def _opaque(node: Node, *operands: torch.Tensor) -> torch.Tensor:
     return value
 
 
+@numbers.rule(OWN)
+def _own(node: Node, *values: torch.Tensor) -> torch.Tensor:
+    """The user's own backward pass, run by torch: of it there is nothing else to read."""
+    found, attrs = iter(values), node.attrs
+    deltas = [next(found) if there else None for there in attrs["results"]]
+    given = [next(found) if there else None for there in attrs["operands"]]
+    sent: torch.Tensor = attrs["run"](deltas, given)[attrs["operand"]]
+    return sent.to(values[0].dtype if node.is_float else sent.dtype)
+
+
 def _alike(node: Node, operands: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     """The operands, with numbers written in the program in the result's own dtype: they widen nothing."""
     if not node.is_float:
@@ -198,11 +209,12 @@ def _stretched(node: Node) -> bool:
     return node.op.family == "loss" and isinstance(node.op, Elementwise) and len({x.shape for x in node.inputs}) > 1
 
 
-def tensor_of(node: Node, device: Any = None) -> torch.Tensor:
-    """The tensor of a constant."""
-    dtype = getattr(torch, node.dtype)
+def tensor_of(node: Node, device: Any = None, wide: bool = False) -> torch.Tensor:
+    """The tensor of a constant; ``wide`` makes a real one in float64 whatever the graph's dtype."""
+    dtype = torch.float64 if wide and node.is_float else getattr(torch, node.dtype)
     if isinstance(node.value, torch.Tensor):
-        return node.value.to(device) if device is not None else node.value
+        value = node.value.to(device) if device is not None else node.value
+        return value.to(dtype) if wide else value
     return torch.tensor(_plain(node.value), dtype=dtype, device=device)
 
 
@@ -215,19 +227,10 @@ def _plain(value: Any) -> Any:
 def evaluate(graph: Graph, leaves: Mapping[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:
     """Read a graph over tensors; constants are filled in."""
     device = next((t.device for t in leaves.values()), None)
-    wider = {tensor.dtype for node, tensor in leaves.items() if str(tensor.dtype) != f"torch.{node.dtype}"}
-    constants = {
-        n: _widened(tensor_of(n, device), wider) if n.is_float else tensor_of(n, device)
-        for n in graph.of_role("constant")
-        if n not in leaves
-    }
+    wide = any(t.dtype == torch.float64 and node.dtype != "float64" for node, t in leaves.items())
+    constants = {n: tensor_of(n, device, wide) for n in graph.of_role("constant") if n not in leaves}
     with torch.no_grad():
         return numbers.run(graph, {**constants, **leaves})
-
-
-def _widened(tensor: torch.Tensor, wider: set[torch.dtype]) -> torch.Tensor:
-    """A constant in float64 where the graph is read in float64 instead of its own dtype."""
-    return tensor.double() if torch.float64 in wider else tensor
 
 
 class _Substitute(ast.NodeTransformer):

@@ -65,10 +65,11 @@ class Plan:
             show: called with each place and its value as soon as it is there.
         """
         values: list[Any] = [None] * self.size
-        for place, value in self.constants:
-            values[place] = value
         for name, place in self.given:
             values[place] = leaves[name]
+        device = values[self.given[0][1]].device if self.given else torch.device("cpu")
+        for place, value in self.constants:
+            values[place] = value if value.device == device else value.to(device)
         if show is not None:
             for place in (*(p for p, _ in self.constants), *(p for _, p in self.given)):
                 show(place, values[place])

@@ -7,6 +7,7 @@ terms of entries (s₁₂ = x₁₁ w₁₂ + x₁₂ w₂₂). Named quantities
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -35,12 +36,13 @@ from ..errors import MissingRule
 from ..graph import Graph, Node
 from ..notation import delta_of, named, symbol
 from ..ops import OPS, Elementwise, Op
+from ..ops.own import FAMILY as OWN
 from ..ops.shapes import axes_of
 from .base import Domain
 from .convolved import LAYERS
 from .entries import Array, entries
 from .spelling import FROM_OUTPUT, spell
-from .terms import Term, constant, places_unknown, term
+from .terms import Term, constant, function_of, places_unknown, term
 
 __all__ = ["Layout", "Writer", "symbols"]
 
@@ -299,18 +301,22 @@ def _elementwise(node: Node, *x: Term) -> Term:
 
 
 def _plain_call(node: Node, *x: Term) -> Term:
-    function = Function(node.op.name, node.op.text or node.op.name, node.op.latex)
-    if node.op.name == "einsum":  # with the letters, which are all that it says
-        letters = node.attrs["equation"].replace("->", " → ").replace(",", ", ")
-        latex = letters.replace("→", r"\to ").replace(" ", r"\,")
-        function = Function("einsum", f"einsum[{letters}]", rf"\operatorname{{einsum}}_{{{latex}}}")
     attrs = tuple((k, v) for k, v in node.attrs.items() if v is not None)
-    return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
+    return term(Call(function_of(node), tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
 
 
 @symbols.rule("index", "softmax", "reduce", "nll", "complex", "scan", "contraction", "matrix")
 def _called(node: Node, *x: Term) -> Term:
     return _plain_call(node, *x)
+
+
+@symbols.rule(OWN)
+def _own(node: Node, *x: Term) -> Term:
+    """backward_f(δ, x): what somebody's own code sends back."""
+    name = node.attrs["label"]
+    safe = re.sub(r"\W", "", name)
+    function = Function("own_backward", f"backward_{name}", rf"\operatorname{{backward}}_{{\mathrm{{{safe}}}}}")
+    return term(Call(function, tuple(a.expr() for a in x), "own_backward"), len(node.shape))
 
 
 @symbols.rule("nll_grad")

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import sympy
 
-from ..document.math import Add, Call, Div, Expr, Indicator, Mul, Neg, Num, Pow, Rel, Sym, Transpose, Words
+from ..document.math import Add, Call, Div, Expr, Function, Indicator, Mul, Neg, Num, Pow, Rel, Sym, Transpose, Words
 from ..graph import Node
 from ..ops import OPS, Elementwise
 
-__all__ = ["Term", "constant", "places_unknown", "term"]
+__all__ = ["Term", "constant", "function_of", "places_unknown", "term"]
 
 
 @dataclass(frozen=True)
@@ -203,3 +203,12 @@ def places_unknown(node: Node, operands: Sequence[Any]) -> bool:
         [v for x, v in zip(node.inputs, operands, strict=True) if x.dtype.startswith("int") and v.size] if moves else []
     )
     return node.op.name in _ORDER or any(isinstance(v.reshape(-1)[0], Term) for v in index)
+
+
+def function_of(node: Node) -> Function:
+    """How an operation is written as a function; einsum with its letters, which are all that it says."""
+    if node.op.name != "einsum":
+        return Function(node.op.name, node.op.text or node.op.name, node.op.latex)
+    letters = node.attrs["equation"].replace("->", " → ").replace(",", ", ")
+    latex = letters.replace("→", r"\to ").replace(" ", r"\,")
+    return Function("einsum", f"einsum[{letters}]", rf"\operatorname{{einsum}}_{{{latex}}}")

@@ -29,7 +29,7 @@ from .base import Domain
 from .curves import curve
 from .numbers import numbers
 
-__all__ = ["Moments", "gaussian", "kurtosis", "read_variances", "variances"]
+__all__ = ["Moments", "function_values", "gaussian", "kurtosis", "quadrature", "read_variances", "variances"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 _WIDTH, _NODES = 12.0, 48
@@ -88,21 +88,25 @@ def gaussian(node: Node, mean: float, variance: float, power: int = 1) -> float:
 def _gaussian(op: Elementwise, attrs: tuple[tuple[str, Any], ...], mean: float, variance: float, power: int) -> float:
     node = Builder().emit(op, Builder().leaf("x", "input", (1,), "float64"), **dict(attrs))
     if variance <= 1e-30 * max(mean * mean, 1e-300):
-        return float(_values(node, np.array([mean]))[0] ** power)
+        return float(function_values(node, np.array([mean]))[0] ** power)
     sigma = math.sqrt(variance)
     kinks = [float(k.p) / float(k.q) for k in curve(formula(node)).values]
-    inside = [k for k in kinks if abs(k - mean) < _WIDTH * sigma]
-    steps = [mean + sigma * t for t in np.arange(-_WIDTH, _WIDTH + 1, 3.0)]
+    z, weights = quadrature(tuple((k - mean) / sigma for k in kinks))
+    return float((weights * function_values(node, mean + sigma * z) ** power).sum())
+
+
+def quadrature(kinks: tuple[float, ...] = ()) -> tuple[Array, Array]:
+    """Points z and weights w with Σ w f(z) = E[f(z)] for z standard normal and f smooth between the kinks."""
+    inside = [k for k in kinks if abs(k) < _WIDTH]
+    ends = np.array(sorted({*inside, *map(float, np.arange(-_WIDTH, _WIDTH + 1, 3.0))}))[:, None]
     nodes, weights = _rule()
-    ends = np.array(sorted({*inside, *map(float, steps)}))[:, None]
     half = (ends[1:] - ends[:-1]) / 2
-    x = (ends[1:] + ends[:-1]) / 2 + half * nodes
-    density = np.exp(-(((x - mean) / sigma) ** 2) / 2) / (sigma * math.sqrt(2 * math.pi))
-    values = _values(node, x.reshape(-1)).reshape(x.shape)
-    return float((half * weights * density * values**power).sum())
+    z = (ends[1:] + ends[:-1]) / 2 + half * nodes
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return z.reshape(-1), (half * weights * density).reshape(-1)
 
 
-def _values(node: Node, x: Array) -> Array:
+def function_values(node: Node, x: Array) -> Array:
     """The function's values, by the kernel of the numbers domain."""
     wide = replace(node, shape=x.shape, dtype="float64", inputs=(replace(node.inputs[0], shape=x.shape),))
     return numbers.apply(wide, torch.from_numpy(np.ascontiguousarray(x))).numpy()  # type: ignore[no-any-return]

@@ -124,8 +124,8 @@ def _norm(reader: _Reader, args: list[Node], keywords: dict[str, Any]) -> Node:
     return reader.emit("sqrt", _folding("sum")(reader, [reader.emit("square", args[0])], keywords))
 
 
-def _product(name: str) -> _Builtin:
-    return _Builtin(lambda reader, args, keywords: reader.emit("matmul", *args), f"{name}(a, b)", (2,))
+def _product(name: str, op: str = "matmul") -> _Builtin:
+    return _Builtin(lambda reader, args, keywords: reader.emit(op, *args), f"{name}(a, b)", (2,))
 
 
 FUNCTIONS: dict[str, _Builtin] = {
@@ -142,6 +142,7 @@ FUNCTIONS: dict[str, _Builtin] = {
     "norm": _Builtin(_norm, "norm(x, dim=, keepdim=)", (1,), _AXES),
     "dot": _product("dot"),
     "matmul": _product("matmul"),
+    "outer": _product("outer", "outer"),
 }
 
 

@@ -65,6 +65,7 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "norm": _fold(torch.linalg.vector_norm, lambda x, d, keepdim: torch.linalg.vector_norm(x, dim=d, keepdim=keepdim)),
     "dot": torch.matmul,
     "matmul": torch.matmul,
+    "outer": torch.outer,
     "ln": torch.log,
     "sigma": torch.sigmoid,
     "σ": torch.sigmoid,

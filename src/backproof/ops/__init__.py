@@ -14,8 +14,9 @@ from . import (
     structure,
 )
 from .base import OPS, Attrs, Elementwise, Example, Op, Shape, by_aten, derivative, register
+from .own import own_backward
 
-__all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "register"]
+__all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "own_backward", "register"]
 
 _ = (
     arithmetic,

@@ -166,7 +166,9 @@ class _Style:
     def _operation(self, node: Node) -> _Item:
         role = "loss" if node is self.graph.loss else "forward"
         ref = reference(node, self.symbols(node))
-        return _Item((sign(node),), self._caption(node) + self._shape(node), role, ref, round=True)
+        own = self.graph.surrogates.get(node)
+        text = (sign(node),) if own is None else (shortened(own.name, 16), "own backward")
+        return _Item(text, self._caption(node) + self._shape(node), role, ref, round=own is None)
 
     def _caption(self, node: Node) -> tuple[str | Expr, ...]:
         """The value's symbol where it has a name, else the module whose result it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -36,6 +36,7 @@ class Program:
         capture_for: the graph for other leaves (shapes belong to a graph), for batch = "sample".
         exact: the leaves as exact numbers, where all are exact.
         accumulate: whether gradients are left uncleared, so that each update uses the sum of all so far.
+        own_backward: whether a backward pass that the user wrote counts as it stands, as it does in training.
         seed: of what the program draws at random, as after ``torch.manual_seed(seed)``.
         in_kernels: whether the record is read in torch's own kernels, and not by the textbook's formulas.
     """
@@ -50,6 +51,7 @@ class Program:
     capture_for: Callable[[Mapping[str, Tensor]], Graph] | None = None
     exact: dict[str, Array] | None = None
     accumulate: bool = False
+    own_backward: bool = True
     seed: int = 0
     in_kernels: bool = False
     _joints: dict[int, Joint | None] = field(default_factory=dict)
@@ -62,8 +64,15 @@ class Program:
             return [None]
         return list(range(self.start[self.samples[0]].shape[0]))
 
-    def graph_for(self, sample: int | None) -> Graph:
-        """The graph of one update."""
+    @property
+    def is_one_run(self) -> bool:
+        """Whether the graph is the record of a run that other numbers may lead another way."""
+        return bool(self.graph.noted.get("recorded", {}).get("decisions"))
+
+    def graph_for(self, sample: int | None, leaves: Mapping[str, Tensor] | None = None) -> Graph:
+        """The graph of one update; of a model that goes its way by values, recorded anew on the leaves of that update."""
+        if leaves is not None and self.is_one_run and self.capture_for is not None:
+            return self.capture_for(self.leaves_for(leaves, sample))
         if sample is None:
             return self.graph
         if self._single is None:
@@ -74,7 +83,8 @@ class Program:
     def joint(self, graph: Graph) -> Joint | None:
         """The joint graph (None without a loss); made once per graph."""
         if id(graph) not in self._joints:
-            self._joints[id(graph)] = differentiate(graph) if graph.loss is not None else None
+            made = None if graph.loss is None else differentiate(graph, own_backward=self.own_backward)
+            self._joints[id(graph)] = made
         return self._joints[id(graph)]
 
     def leaves_for(self, leaves: Mapping[str, Any], sample: int | None) -> dict[str, Any]:
@@ -82,6 +92,11 @@ class Program:
         if sample is None:
             return dict(leaves)
         return {name: v[sample : sample + 1] if name in self.samples else v for name, v in leaves.items()}
+
+    @property
+    def by_the_forward(self) -> Program:
+        """The same program, whose gradients are the derivatives of its forward pass."""
+        return replace(self, own_backward=False, _joints={}, _single=None, _seconds={})
 
     @property
     def given(self) -> tuple[Node, ...]:

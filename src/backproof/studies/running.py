@@ -27,7 +27,7 @@ class _Run:
     """The state of a training run between updates: parameters, optimizer state, exact twins while they last."""
 
     def __init__(self, program: Program, use_exact: bool, keeping: Keeping | None) -> None:
-        self.program, self.keeping = program, keeping
+        self.program, self.keeping, self.forward = program, keeping, program.by_the_forward
         self.leaves = dict(program.start)
         self.generator = generator_of(program.seed, device_of(program.start))
         names = program.optimizer.state if program.optimizer else ()
@@ -44,7 +44,8 @@ class _Run:
         self.total: dict[str, Tensor] = {}
 
     def step(self, number: int, sample: int | None) -> Step:
-        program, graph = self.program, self.program.graph_for(sample)
+        program = self.program
+        graph = program.graph_for(sample, self.leaves if number > 1 else None)
         leaves = {**program.leaves_for(self.leaves, sample), **self._draws(graph)}
         values, grads, exact_values = self._read(graph, leaves, sample, number)
         before = {n: dict(self.state[n]) for n in program.trained}
@@ -52,7 +53,30 @@ class _Run:
         records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
         loss = None if graph.loss is None else float(values[graph.loss.name])
         buffers = self._carry_on(graph, values, exact_values)
-        return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before, buffers)
+        forward = self._derivatives(graph, leaves, grads)
+        return Step(number, sample, loss, values, grads, records, exact_values, graph, leaves, before, buffers, forward)
+
+    def _derivatives(
+        self, graph: Graph, leaves: Mapping[str, Tensor], grads: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        """The derivatives of the forward pass that differ from the gradients of the user's own backward passes."""
+        joint = self.forward.joint(graph) if graph.surrogates else None
+        if joint is None:
+            return {}
+        given = {n: leaves[n.name] for n in joint.graph.nodes if n.is_leaf and n.role != "constant"}
+        values = evaluate(joint.graph, given)
+        found = {}
+        for name, ours in grads.items():
+            if ours is None and name not in leaves:
+                continue  # a step inside the user's own Function
+            node = joint.gradients[graph.by_name[name]]
+            true = torch.zeros_like(leaves[name] if name in leaves else values[graph.by_name[name]])
+            true = true if node is None else values[node]
+            if not torch.allclose(true if ours is None else ours, true, rtol=1e-5, atol=0) or (
+                ours is None and true.any()
+            ):
+                found[name] = true
+        return found
 
     def _draws(self, graph: Graph) -> dict[str, Tensor]:
         """What this step draws at random."""

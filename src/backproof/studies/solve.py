@@ -27,6 +27,7 @@ from ..result import Result, plain
 from .analyses.asked import analyse
 from .analyses.general import loss_at
 from .answer import Answer, Solved
+from .caveats import caveats
 from .confirming.evidence import confirm
 from .derivation.derive import Derived, derive_problem, without_numbers
 from .exercise import Answered, work_exercise
@@ -242,7 +243,18 @@ def _work(prepared: Prepared) -> Solution:
     for analysis in analyses:
         answers |= analysis.answers
         evidence += analysis.evidence
-    remarks = (*prepared.remarks, *notes, *remarks_on(program, steps, after), *(r for a in analyses for r in a.remarks))
+    if program.graph.surrogates or program.graph.noted.get("hooks_outside"):
+        from .confirming.own import own_backwards
+
+        evidence = (*own_backwards(program, steps), *evidence)
+    captured = caveats(program.graph, own_backward=True)
+    remarks = (
+        *prepared.remarks,
+        *captured,
+        *notes,
+        *remarks_on(program, steps, after),
+        *(r for a in analyses for r in a.remarks),
+    )
     return Solution(prepared, steps, answers, remarks, evidence, slopes, analyses, after)
 
 

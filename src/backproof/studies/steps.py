@@ -41,6 +41,7 @@ class Step:
         graph: the graph that was read.
         leaves: the leaves' values that it was read on.
         buffers: the new values of the buffers that the forward pass changes (batch norm's running statistics).
+        derivatives: where a custom backward pass changes a gradient, the derivative of the forward pass instead.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Step:
     leaves: dict[str, Tensor]
     state_before: dict[str, dict[str, Tensor]]
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    derivatives: dict[str, Tensor] = field(default_factory=dict)
 
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The step as plain data."""
@@ -69,6 +71,8 @@ class Step:
         }
         if self.buffers:
             record["buffers"] = {n: {"before": self.leaves[n], "after": after} for n, after in self.buffers.items()}
+        if self.derivatives:
+            record["derivatives"] = self.derivatives
         found: dict[str, Any] = plain(record, full)
         if self.sample is not None:
             found["sample"] = self.sample

@@ -19,6 +19,7 @@ from ..errors import CaptureError, InputError
 from ..graph import Graph
 from ..optimizers import optimizer as find_optimizer
 from ..result import Result
+from .caveats import caveats, require_numbers
 from .keeping import Keep, Keeping, all_finite, keeping
 from .program import Batch, Program
 from .running import run
@@ -95,6 +96,7 @@ class Trace(Result):
             "steps": [step.to_dict(full) for step in self.steps],
             "evidence": [e.to_dict() for e in self.evidence],
             "remarks": list(self.remarks),
+            "predicted_bytes": self.predicted_bytes,
         }
 
 
@@ -157,11 +159,16 @@ def trace(
     chosen = _keeping(program, arithmetic, keep, store, evidence)
     with chosen or nullcontext():
         records, remarks = run(program, use_exact=arithmetic == "exact", keeping=chosen)
+    remarks = (*caveats(program.graph, own_backward=True), *remarks)
     found: tuple[Any, ...] = ()
     if evidence != "none":
         from .confirming.evidence import confirm
 
         found = confirm(program, records, thorough=evidence == "full", seed=seed)
+    if program.graph.surrogates or program.graph.noted.get("hooks_outside"):
+        from .confirming.own import own_backwards
+
+        found = (*own_backwards(program, records), *found)
     more, predicted = ((), 0) if chosen is None else (chosen.remarks, chosen.predicted)
     return Trace(program, records, found, (*more, *remarks), program.graph.title, predicted)
 
@@ -169,10 +176,12 @@ def trace(
 def _keeping(
     program: Program, arithmetic: str, keep: Keep | None, store: str | os.PathLike[str] | None, evidence: str
 ) -> Keeping | None:
-    """What is kept of a run in torch's kernels; None for one in exact numbers."""
-    program.in_kernels = arithmetic != "exact"
+    """What is kept of a run in torch's kernels; None for one in exact numbers, or with a backward pass of the user's own."""
+    own = bool(program.graph.surrogates)
+    program.in_kernels = arithmetic != "exact" and not own
     if not program.in_kernels and (keep not in (None, "all") or store is not None):
-        raise InputError("exact numbers are kept in memory and whole; leave keep and store out")
+        what = "a backward pass of your own is" if own else "exact numbers are"
+        raise InputError(f"the record with {what} kept in memory and whole; leave keep and store out")
     chosen = keeping(program, keep, store) if program.in_kernels else None
     if chosen is not None and chosen.keep != "all" and evidence != "none":
         raise InputError(
@@ -210,6 +219,7 @@ def _program(
             model, inputs, targets = _doubled(model), _double(inputs), _double(targets)
             loss = _doubled(loss)
         graph = capture(model, inputs, loss=loss, targets=targets, output=output, parameters=parameters)
+    require_numbers(graph)
     start = {name: tensor.clone() for name, tensor in graph.origin.leaves().items()}  # the model may be trained later
     _check_finite(graph, start)
     return Program(
@@ -265,7 +275,7 @@ def _recapture(model: Any, loss: Any, output: Any, graph: Graph) -> Any:
         wrapped = origin.wrapped
         is_function = hasattr(wrapped.model, "function")
         trained = [n.name for n in graph.parameters] if is_function else []
-        model = wrapped.model.function[0] if is_function else wrapped.model
+        model = wrapped.model.function[0] if is_function else _moved(wrapped.model, graph, leaves)
         return capture(
             model,
             keywords or args,
@@ -276,6 +286,20 @@ def _recapture(model: Any, loss: Any, output: Any, graph: Graph) -> Any:
         )
 
     return again
+
+
+def _moved(model: nn.Module, graph: Graph, leaves: Mapping[str, Tensor]) -> nn.Module:
+    """The model at other parameters, where its way depends on them; the model itself where it does not."""
+    import copy
+
+    if not graph.noted.get("recorded", {}).get("decisions"):
+        return model
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
+            if name in leaves:
+                tensor.copy_(leaves[name])
+    return twin
 
 
 def _exact_leaves(graph: Graph, start: Mapping[str, Tensor]) -> dict[str, Array]:

@@ -18,7 +18,7 @@ from .general import VJP, Contributions, Rule
 
 __all__ = ["Fused", "fused"]
 
-_PLAIN = ("float32", "float64")
+_PLAIN = ("float32", "float64", "bfloat16", "float16")
 Call = tuple[Any, Mapping[str, Any]]
 
 
@@ -77,12 +77,12 @@ def fused(graph: Graph, builder: Builder, calls: Mapping[Node, Call] | None = No
         calls: for some nodes the call of the program that computes their value in one go, and its operands by name.
     """
     found, maker = Fused(), Calls(builder)
-    for node, (target, operands) in (calls or {}).items():
-        found.values[node] = _program_call(maker, node, target, operands)
     for node in graph.nodes:
         rule = _RULES.get(node.op.name)
         if rule is not None and node.dtype in _PLAIN:
             rule(graph, maker, node, found)
+    for node, (target, operands) in (calls or {}).items():
+        found.values[node] = _program_call(maker, node, target, operands)
     return found
 
 

@@ -51,10 +51,14 @@ class Rule:
         return self.emit("conj", x) if x.is_complex else x
 
     def fitted(self, parts: Contributions) -> Contributions:
-        """Contributions of their operands' own kind: a real operand receives the real part."""
-        return tuple(
-            self.emit("real", part) if part is not None and part.is_complex and not x.is_complex else part
-            for x, part in zip(self.x, parts, strict=True)
+        """Contributions of their operands' own kind: a real operand receives the real part, in its own dtype."""
+        return tuple(None if part is None else self._alike(x, part) for x, part in zip(self.x, parts, strict=True))
+
+    def _alike(self, x: Node, part: Node) -> Node:
+        if part.is_complex and not x.is_complex:
+            part = self.emit("real", part)
+        return (
+            self.emit("cast", part, dtype=x.dtype) if part.is_float and x.is_float and part.dtype != x.dtype else part
         )
 
     def turned(self, x: Node) -> Node:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import backproof as bp
+from backproof.studies.hand_written import hand_written
 from backproof.studies.ways import by_formulas, same
 
 
@@ -55,20 +56,21 @@ def autograd(x, y, start, steps, lr, seed):
     return {"loss": losses, "a": a, "b": b, "c": c, "d": d}
 
 
+class Legendre3(torch.autograd.Function):
+    """P3(u) = (5 u^3 - 3 u) / 2, with its derivative (15 u^2 - 3) / 2 written by hand."""
+
+    @staticmethod
+    def forward(ctx, u):
+        ctx.save_for_backward(u)
+        return 0.5 * (5 * u**3 - 3 * u)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (u,) = ctx.saved_tensors
+        return grad_output * 1.5 * (5 * u**2 - 1)
+
+
 def custom_function(x, y, start, steps, lr, seed):
-    class Legendre3(torch.autograd.Function):
-        """P3(u) = (5 u^3 - 3 u) / 2, with its derivative (15 u^2 - 3) / 2 written by hand."""
-
-        @staticmethod
-        def forward(ctx, u):
-            ctx.save_for_backward(u)
-            return 0.5 * (5 * u**3 - 3 * u)
-
-        @staticmethod
-        def backward(ctx, grad_output):
-            (u,) = ctx.saved_tensors
-            return grad_output * 1.5 * (5 * u**2 - 1)
-
     a, b, c, d = (torch.tensor(v, dtype=x.dtype, requires_grad=True) for v in (0.0, -1.0, 0.0, 0.3))
     losses = []
     for _ in range(steps):
@@ -248,6 +250,15 @@ def control_flow_twin(x, y, start, steps, lr, seed):
     return {"loss": losses, **dict(zip("abcde", w, strict=True))}
 
 
+SLOPE = "1.5 * (5 * u**2 - 1)"
+SLIPS = {
+    "the factor 3/2 forgotten": "5 * u**2 - 1",
+    "u**3 differentiated to u**2": "0.5 * (5 * u**2 - 3)",
+    "the sign of the second term": "1.5 * (5 * u**2 + 1)",
+    "the second term forgotten": "7.5 * u**2",
+    "the function for its slope": "0.5 * (5 * u**3 - 3 * u)",
+}
+
 GROUPS = (
     ("numpy", "tensors", "autograd", "nn", "optim", "own module", "formulas"),
     ("custom function", "custom function by hand"),
@@ -312,7 +323,7 @@ def work(points, steps, lr, seed):
     y = torch.sin(x)
     start = dict(zip("abcd", np.random.default_rng(seed).standard_normal(4).tolist(), strict=True))
     answer = same(WAYS, groups=GROUPS, does=DOES, x=x, y=y, start=start, steps=steps, lr=lr, seed=seed)
-    return answer + limits(x, y, lr, answer.answers["ways"]["numpy"])
+    return answer + hand_written(Legendre3, 0.3 * x, SLOPE, SLIPS) + limits(x, y, lr, answer.answers["ways"]["numpy"])
 
 
 def limits(x, y, lr, reached):

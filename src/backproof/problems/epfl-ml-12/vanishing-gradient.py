@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import backproof as bp
-from backproof.document.blocks import Derivation, Equation, Items, Paragraph, Section, Table
+from backproof.document.blocks import Derivation, Equation, Items, Paragraph, Plot, Section, Series, Table
 from backproof.document.math import BigSum, Call, Div, Function, Mul, Num, Partial, Pow, Sym, Words
 from backproof.ops import OPS, Elementwise
 from backproof.studies.certificates.confirming import steepest
@@ -79,7 +80,7 @@ class Setting:
     """The network of the question, and what is asked about it."""
 
     def __init__(self, L, K, x, f, w, b, residual, seed, samples):
-        self.L, self.K, self.x, self.f, self.w, self.b = L, K, x, f, Fraction(repr(w)), Fraction(repr(b))
+        self.L, self.K, self.x, self.f, self.w, self.b = L, K, x, f, *(Fraction(str(v)) for v in (w, b))
         self.residual, self.seed, self.samples = residual, seed, samples
 
     def net(self, L, biases=False, K=None, f=None, residual=None):
@@ -190,6 +191,50 @@ def proof(s, slope, upper):
     return Derivation(tuple(lines))
 
 
+def uniform_net(s, **other):
+    """A network of the question with weights drawn uniformly from the box."""
+    net, _ = s.net(s.L, **other)
+    for p in net.parameters():
+        nn.init.uniform_(p, -float(s.w), float(s.w))
+    return net
+
+
+def layer_by_layer(s, seeds=60):
+    """Signal and gradient through the layers for uniform weights: theory with its band, and draws, side by side."""
+    kinds = {s.f: {}, **{f: {"f": f} for f in ("sigmoid", "tanh", "relu") if f != s.f}}
+    if not s.residual:
+        kinds[f"{s.f}, residual"] = {"residual": True}
+    x, found = s.net(s.L)[1][0].reshape(1, -1), {}
+    with torch.random.fork_rng():
+        torch.manual_seed(s.seed)
+        for label, other in kinds.items():
+            make = partial(uniform_net, s, **other)
+            found[label] = bp.propagate(make(), x, seeds=seeds, factory=make, seed=s.seed)
+    return found
+
+
+def flow_of(s, found):
+    """The pictures: layers along one axis, the error signal on a logarithmic one."""
+    own, lines = found[s.f], []
+    for label, flow in found.items():
+        for words, style, value in (
+            ("predicted", "line", lambda x: x.backward[0]),
+            ("drawn", "points", lambda x: x.seeds[1].mean),
+        ):
+            kept = [(k + 1.0, value(x)) for k, x in enumerate(flow.layers[:-1]) if value(x) > 0]
+            if kept:
+                lines.append(Series(f"{label}, {words}", *zip(*kept, strict=True), style))
+    what = "mean square of the error signal"
+    beside = Plot(tuple(lines), "layer", what, ("The backward pass of the others beside it.",),
+                  f"{what} per layer for several networks", log_y=True)  # fmt: skip
+    chi = "" if own.chi is None else (f" Theory: each layer multiplies its mean square by chi, here {own.chi:.3g} (a factor of "
+                                      f"{math.sqrt(own.chi):.3g} in size).")  # fmt: skip
+    said = (f"Weights are drawn uniformly from the box ({own.seeds} times), and the error signal begins as a standard normal at "
+            f"the output.{chi} The theory is that of wide layers; {s.K} units are few, and the band says how far one network "
+            "may lie from it.")  # fmt: skip
+    return (Paragraph((said,)), own.plot("backward"), own.plot("forward"), beside)
+
+
 def compared(s, slope):
     """The same question for other networks, over the depth."""
     least = math.ceil(1 / (slope * float(s.w)) - 1e-9)
@@ -250,7 +295,7 @@ def evidence_of(s, slope, upper, certificates):
     return tuple(rows)
 
 
-def work(L, K, x, activation, weight_bound, bias_bound, residual, samples, seed):
+def work(L, K, x, activation, weight_bound, bias_bound, residual, samples, seed, open_depth):
     refuse_sizes(L, K, weight_bound, bias_bound, samples)
     activation_named(activation)
     s = Setting(L, K, entries_of(x, K), activation, weight_bound, bias_bound, residual, seed, samples)
@@ -258,6 +303,7 @@ def work(L, K, x, activation, weight_bound, bias_bound, residual, samples, seed)
     slope = s.slope
     upper = max(free.upper, held.upper)
     kinds, least = compared(s, slope)
+    flows = layer_by_layer(s)
     own, with_biases = kinds[0], s.depths("with biases", biases=True)
     factor, (text, latex) = factor_of(s, slope), formula_of(s, slope)
     answers = {
@@ -268,29 +314,47 @@ def work(L, K, x, activation, weight_bound, bias_bound, residual, samples, seed)
         "typical_rms": held.typical, "typical_predicted": held.predicted, "typical_rms_with_biases": free.typical,
         "rate": float(factor), "rate_exact": str(factor) if factor.denominator < 10**6 else None,
         "typical_rate": own.rate("typical"), "vanishes": bool(factor < 1), "smallest_K_that_does_not_vanish": least,
+        "chi": {label: flow.chi for label, flow in flows.items()}, "symbolic": open_depth,
         "comparison": {k.label: {"rate": k.rate("upper"), "typical_rate": k.rate("typical")} for k in kinds},
     }  # fmt: skip
+    proved = evidence_of(s, slope, upper, {"biases free": free, "no biases": held})
+    if open_depth:
+        proved = (*proved, every_depth(s, slope))
     blocks = (
-        Section("What has to be shown", (Paragraph((question(s),)),), "given", "question"),
+        Section("What has to be shown", (Paragraph((question(s, open_depth),)),), "given", "question"),
         Section("The proof: count the paths", (proof(s, slope, upper),), "forward", "paths"),
         Section(
             "The same from the graph, as a certificate", (graph_words(s), *free.blocks()), "backward", "certificate"
         ),
         Section("Is the bound attained?", attained(s, free, held), "result", "attained"),
         Section("How small is it usually?", usually(s, held, own, with_biases), "result", "typical"),
+        Section("Layer by layer", flow_of(s, flows), "result", "layers"),
         Section("Other networks", comparison(s, kinds, least, slope), "result", "others"),
     )
-    return bp.Answer(
-        answers, blocks, evidence_of(s, slope, upper, {"biases free": free, "no biases": held}), remarks(s, factor)
-    )
+    return bp.Answer(answers, blocks, proved, remarks(s, factor))
 
 
-def question(s):
+def every_depth(s, slope, upto=20):
+    """The formula with L left open against the graph's bound at each of the first depths."""
+    wrong = [0.0]
+    for depth in range(1, upto + 1):
+        one = Setting(depth, s.K, s.x, s.f, s.w, s.b, s.residual, s.seed, 10)
+        net, inputs = one.net(depth, biases=True)
+        found = bp.certify(net, *inputs, **one.box(True), effort="bound", samples=10)
+        counted = closed_form(one, slope)
+        wrong.append(float(abs(Fraction(found.upper) - counted) / counted) if counted else float(found.upper))
+    note = f"L = 1, ..., {upto}; the number of paths and factors is the same argument at every depth"
+    return Evidence("the formula with L left open", "the bound from the graph at each depth", max(wrong) <= 1e-9, max(wrong),
+                    upto, upto, note)  # fmt: skip
+
+
+def question(s, open_depth=False):
+    here = f"L is left open (the numbers below are for L = {s.L})" if open_depth else f"Here L = {s.L}"
     kind = "residual layers" if s.residual else "layers"
     return (
         f"A network of L {kind} with K = {s.K} units each and the activation {OPS[s.f].text}, every weight between "
         f"-{spelled(s.w)} and {spelled(s.w)}, with a linear output f. How large can the derivative of f with respect to w⁽¹⁾₁₁ be, the "
-        f"weight from input 1 to unit 1 of the first layer? Here L = {s.L} and x_1 = {s.x[0]:g}."
+        f"weight from input 1 to unit 1 of the first layer? {here} and x_1 = {s.x[0]:g}."
     )
 
 
@@ -377,5 +441,5 @@ problem = bp.Exercise(
     about="L layers of K sigmoid units, all weights in [-1, 1], a linear output. Show that the derivative of the output "
     "with respect to the weight w11 of the first layer vanishes at least like (3/4)^L for K = 3.",
     settings={"L": 5, "K": 3, "x": "ones", "activation": "sigmoid", "weight_bound": 1.0, "bias_bound": 0.5,
-              "residual": False, "samples": 4000, "seed": 0},
+              "residual": False, "samples": 4000, "seed": 0, "open_depth": False},
 )  # fmt: skip

@@ -35,6 +35,11 @@ class Region:
     free: tuple[Node, ...]
     held: Mapping[Node, Tensor]
 
+    @property
+    def exact(self) -> dict[Node, Tensor]:
+        """The leaves that are held at the float64 tensors they are."""
+        return {n: self.held[n] for n, box in self.boxes.items() if box.lo is box.hi and n.is_float}
+
     def ends(self, node: Node) -> tuple[Tensor, Tensor]:
         """The ends of a leaf's box in float64."""
         box = self.boxes[node]
@@ -123,7 +128,7 @@ def region_of(graph: Graph, weights: Any, biases: Any, inputs_in: Any) -> Region
     free = []
     for node in leaves:
         kind = "inputs_in" if node.role != "parameter" else "biases" if is_bias(graph, node) else "weights"
-        limits = _asked_for(asked, kind, node)
+        limits = _asked_for(asked, kind, node) if node.role != "buffer" else None
         if limits is None or not node.is_float:
             boxes[node] = Box.exactly(given[node.name].tolist(), node.shape)
             continue

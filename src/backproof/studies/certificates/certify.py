@@ -19,18 +19,20 @@ from torch import Tensor, nn
 from ...capturing import capture
 from ...document.blocks import Block, Callout, Derivation, Document, Equation, Paragraph, Section, Table
 from ...document.math import Num
-from ...domains.balls import Box, read_balls
+from ...domains.balls import Box
 from ...domains.variances import Moments, read_variances
 from ...errors import InputError, MissingRule
 from ...graph import Graph, Node
 from ...progress import task
 from ...result import Result, plain, written
+from ..caveats import require_all_inputs, require_forward_gradient, require_numbers
 from ..verdicts import Evidence, summary
 from ..writing.worked import evidence_section
 from .boxes import Region, Target, region_of, targets_of
 from .confirming import confirm
 from .extremes import Extreme, derivatives_at, drawn_from, quick, search
 from .proving import as_fraction, number, proof_of
+from .upper import at_point, only, worst
 
 __all__ = ["Certificate", "Lower", "certify", "certify_graph", "predicted_rms", "sampled_rms"]
 
@@ -65,6 +67,7 @@ class Certificate(Result):
         samples, largest_sampled: how many were drawn, and the largest derivative among them.
         derivation: the proof, line by line; ``proof`` is the same as text.
         box: the box in words.
+        method: how it was bounded: "intervals" (with exact ends), or "affine forms" where those are sharper.
         evidence: the bound and the witness against autograd on the program as it stands, and against 50 digits.
     """
 
@@ -80,6 +83,7 @@ class Certificate(Result):
     box: tuple[tuple[str, str], ...]
     evidence: tuple[Evidence, ...] = ()
     title: str = ""
+    method: str = "intervals"
     region: Region | None = field(default=None, repr=False, compare=False)
     target: Target | None = field(default=None, repr=False, compare=False)
 
@@ -118,6 +122,7 @@ class Certificate(Result):
             "lower": float(self.lower),
             "exact": {k: str(v) for k, v in exact.items() if isinstance(v, Fraction)},
             "tight": self.is_tight,
+            "method": self.method,
             "witness": plain(self.witness, full),
             "typical": self.typical,
             "predicted": self.predicted,
@@ -148,7 +153,12 @@ class Certificate(Result):
             Table((("what",), ("its box",)), self.box, "For every"),
             Table(head, rows, "The bracket"),
             Callout("agrees" if self.is_tight else "note", (verdict,)),
-            Section("The proof", (Paragraph((_INTRODUCTION,)), Derivation(self.derivation)), "backward", "proof"),
+            Section(
+                "The proof",
+                (Paragraph((_INTRODUCTION + _METHODS[self.method],)), Derivation(self.derivation)),
+                "backward",
+                "proof",
+            ),
             Section("The witness", (_weights(self.witness),), "result", "witness"),
         ]
 
@@ -157,6 +167,15 @@ _INTRODUCTION = (
     "M stands for the largest absolute value of an error signal, the derivative with respect to the value that is "
     "named, over all entries and all weights in the box. Each line uses the one of the layer behind it."
 )
+
+_METHODS = {
+    "intervals": "",
+    "affine forms": (
+        " Every value is kept as c + Σ g_i ε_i ± e with |ε_i| ≤ 1, the same ε_i along all paths, so that what cancels is not "
+        "counted: a line below is at most the product that it speaks of, and often much less. Functions are replaced by "
+        "lines with an error that Arb has enclosed, and the rounding of every sum is added to e."
+    ),
+}
 
 
 def _gap(c: Certificate) -> str:
@@ -208,7 +227,9 @@ def certify(
 ) -> Certificate:
     """Bound |∂f/∂w| for every weight in a box, rigorously, with weights that come as close as could be found.
 
-    The upper bound follows the chain rule in absolute values, δ(k-1) ≤ max|f'| Σ|w| δ(k), in exact fractions.
+    The upper bound follows the chain rule in absolute values, δ(k-1) ≤ max|f'| Σ|w| δ(k), in exact fractions; where the
+    box is narrow or the inputs vary, also affine forms, in which what cancels along different paths is not counted twice
+    (:mod:`backproof.domains.affine`). The sharper of the two holds.
 
     Args:
         model: a network (or its Graph) whose output, or loss, is f; of several outputs the worst is taken.
@@ -238,6 +259,9 @@ def certify(
         Fraction(3, 2)
     """
     graph = model if isinstance(model, Graph) else capture(model, *inputs, loss=loss, targets=targets)
+    require_numbers(graph)
+    require_all_inputs(graph, "a certificate is about every weight in a box")
+    require_forward_gradient(graph, "a certificate is about the gradient")
     return certify_graph(graph, wrt, weights, biases, inputs_in, seed, effort, samples)
 
 
@@ -257,7 +281,8 @@ def certify_graph(
         raise InputError(f"the network has {size:,} parameters; a certificate is made for up to {MOST_WEIGHTS:,}")
     region = region_of(graph, weights, biases, inputs_in)
     with task("certifying", 3) as advance:
-        target, boxes, upper = _worst(targets_of(graph, wrt), region)
+        bounded = worst(targets_of(graph, wrt), region)
+        target, upper = bounded.target, bounded.upper
         advance(note="proved")
         found = (search if effort == "full" else quick)(target, region, graph, seed)
         lower = _attained(target, region, found)
@@ -273,7 +298,8 @@ def certify_graph(
         predicted=predicted_rms(target, region),
         samples=count,
         largest_sampled=largest,
-        derivation=proof_of(target, boxes),
+        derivation=proof_of(target, bounded.boxes),
+        method=bounded.method,
         box=tuple((n.name, _box_in_words(region.boxes[n], n in region.free)) for n in region.boxes),
         title=graph.title,
         region=region,
@@ -288,37 +314,11 @@ def _box_in_words(box: Box, is_free: bool) -> str:
     return f"[{min(box.lo.reshape(-1))}, {max(box.hi.reshape(-1))}]"
 
 
-def _worst(targets: tuple[Target, ...], region: Region) -> tuple[Target, Mapping[Node, Box], Bound]:
-    """The target with the largest bound, its boxes, and the bound."""
-    found = []
-    for target in targets:
-        boxes = read_balls(target.graph, _only(region.boxes, target.graph))
-        found.append((target.pick(boxes[target.node]).largest(), target, boxes))
-    upper, target, boxes = max(found, key=lambda f: f[0])
-    return target, boxes, _exact_or_up(target, region, upper)
-
-
-def _only(boxes: Mapping[Node, Box], graph: Graph) -> dict[Node, Box]:
-    there = set(graph.nodes)
-    return {n: b for n, b in boxes.items() if n in there}
-
-
-def _exact_or_up(target: Target, region: Region, upper: Any) -> Bound:
-    """The bound as a fraction if no rounding entered it (a second reading at another precision gives the same one)."""
-    from ...domains import curves
-
-    with curves.precision(2 * curves.PRECISION + 37):
-        again = target.pick(read_balls(target.graph, _only(region.boxes, target.graph))[target.node]).largest()
-    if again == upper:
-        return as_fraction(upper)
-    return _float(as_fraction(min(again, upper)), 1)
-
-
 def _attained(target: Target, region: Region, found: Extreme) -> Lower:
     """The witness's derivative in exact arithmetic; where it is no fraction, a float rounded down."""
     weights = {n: found.weights[n] if n in found.weights else region.clamped(n) for n in region.free}
     point = region.point(weights)
-    box = read_balls(target.graph, _only(point, target.graph))[target.node]
+    box = at_point(target, only(point, target))
     cut = tuple(slice(i, i + 1) for i in found.index)
     lo, hi = box.lo[cut].reshape(-1)[0], box.hi[cut].reshape(-1)[0]
     size = flint.fmpq(0) if lo <= 0 <= hi else min(abs(lo), abs(hi))

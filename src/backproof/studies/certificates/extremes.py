@@ -60,7 +60,30 @@ def derivatives_at(target: Target, region: Region, weights: Mapping[Node, Tensor
 
     if not weights:
         return derivative_at(target, region, {}).unsqueeze(0)
-    return torch.func.vmap(one)(tuple(weights.values()))
+    batches = tuple(weights.values())
+    try:
+        return torch.func.vmap(one)(batches)
+    except RuntimeError:  # an operation that writes in place, as the adjoint of a convolution
+        return _by_autograd(target, region, tuple(weights), batches)
+
+
+def _by_autograd(target: Target, region: Region, names: tuple[Node, ...], batches: tuple[Tensor, ...]) -> Tensor:
+    """The same by torch.autograd on the forward graph: for searches and samples, which are not what is proved."""
+    constants = _constants(target.whole)
+    there = [n for n in target.whole.nodes if n.is_leaf and n.role != "constant"]
+
+    def one(batch: tuple[Tensor, ...]) -> Tensor:
+        leaves = {**region.held, **dict(zip(names, batch, strict=True))}
+
+        def value(w: Tensor) -> Tensor:
+            known = {**constants, **{n: w if n is target.wrt else leaves[n] for n in there}}
+            found: Tensor = numbers.run(target.whole, known)[target.of].reshape(())
+            return found
+
+        slope: Tensor = torch.func.grad(value)(leaves[target.wrt])
+        return slope if target.index is None else slope[target.index]
+
+    return torch.func.vmap(one)(batches)
 
 
 def search(

@@ -13,7 +13,7 @@ from ...graph import Graph, Node
 from ...ops import OPS, Elementwise
 from ..program import Program
 from ..trace import Step
-from ..verdicts import ALONG, ONE_BY_ONE
+from ..verdicts import ALLOWED, ALONG, ONE_BY_ONE
 from .local import checkable, entry_error, random_places
 
 __all__ = ["large_network"]
@@ -21,6 +21,7 @@ __all__ = ["large_network"]
 MOST_PARAMETERS, ENTRIES = 12, 400
 _STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # of the parameter's size: the first that crosses no kink
 _ROUGH = 1e-4  # two step sizes that disagree by more than this share have met kinks
+_LOSS_ROUNDING = 1e-14  # of a loss behind many layers, in float64
 Add = Callable[..., None]
 
 
@@ -64,25 +65,30 @@ def _direction(step: Step, name: str, generator: torch.Generator, add: Add) -> N
     found = _slope(step.graph, leaves, name, direction, size)
     if found is None:
         return  # kinks at every step size
-    slope, spread = found
+    slope, spread, noise = found
     expected = (ours.double() * direction).sum().item()
     scale = max(abs(expected), ours.double().norm().item(), 1e-300)
     if spread > _ROUGH * scale and abs(slope - expected) <= 2 * spread:
         return  # kinks on the way: the differences are too coarse to say anything
+    if abs(slope - expected) <= noise and ALLOWED[ALONG] * scale < noise:
+        return  # a gradient that is zero but for rounding, as that of an attention's key bias: less than differences resolve
     add(f"gradient of {name}", ALONG, abs(slope - expected) / scale, 1, 1)
 
 
 def _slope(
     graph: Graph, leaves: dict[str, Tensor], name: str, direction: Tensor, size: float
-) -> tuple[float, float] | None:
-    """A slope extrapolated from two step sizes, with what the two disagree by; steps that cross no kink."""
+) -> tuple[float, float, float] | None:
+    """A slope extrapolated from two step sizes, what the two disagree by, and what the loss's rounding is worth in it.
+
+    The steps cross no kink; None if all do.
+    """
     walk = _Walk(graph, leaves, name, direction)
     for share in _STEPS:
         h = share * size
         near, far = [walk(t) for t in (h / 2, -h / 2)], [walk(t) for t in (h, -h)]
         if all(torch.equal(a, b) for p in (*near, *far) for a, b in zip(p[1], walk.sides, strict=True)):
             wide, narrow = (far[0][0] - far[1][0]) / (2 * h), (near[0][0] - near[1][0]) / h
-            return (4 * narrow - wide) / 3, abs(narrow - wide)
+            return (4 * narrow - wide) / 3, abs(narrow - wide), _LOSS_ROUNDING * abs(near[0][0]) / h
     return None
 
 

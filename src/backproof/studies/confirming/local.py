@@ -44,8 +44,11 @@ def entry_error(node: Node, place: Place, values: Mapping[Node, Tensor]) -> floa
     if result is None:
         return None
     recorded = values[node].double()
-    size = max(float(recorded.abs().max()), 1e-300)
-    return abs(float(result) - float(recorded[place])) / size
+    ours, theirs = float(recorded[place]), float(result)
+    if ours == theirs:
+        return 0.0  # also where both are infinite, as a score is that a mask hides
+    size = max(float(recorded[recorded.isfinite()].abs().max()), 1e-300) if bool(recorded.isfinite().any()) else 1.0
+    return abs(theirs - ours) / size
 
 
 def _again(node: Node, operands: list[Array], result: tuple[int, ...], /, **attrs: Any) -> Any:

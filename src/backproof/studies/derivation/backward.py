@@ -165,7 +165,7 @@ class Backward:
         """What each value on the way is computed from."""
         needed = self._ancestors()
         return [
-            Line(v, self.writer.symbol(v), self.writer.matrix(v), why_value(v), "forward")
+            Line(v, self.writer.symbol(v), self.writer.matrix(v), why_value(v, self.graph), "forward")
             for v in self._values
             if v in needed
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from ...formula import Given, declared, is_function, read_model, read_quantity
 from ...graph import Graph, Role
 from ...problems.problem import Exercise, FormulaProblem, Problem
 from ...result import Result, written
+from ..caveats import caveats
 from ..load import load_problem
 from ..prepare import CONVENTIONS, asked, prepare, refuse_unknown
 from ..verdicts import Evidence, summary
@@ -377,9 +378,13 @@ def _of_program(
             known = ", ".join(n.name for n in graph.nodes if n.role in ("parameter", "input", "value"))
             raise InputError(f"there is no '{name}' to derive by; known: {known[:300]}")
     integers = {n: t.tolist() for n, t in start.items() if not t.is_floating_point() and t.dtype != torch.bool}
+    remarks = caveats(graph)
+    if graph.surrogates:
+        graph = replace(graph, surrogates={}, origin=graph.origin.by_the_forward())
+    of = next(n for n in graph.nodes if n is of)
     work = Backward(graph, of, wanted, names, layout, integers)
     evidence = confirm(work, dict(start), [], Draws(0))
-    return Derived(id or graph.title, title, "", {}, work, start, (), (), evidence)
+    return Derived(id or graph.title, title, "", {}, work, start, (), remarks, evidence)
 
 
 def _default(graph: Graph) -> list[str]:

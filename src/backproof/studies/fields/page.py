@@ -12,6 +12,7 @@ from ...document.math import Num
 from ...domains.cells import seen_cells
 from ...errors import BackproofError
 from ...pictures.fields import Heat, Row, cone, heat
+from ..caveats import caveats
 from ..verdicts import summary
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def field_document(found: ReceptiveField) -> Document:
     """Everything about the fields of a network."""
     from ..writing.worked import evidence_section
 
-    blocks = list(field_blocks(found))
+    blocks: list[Block] = [*field_blocks(found), *(Callout("note", (r,)) for r in caveats(found.graph))]
     if found.evidence:
         blocks.append(evidence_section(found.evidence))
     size = "×".join(map(str, found.source.shape[2:]))

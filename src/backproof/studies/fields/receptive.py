@@ -18,6 +18,7 @@ from ...domains.positions import Digit, Track, promoted
 from ...errors import InputError
 from ...graph import Graph, Node
 from ...result import Result
+from ..caveats import caveats
 from ..verdicts import Evidence
 from .effective import Effective, effective
 from .gradients import by_gradient
@@ -264,6 +265,7 @@ class ReceptiveField(Result):
             "input_size": list(self.source.shape[2:]),
             "layers": [layer.to_dict() for layer in self.layers],
             **field_facts(self),
+            "remarks": list(caveats(self.graph)),
             "evidence": [e.to_dict() for e in self.evidence],
         }
 

@@ -1,15 +1,46 @@
-"""What the layers say together: healthy, vanishing, exploding or dead, why, and what to do about it."""
+"""What the layers say together: healthy, vanishing, exploding, dead..., why, and what to do about it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["Diagnosis", "diagnose"]
+from .facts import Facts
+
+__all__ = ["Diagnosis", "Remedy", "diagnose"]
 
 FADED, GROWN = 1e-3, 1e3
+QUIET, LOUD = 1e-6, 1e4
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Something to do about it.
+
+    Args:
+        words: in words.
+        code: lines to paste, "" where words must do.
+        predicted, measured: the norm of the error signal at the first layer over that at the last with the remedy (for
+            a loss's scale: the norm at the last layer), as the theory has it and on a copy to which it was applied; nan
+            where there is nothing to measure.
+    """
+
+    words: str
+    code: str = ""
+    predicted: float = math.nan
+    measured: float = math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """The remedy as plain data."""
+        numbers = {"predicted": self.predicted, "measured": self.measured}
+        return {
+            "words": self.words,
+            "code": self.code,
+            **{k: v if math.isfinite(v) else None for k, v in numbers.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -17,10 +48,13 @@ class Diagnosis:
     """The verdict with its reason.
 
     Args:
-        verdict: "healthy", "vanishing", "exploding" or "dead".
+        verdict: "healthy", "vanishing", "exploding", "dead", "saturated", "symmetric", "disconnected", "not finite",
+            "loss scale" or "frozen".
         sentence: the measured fact behind it.
         cause, remedy: in words, "" where nothing is wrong.
-        ratio: the root mean square of the error signal at the first layer over that at the last.
+        ratio: the norm of the error signal at the first layer over that at the last, measured.
+        predicted: the same by the theory.
+        remedies: the one that fits the cause first; what cures what was predicted and tried.
     """
 
     verdict: str
@@ -28,63 +62,177 @@ class Diagnosis:
     cause: str
     remedy: str
     ratio: float
+    predicted: float = math.nan
+    remedies: tuple[Remedy, ...] = ()
 
 
-def diagnose(layers: Sequence[Any], remedied: Callable[[], tuple[str, float, float]]) -> Diagnosis:
+Finding = tuple[str, str, tuple[str, ...]]
+"""(verdict, cause, the names of the remedies to try)"""
+
+
+def diagnose(layers: Sequence[Any], facts: Facts, tried: Callable[[str], Remedy | None]) -> Diagnosis:
     """Judge the measured gradients.
 
-    A gradient has vanished if its root mean square falls by more than a factor of 1,000 from the last layer to the
+    A gradient has vanished if the norm of the error signal falls by more than a factor of 1,000 from the last layer to the
     first, and exploded if it grows by as much.
 
     Args:
-        layers: the layers in order (:class:`backproof.studies.propagate.Layer`).
-        remedied: (the standard deviation to use in words, the gain, the predicted ratio of mean squares with it).
+        layers: the layers in order (:class:`backproof.studies.propagation.layers.Layer`).
+        facts: what else was seen.
+        tried: predicts a remedy by name and applies it to a copy.
     """
-    first, last = layers[0].backward[1], layers[-1].backward[1]
-    ratio = math.sqrt(first / last) if last > 0 else 0.0
+    ratio, predicted = (_over(*(x.norms[i] for x in (layers[0], layers[-1]))) for i in (1, 0))
     sentence = (
-        f"The error signal's root mean square is {math.sqrt(first):.3g} at {layers[0].name} and {math.sqrt(last):.3g} at "
+        f"The norm of the error signal is {layers[0].norms[1]:.3g} at {layers[0].name} and {layers[-1].norms[1]:.3g} at "
         f"{layers[-1].name}, a factor of {ratio:.3g} over {len(layers)} layers."
     )
-    still = [x for x in layers if x.dead >= 1.0]
+    verdict, cause, names = next(_findings(layers, facts, ratio), ("healthy", "", ()))
+    remedies = tuple(r for r in map(tried, names) if r is not None)
+    best = sorted(remedies, key=_cures, reverse=True)  # stable: the one that fits the cause first among equals
+    words = _in_words(best[0]) if best else ""
+    return Diagnosis(verdict, sentence, cause, words, ratio, predicted, tuple(best))
+
+
+def _over(first: float, last: float) -> float:
+    return first / last if last > 0 else 0.0
+
+
+def _cures(r: Remedy) -> bool:
+    return math.isnan(r.measured) or FADED < r.measured < GROWN
+
+
+def _in_words(r: Remedy) -> str:
+    if math.isnan(r.measured):
+        return f"{r.words}."
+    foreseen = (
+        f"the theory predicts {r.predicted:.3g} for" if math.isfinite(r.predicted) else "there is no prediction for"
+    )
+    return f"{r.words}. With it {foreseen} the factor over all layers, and a copy to which it was applied has {r.measured:.3g}."
+
+
+# --- what may be wrong, the most certain first ------------------------------------------------------------------------
+def _findings(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
+    if facts.not_finite:
+        yield "not finite", facts.not_finite, ()
+    if facts.cut:
+        yield "disconnected", (
+            f"No gradient reaches {_listed(facts.cut)}: the way back is cut (detach, no_grad, an integer, or a value "
+            "that the loss does not use)."), ("reconnect",)  # fmt: skip
+    if facts.centred and layers[-1].norms[1] < QUIET:
+        yield "disconnected", (
+            f"The loss adds up what {facts.centred} has centred: that sum is constant, whatever the weights, and so its "
+            "gradient is 0 everywhere."), ("uncentre",)  # fmt: skip
+    if facts.symmetric:
+        yield "symmetric", (
+            f"All units of {_listed(facts.symmetric)} start with the same weights, so they get the same gradient and stay "
+            "the same: the layer counts as one unit."), ("gains",)  # fmt: skip
+    if facts.zeros and ratio < FADED:
+        yield "vanishing", (
+            f"All weights of {_listed(facts.zeros)} are 0, and it is the only way: nothing before it gets a gradient."
+        ), ("gains",)  # fmt: skip
+    yield from _units(layers, facts, ratio)
+    if not FADED <= ratio <= GROWN and len(layers) > 1:
+        yield _flow("vanishing" if ratio < FADED else "exploding", layers, facts, ratio)
+    yield from _scales(layers, facts)
+
+
+def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
+    still = [x for x in layers if x.dead >= 0.9]
     if still:
-        return Diagnosis("dead", sentence, _dead(still), "Start with a smaller or positive bias, or use an activation "
-                         "whose slope is nowhere 0 (leaky ReLU, GELU); a smaller learning rate keeps units from being "
-                         "pushed there.", ratio)  # fmt: skip
-    if math.isfinite(ratio) and FADED <= ratio <= GROWN:
-        return Diagnosis("healthy", sentence, "", "", ratio)
-    verdict = "vanishing" if ratio < FADED else "exploding"
-    return Diagnosis(verdict, sentence, _cause(layers, verdict), _remedy(layers, remedied), ratio)
+        share = (
+            "Every unit"
+            if all(x.dead >= 1.0 for x in still)
+            else f"{100 * min(x.dead for x in still):.0f} % of the units"
+        )
+        yield "dead", (
+            f"{share} of {_listed([x.name for x in still])} has slope 0 for all inputs: no gradient passes. "
+            f"{_why_dead(still[0], facts)}"), ("gains", "standardise" if facts.input_scale > 30 else "leaky")  # fmt: skip
+    full = [x for x in layers if x.saturated >= (0.5 if ratio < FADED else 0.9)]
+    if full:
+        yield "vanishing" if ratio < FADED else "saturated", (
+            f"{full[0].activation} is saturated: {100 * max(x.saturated for x in full):.0f} % of the entries behind "
+            f"{_listed([x.name for x in full])} lie where it has less than 1/20 of its largest slope (the pre-activations' "
+            f"root mean square is {math.sqrt(full[0].forward[1]):.3g}).{_input_words(facts)}"
+        ), ("standardise", "gains", "normalise") if facts.input_scale > 30 else ("gains", "normalise")  # fmt: skip
 
 
-def _dead(still: Sequence[Any]) -> str:
-    names = ", ".join(x.name for x in still[:5])
-    return f"Every unit of {names} has slope 0 for all inputs: no gradient passes."
+def _why_dead(layer: Any, facts: Facts) -> str:
+    bias = facts.biases.get(layer.name)
+    if bias is not None and bias < 0 and bias**2 > layer.forward[1] / 4:
+        return f"Its biases are {bias:.3g} on average, and they outweigh what the weights bring."
+    return f"Its pre-activations have root mean square {math.sqrt(layer.forward[1]):.3g} and nearly all lie below 0."
 
 
-def _cause(layers: Sequence[Any], verdict: str) -> str:
+def _input_words(facts: Facts) -> str:
+    return (
+        f" The inputs have root mean square {facts.input_scale:.3g}: they are not standardised."
+        if facts.input_scale > 30
+        else ""
+    )
+
+
+def _flow(verdict: str, layers: Sequence[Any], facts: Facts, ratio: float) -> Finding:
+    """A gradient that fades or grows: in one place, in every residual block, or layer by layer."""
+    steps = [(_over(a.norms[1], b.norms[1]), a, b) for a, b in pairwise(layers)]
+    logs = [(math.log(max(s, 1e-300)), a, b) for s, a, b in steps]
+    total = sum(value for value, _, _ in logs)
+    worst = min(logs, key=lambda p: p[0]) if verdict == "vanishing" else max(logs, key=lambda p: p[0])
+    names = ("gains", "normalise", "skip") if not facts.skips else ("branches", "gains", "normalise")
+    if len(logs) > 2 and abs(worst[0]) > 0.6 * abs(total):
+        return verdict, (
+            f"It happens in one place: from {worst[2].name} back to {worst[1].name} the norm changes by a factor of "
+            f"{math.exp(worst[0]):.3g}, and everywhere else by {math.exp(total - worst[0]):.3g} together."
+            f"{_weights_of(worst[2], facts)}"), names  # fmt: skip
+    if facts.skips and verdict == "exploding":
+        return verdict, (
+            f"Each of the {facts.skips} residual sums adds a branch as large as what it is added to, so the mean square "
+            f"grows from sum to sum. {_chi(layers, verdict)}"), names  # fmt: skip
+    missing = (
+        "" if facts.skips or len(layers) < 12 else f" There is no identity path around any of the {len(layers)} layers."
+    )
+    return verdict, _chi(layers, verdict) + _weights_of(worst[2], facts) + missing, names
+
+
+def _chi(layers: Sequence[Any], verdict: str) -> str:
     known = [x for x in layers if x.chi is not None]
     if not known:
         return "The error signal is lost in one step."
     pick = min if verdict == "vanishing" else max
     worst = pick(known, key=lambda x: x.chi)
     typical = math.exp(sum(math.log(max(x.chi, 1e-300)) for x in known) / len(known))
-    function = worst.activation or "no activation"
     return (
         f"Each layer multiplies the mean square of the error signal by chi = n E[w²] E[f'(s)²], here {typical:.3g} on "
-        f"average (1 would keep it); it is {worst.chi:.3g} at {worst.name} ({function})."
+        f"average (1 would keep it); it is {worst.chi:.3g} at {worst.name} ({worst.activation or 'no activation'})."
     )
 
 
-def _remedy(layers: Sequence[Any], remedied: Callable[[], tuple[str, float, float]]) -> str:
-    words, _, ratio = remedied()
-    better = math.sqrt(ratio)
+def _weights_of(layer: Any, facts: Facts) -> str:
+    """How the weights' spread compares with what would keep the gradient."""
+    known = facts.spreads.get(layer.name)
+    if known is None:
+        return ""
+    own, wanted = known
+    word = "small" if own < 0.95 * wanted else "large" if own > 1.05 * wanted else ""
+    if not word:
+        return ""
     return (
-        f"Draw the weights with standard deviation {words}: then chi is 1 at unit variance, and the factor over all "
-        f"layers is predicted to be {better:.3g}."
-        + (
-            " The activation still saturates; a residual connection or a normalisation does more."
-            if better < FADED
-            else ""
-        )
+        f" The weights of {layer.name} have root mean square {own:.3g}, too {word} for "
+        f"{layer.activation or 'no activation'}: {wanted:.3g} would keep it."
     )
+
+
+def _scales(layers: Sequence[Any], facts: Facts) -> Iterator[Finding]:
+    if facts.has_loss and not QUIET <= layers[-1].norms[1] <= LOUD:
+        size = "small" if layers[-1].norms[1] < QUIET else "large"
+        yield "loss scale", (
+            f"The loss itself is scaled: its gradient is too {size} already at {layers[-1].name} (norm "
+            f"{layers[-1].norms[1]:.3g}), and about the same in every layer.{_input_words(facts)}"
+        ), ("standardise", "loss scale") if facts.input_scale > 30 else ("loss scale",)  # fmt: skip
+    if facts.frozen:
+        yield "frozen", (
+            f"{_listed(facts.frozen)} is held fixed (requires_grad is False): it will not learn. If that is meant, "
+            "nothing is wrong."), ("unfreeze",)  # fmt: skip
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

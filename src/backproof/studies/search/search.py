@@ -193,6 +193,11 @@ class _Task:
         self.title, self.program, self.shown = prepared.title, prepared.program, prepared.settings
         if self.program.optimizer is None or self.program.graph.loss is None:
             raise InputError(f"'{id}' trains nothing: a search needs a loss and an optimizer")
+        if drawn := self.program.graph.of_role("draw"):
+            raise InputError(
+                f"'{id}' draws at random in training ({drawn[0].name}), and a search measures the loss on samples that were left "
+                "out; set the dropout to 0, or give the model in evaluation: model.eval()"
+            )
         self._known: dict[str, Program] = {}
         self._divide(rows_of(self.program), seed)
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...document.blocks import Block, Details, Document, Figure, Items, Paragraph
+from ...document.blocks import Block, Callout, Details, Document, Figure, Items, Paragraph
 from ...graph import Graph, Node
 from ...notation import symbol
 from ...result import Result
+from ..caveats import caveats, marks
 from .inside import inside
 from .opened import HINT, is_long, modules_dict, network_table
 from .worked import graph_listing
@@ -46,6 +47,7 @@ class Captured(Result):
             "outputs": [n.name for n in self.graph.outputs],
             "loss": loss,
             "facts": self.graph.facts,
+            "remarks": list(caveats(self.graph, own_backward=True)),
             "modules": list(modules_dict(self.graph, self.depth, self.module)),
         }
 
@@ -71,10 +73,11 @@ class Captured(Result):
         drawing = operations(graph, symbols=symbol)
         figure = Figure(drawing, ("The computational graph.",), f"Computational graph of {self.graph.title}")
         count = sum(not n.is_leaf for n in self.graph.nodes)
+        said = tuple(Callout("note", (r,)) for r in caveats(self.graph, own_backward=True))
         return Document(
             f"The graph of {self.graph.title}",
-            (figure, *blocks),
-            f"{count} operations, {len(self.graph.parameters)} parameters",
+            (figure, *said, *blocks),
+            " · ".join((f"{count} operations, {len(self.graph.parameters)} parameters", *marks(self.graph))),
             record=self.to_dict(),
         )
 

@@ -63,7 +63,7 @@ def _instant(page: Page, writer: StepWriter, phase: Phase, node: Node) -> Instan
 
 def _words(writer: StepWriter, node: Node) -> str:
     if node.of is None:
-        why = why_value(node)
+        why = why_value(node, writer.step.graph)
         name = f"loss {node.name}" if node is writer.step.graph.loss else node.name
         return f"{name}: {why}" if why and len(why) < 60 else name
     return f"gradient of {node.of.name}" if node.of.is_leaf else f"error signal of {node.of.name}"

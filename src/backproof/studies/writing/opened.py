@@ -14,6 +14,7 @@ from ...document.math import Num
 from ...graph import Graph, Node
 from ...notation import layer_symbols
 from ...result import Result
+from ..machine import spelled
 from ..statistics import Statistics
 from ..steps import Step
 from ..trace import Trace
@@ -80,7 +81,7 @@ def _caption(module: str) -> str:
 
 
 def _title(line: Line) -> str:
-    times = f"  (×{line.times})" if line.times > 1 else ""
+    times = f" (×{line.times})" if line.times > 1 else ""
     return f"{'· ' * line.level}{line.title}{times}"
 
 
@@ -254,6 +255,9 @@ def outline_of_trace(trace: Trace, depth: int | None, module: str) -> Opened:
     losses = [s.loss for s in trace.steps if s.loss is not None]
     if losses:
         blocks.append(Paragraph((_losses(losses),)))
+    blocks.append(
+        Paragraph((f"Memory: {spelled(trace.predicted_bytes)} at most beyond the model, worked out before the run.",))
+    )
     blocks += [Callout("note", (remark,)) for remark in trace.remarks]
     wrong = trace.finding
     shown = Document(

@@ -81,7 +81,7 @@ def outline(graph: Graph, depth: int | None = None, module: str = "") -> tuple[L
         return tuple(_lines(nodes, module, depth, 0))
     found = tuple(_lines(nodes, module, 1, 0))
     for deeper in range(2, DEEPEST + 1):
-        more = tuple(_lines(nodes, module, deeper, 0))
+        more = tuple(_lines(nodes, module, deeper, 0, whole=True))
         if len(more) > COMFORTABLE:
             break
         found = more
@@ -107,7 +107,8 @@ def _part(node: Node, module: str) -> str:
     return ".".join(filter(None, (module, *rest[:taken])))
 
 
-def _lines(nodes: Sequence[Node], module: str, depth: int, level: int) -> Iterator[Line]:
+def _lines(nodes: Sequence[Node], module: str, depth: int, level: int, whole: bool = False) -> Iterator[Line]:
+    """The lines of a module's parts; with ``whole`` those without parts of their own, such as a norm, stay closed."""
     runs = [(part, tuple(run)) for part, run in groupby(nodes, lambda n: _part(n, module))]
     for alike in _alike(runs):
         part, first = alike[0]
@@ -116,9 +117,10 @@ def _lines(nodes: Sequence[Node], module: str, depth: int, level: int) -> Iterat
             continue
         title = part if len(alike) == 1 else f"{part} … {alike[-1][0].rpartition('.')[2]}"
         opens = depth > 1 and len([n for n in first if n.role == "value"]) > 1
+        opens = opens and not (whole and all(n.module == part for n in first))
         yield Line(level, title, tuple(run for _, run in alike), part, opens)
         if opens:
-            yield from _lines(first, part, depth - 1, level + 1)
+            yield from _lines(first, part, depth - 1, level + 1, whole)
 
 
 def _alike(runs: Iterable[tuple[str, tuple[Node, ...]]]) -> list[list[tuple[str, tuple[Node, ...]]]]:

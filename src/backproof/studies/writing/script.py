@@ -70,6 +70,12 @@ class _Script:
 
     def text(self) -> str:
         step = self.trace.steps[0]
+        if step.graph.surrogates:
+            name = next(iter(step.graph.surrogates.values())).name
+            raise InputError(
+                f"a script without your model cannot run the backward pass of {name}, which is your own code; "
+                "write the trace as .html or .json instead"
+            )
         joint = self.program.joint(step.graph)
         body = joint.graph if joint else step.graph
         givens, both = self._givens(), self._pass(body)

@@ -97,8 +97,12 @@ def _whatif(page: Page) -> dict[str, object]:
     try:
         _refuse(page)
         return _Formulas(page).data()
-    except (Untranslatable, MissingRule) as reason:
+    except Untranslatable as reason:
         return {"why": str(reason)}
+    except MissingRule:
+        return {
+            "why": "a step of the network, or of its backward pass, has no formula that the page could compute with"
+        }
 
 
 def _refuse(page: Page) -> None:
@@ -143,6 +147,10 @@ class _Formulas:
         named_nodes = [*leaves, *(n for n in self.writer.step.graph.nodes if n.role == "value")]
         if any(n.size > MOST_ENTRIES for n in named_nodes):
             raise Untranslatable("the network is too large to be computed again in the page")
+        if self.writer.step.graph.noted.get("recorded", {}).get("decisions"):
+            raise Untranslatable(
+                "the model goes its way by values, and this is one recorded run: other numbers may go another"
+            )
         real, kinds = {n.dtype for n in leaves if n.is_float}, {n.name for n in leaves if not n.is_float}
         if self.program.batch == "sample" and kinds & set(self.program.samples):
             raise Untranslatable("each update has a label or an index of its own, and so formulas of its own")

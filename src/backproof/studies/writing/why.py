@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...graph import Graph, Node
+from ...graph import Graph, Node, Surrogate
 from ...ops import Elementwise
 
 __all__ = ["why_gradient", "why_value"]
@@ -64,10 +64,13 @@ _GRADIENTS = {
 }
 
 
-def why_value(node: Node) -> str:
+def why_value(node: Node, graph: Graph | None = None) -> str:
     """How a value (or, for an adjoint, an error signal) comes about."""
     if node.of is not None:
         return ""
+    if graph is not None and (surrogate := graph.surrogates.get(node)) is not None:
+        what = "a gradient hook" if surrogate.kind == "hook" else surrogate.name
+        return f"passed through {what}, whose backward pass is your own"
     if node.op.name in _VALUES:
         return _VALUES[node.op.name]
     if isinstance(node.op, Elementwise) and len(node.inputs) == 1:
@@ -101,6 +104,10 @@ def _through(user: Node, graph: Graph, names: Mapping[str, str]) -> str:
     return f"chain rule through {name} = {user.op.text or user.op.name}({_called(user.inputs[0], names)})"
 
 
+def _at(surrogate: Surrogate) -> str:
+    return f" ({surrogate.written})" if surrogate.written else ""
+
+
 def why_gradient(node: Node, users: tuple[Node, ...], graph: Graph, names: Mapping[str, str]) -> str:
     """The rule that gives the gradient of ``node``, from what uses it.
 
@@ -112,7 +119,13 @@ def why_gradient(node: Node, users: tuple[Node, ...], graph: Graph, names: Mappi
     """
     if node is graph.loss:
         return "the derivative of the loss with respect to itself"
-    reasons = list(dict.fromkeys(_through(user, graph, names) for user in users))
-    if len(users) == 1:
+    own = {s.gradients: s for s in graph.surrogates.values() if node in s.operands}
+    written = [f"what your own backward pass of {s.name}{_at(s)} sends back" for s in own.values()]
+    users = tuple(u for u in users if u not in graph.surrogates)
+    reasons = list(dict.fromkeys((*written, *(_through(user, graph, names) for user in users))))
+    if len(users) + len(written) == 1:
         return reasons[0]
-    return f"sum over the {len(users)} paths by which {_called(node, names)} reaches the loss: " + "; ".join(reasons)
+    return (
+        f"sum over the {len(users) + len(written)} paths by which {_called(node, names)} reaches the loss: "
+        + "; ".join(reasons)
+    )

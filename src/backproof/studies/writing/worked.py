@@ -26,6 +26,7 @@ from ...document.math import Expr, Num, Ref, Sym, Words
 from ...graph import Graph, Node
 from ...notation import layer_symbols, symbol
 from ...result import written
+from ..caveats import caveats, marks
 from ..program import Program
 from ..statistics import Statistics
 from ..trace import Step, Trace
@@ -34,6 +35,7 @@ from .derived import backward_blocks, forward_blocks
 from .glances import summary_step
 from .instants import range_of, worked_step
 from .over_time import over_time
+from .own import own_section
 from .repeats import Repeat, repeats
 from .updates import HYPER, rule_equations
 from .whatif import play_of
@@ -302,21 +304,27 @@ def _comparison(e: Evidence) -> tuple[Part | None, ...]:
 def document_of_trace(trace: Trace) -> Document:
     """The record of bp.trace as a document."""
     page = Page(trace.program, trace.steps, names={})
-    blocks: list[Block] = []
+    captured = caveats(trace.graph, own_backward=True)
+    blocks: list[Block] = [Callout("note", (r,)) for r in captured]
     if (pictures := page.pictures()) is not None:
         blocks.append(pictures)
     blocks += _by_module(page)
     blocks += page.derivation()
     blocks += page.worked_steps()
+    blocks += own_section(trace.steps)
     if losses := over_time(page, None):
         blocks.append(Section("The loss", tuple(losses), "result", "losses"))
-    blocks += [Callout("note", (r,)) for r in trace.remarks]
+    blocks += [Callout("note", (r,)) for r in trace.remarks if r not in captured]
     evidence = (*trace.evidence, *(page.printed_evidence() if trace.evidence else ()))
     if evidence:
         blocks.append(evidence_section(evidence, True))
     rule = trace.program.optimizer
     subtitle = " · ".join(
-        [rule.described() if rule else "no update", f"{len(trace.steps)} updates" if rule else "one pass"]
+        [
+            rule.described() if rule else "no update",
+            f"{len(trace.steps)} updates" if rule else "one pass",
+            *marks(trace.graph),
+        ]
     )
     wrong = any(e.agrees is False for e in evidence)
     return Document(

@@ -20,6 +20,7 @@ from ...document.blocks import Equation
 from ...document.math import Expr, Matrix, Num, Ref, Sym, Words, leaves, map_leaves
 from ...domains.printed import Unreadable, value_of
 from ...domains.symbols import Layout, Writer
+from ...errors import MissingRule
 from ...graph import Node
 from ...ops.chance import spelled
 from ..program import Program
@@ -62,7 +63,7 @@ def _at(ref: Ref | None, place: tuple[int, ...]) -> Ref | None:
 
 
 def _is_index(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() and tensor.dtype != torch.bool
+    return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != torch.bool
 
 
 @dataclass
@@ -89,8 +90,8 @@ class StepWriter:
         self.joint = joint
         graph = joint.graph if joint else self.step.graph
         given = {n: t for n, t in self.step.leaves.items() if _is_index(t)}
-        known = {n.name: self.step.values.get(n.name) for n in self.step.graph.nodes if not n.is_float}
-        integers = {n: t.tolist() for n, t in {**given, **known}.items() if isinstance(t, Tensor) and _is_index(t)}
+        known = {n.name: self.step.values.get(n.name) for n in self.step.graph.of_role("value") if not n.is_float}
+        integers = {n: t.tolist() for n, t in {**known, **given}.items() if isinstance(t, Tensor) and _is_index(t)}
         layout = Layout.of(self.step.graph, self.layout)
         self.writer = Writer(graph, layout, self.base, self.names, self.step.number, integers=integers)
 
@@ -140,7 +141,8 @@ class StepWriter:
         if node.role == "draw":
             words = Words(f"a draw from {spelled(node.attrs)}")
             return Equation(self.writer.symbol(node), (words,), "drawn anew in every update", self.ref(node))
-        return Equation(self.writer.symbol(node), (self.writer.matrix(node),), why_value(node), self.ref(node))
+        why = why_value(node, self.step.graph)
+        return Equation(self.writer.symbol(node), (self.writer.matrix(node),), why, self.ref(node))
 
     def ref(self, node: Node) -> Ref:
         """What a node's number is called in the record."""
@@ -152,7 +154,10 @@ class StepWriter:
         """For each entry: its formula, the formula with its numbers, the result. Long ones give the result alone."""
         if node.size > MOST_ENTRIES or node.role == "draw" or self.is_complex:
             return
-        formulas = self.writer.entries(node)
+        try:
+            formulas = self.writer.entries(node)
+        except MissingRule:
+            return  # a step of the user's own code, of which there is no formula
         tensor, exact = self.tensor(self.ref(node)), self.exact(self.ref(node))
         for place in np.ndindex(*node.shape):
             result = self._result(node, place, tensor, exact)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .compare import Gradients, Masks
+from ..compare import Gradients, Masks
+from ..program import Input
 from .factors import factor_words
-from .program import Input
 
 __all__ = ["from_numbers", "weak_pattern"]
 
@@ -70,6 +70,17 @@ def _one(name: Input, c: Tensor | None, e: Tensor, mask: Tensor) -> str | None:
 def _orders(e: Tensor) -> Iterator[tuple[str, Tensor]]:
     if e.ndim >= 2 and e.shape[-1] == e.shape[-2]:
         yield "transposed in its last two axes", e.transpose(-1, -2)
+        yield "made symmetric: (G + Gᵀ)/2 stands where G belongs", (e + e.transpose(-1, -2)) / 2
+        yield "added to its transpose: G + Gᵀ stands where G belongs", e + e.transpose(-1, -2)
+        yield "cut to its upper triangle", e.triu()
+        yield "cut to its lower triangle", e.tril()
+        yield "cut to its diagonal", e * torch.eye(e.shape[-1], dtype=e.dtype)
+    if not e.is_complex():
+        yield "its own absolute value", e.abs()
+        yield "cut off below zero", e.clamp_min(0)
+        yield "clipped to [-1, 1]", e.clamp(-1, 1)
+        yield "its own sign", e.sign()
+        yield "its own square", e * e
     if e.ndim == 2:
         yield "transposed and read in the wrong memory order", e.t().contiguous().view(e.shape)
         yield "transposed and read in the wrong memory order", e.contiguous().view(e.shape[1], e.shape[0]).t()

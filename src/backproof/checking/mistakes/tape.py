@@ -16,9 +16,10 @@ from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from .compare import Gradients
-from .functions import Sites, bypassed, line_of
-from .program import Program
+from ..compare import Gradients
+from ..functions import Sites, bypassed, line_of, spot_of
+from ..program import Program
+from .textbook import Textbook
 
 __all__ = ["Step", "Tape", "record"]
 
@@ -37,7 +38,11 @@ class _Value:
 
 @dataclass
 class Step:
-    """One operation: its arguments with tensors replaced by their numbers, its results by number, its line."""
+    """One operation: its arguments with tensors replaced by their numbers, its results by number, its line and spot.
+
+    ``spot`` is the same for steps of the same code that runs again, as in a loop; ``node`` counts the operations of the
+    forward pass.
+    """
 
     function: Any
     flat: list[Any]
@@ -45,6 +50,8 @@ class Step:
     outs: list[int]
     backward: bool
     line: str
+    spot: int = 0
+    node: int = -1
 
     @property
     def name(self) -> str:
@@ -92,12 +99,30 @@ class Tape:
             self.steps[at].outs, made if isinstance(made, tuple | list) else (made,), strict=False
         ):
             if isinstance(tensor, Tensor):
-                found[number] = tensor
+                found[number] = self._safe(number, tensor)
         for step in self.steps[at + 1 :]:
             if any(n in found for _, n in step.operands):
                 results = self.run(step, found)
-                found.update({n: r for n, r in zip(step.outs, results, strict=False) if isinstance(r, Tensor)})
+                found.update(self._results(step, results))
         return self.result(found)
+
+    def _results(self, step: Step, results: list[Any]) -> dict[int, Tensor]:
+        pairs = zip(step.outs, results, strict=False)
+        return {n: self._safe(n, r) for n, r in pairs if isinstance(r, Tensor)}
+
+    def _safe(self, number: int, made: Tensor) -> Tensor:
+        """What stands for a value; kernels read and write at indices without a look, so these stay as they were.
+
+        Raises:
+            ValueError: it is a list of indices with others than there were.
+        """
+        was = self.values.get(number)
+        if was is None or was.is_floating_point() or was.is_complex() or was.dtype == torch.bool or made.equal(was):
+            return made
+        same = made.shape == was.shape and made.dtype == was.dtype and made.numel() > 0
+        if not same or bool(made.min() < was.min()) or bool(made.max() > was.max()):
+            raise ValueError("indices that were not there before")
+        return made
 
     def replay_many(self, edits: dict[int, tuple[int, Tensor]]) -> list[Tensor | None]:
         """The gradients with, at each of these steps, the operand of that rank replaced."""
@@ -110,8 +135,7 @@ class Tape:
             if at in edits:
                 rank, tensor = edits[at]
                 flat[step.operands[rank][0]] = tensor
-            results = self.call(step, flat)
-            found.update({n: r for n, r in zip(step.outs, results, strict=False) if isinstance(r, Tensor)})
+            found.update(self._results(step, self.call(step, flat)))
         return self.result(found)
 
     def run(self, step: Step, found: dict[int, Tensor], function: Any = None) -> list[Any]:
@@ -144,7 +168,7 @@ class _Recorder(TorchDispatchMode):
         self.numbers: dict[int, int] = {}
         self.kept: list[Any] = []
         self.backward = False
-        self.origin: dict[int, str] = {}
+        self.origin: dict[int, tuple[str, int]] = {}
 
     def number(self, tensor: Tensor, fresh: bool = False) -> int:
         if fresh or id(tensor) not in self.numbers:
@@ -168,16 +192,18 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         outs = list(out if isinstance(out, tuple | list) else (out,))
         numbers = [self.number(o, fresh=True) if isinstance(o, Tensor) else -1 for o in outs]
-        self.steps.append(Step(func, places, spec, numbers, self.backward, self._line()))
+        self.steps.append(Step(func, places, spec, numbers, self.backward, *self._origin()))
         return out
 
-    def _line(self) -> str:
+    def _origin(self) -> tuple[str, int, int]:
+        """The line, spot and number of the operation of the forward pass to which a step belongs."""
         if self.backward:
-            node = torch._C._current_autograd_node()
-            return self.origin.get(node._sequence_nr(), "") if node is not None else ""
-        line = line_of()
-        self.origin[torch._C._autograd._get_sequence_nr()] = line
-        return line
+            running = torch._C._current_autograd_node()
+            node = -1 if running is None else running._sequence_nr()
+            return *self.origin.get(node, ("", 0)), node
+        node = torch._C._autograd._get_sequence_nr()
+        self.origin[node] = line_of(), spot_of()
+        return *self.origin[node], node
 
 
 def _quietly(recorder: _Recorder, tensor: Tensor) -> int:
@@ -195,7 +221,8 @@ def record(program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]
         )
         numbers = [recorder.number(leaf) for leaf in leaves]
         with bypassed(Sites()), recorder:
-            outs = program.outputs(leaves)
+            with Textbook():
+                outs = program.outputs(leaves)
             pairs = [(o, w.clone()) for o, w in zip(outs, weights, strict=True) if o.requires_grad]
             cots = [_quietly(recorder, w) for _, w in pairs]
             recorder.backward = True

@@ -8,17 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checked import Where
-from .compare import Gradients, Masks
-from .edits import Found, search, search_each
-from .functions import Site, Sites, backward_line
+from ..checked import Where
+from ..compare import Gradients, Masks
+from ..functions import Site, Sites, backward_line
+from ..operators import is_operator
+from ..program import Program, program_of, wide
+from .edits import search, search_each
+from .found import Found
 from .patterns import from_numbers, weak_pattern
-from .program import Program, program_of, wide
+from .shares import from_shares
+from .siblings import relative
 from .tape import Tape, record
 
 __all__ = ["name_the_mistake"]
 
 MOST_STEPS = 400
+REGISTERED = "the registered backward pass is not that of the forward pass"
+STOPPED = (
+    "autograd's gradient is not that of the forward pass: it is stopped or changed on the way (detach, no_grad, a hook, "
+    "a registered backward, a straight-through estimator: declare the last with surrogate=)"
+)
 MOST_MISTAKES = 3
 FAILS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, NotImplementedError, KeyError)
 
@@ -39,17 +48,25 @@ def name_the_mistake(
         where = _with_line(where, found)
     if numbers is None and found is None:
         numbers = weak_pattern(claimed, expected, masks, program.start, program.names, _tensors(program))
+    if numbers is None and found is None and not (exam.claims or exam.opaque or exam.reference or exam.surrogate):
+        numbers = _by_shares(exam, program, weights, masks)
     cause = numbers or (found.words if found else None)
     if not (exam.sites or exam.claims or exam.reference or exam.surrogate):
-        stopped = "autograd's gradient is not that of the forward pass: it is stopped or changed on the way (detach, no_grad, " \
-                  "a hook, a registered backward, a straight-through estimator: declare the last with surrogate=)"  # fmt: skip
+        stopped = REGISTERED if is_operator(exam.fn) else STOPPED
         cause = f"{stopped}; {cause}" if cause else stopped
-        where = where or _stop(program, weights)
+        where = where or (Where(str(exam.fn)) if is_operator(exam.fn) else _stop(program, weights))
     if cause is None:
         exam.notes.append(
             "the mistake was not identified: tried factors, orders, slices, branches, and single edits of the backward pass"
         )
     return cause, where
+
+
+def _by_shares(exam: Any, program: Program, weights: Sequence[Tensor], masks: Masks) -> str | None:
+    try:
+        return from_shares(program, lambda w: exam.claimed(program, program.start, w), weights, masks)
+    except FAILS:
+        return None
 
 
 def _stop(program: Program, weights: Sequence[Tensor]) -> Where | None:
@@ -136,6 +153,7 @@ def _by_edits(exam: Any, program: Program, weights: Sequence[Tensor], claimed: G
         sizes, known = _sizes(program), _known(tape, program)
         found = search(tape, claimed, program.start, sizes, known)
         wrong = [i for i, (c, e) in enumerate(zip(claimed, tape.result({}), strict=True)) if _differ(c, e)]
+        found = found or relative(program, claimed, weights, wrong)
         if found is None and 1 < len(wrong) <= MOST_MISTAKES:
             return search_each(tape, claimed, wrong, program.start, sizes, known)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_unflatten
 
-from .compare import Gradients
+from ..compare import Gradients
 from .tape import Step, Tape
 
 __all__ = ["Candidate", "candidates", "forward_candidates", "together"]
 
 MOST_POOL = 40
+LINEAR = ("add", "sub", "rsub", "mul", "div", "neg", "reciprocal", "pow", "to", "_to_copy", "clone", "detach")
 aten = torch.ops.aten
 
 Candidate = tuple[str, list[Any], Any]
@@ -49,23 +51,80 @@ def candidates(
             yield f"{label} is {words}", rest(moved), None
         for words, before in _upstream(tape, number, value, names):
             yield words, rest(before), None
-        if value.dtype == torch.int64:
-            for other, tensor in _pool(tape, number, value):
+        if value.dtype == torch.int64 and _takes_any_index(tape, step):
+            for other, tensor in _within(_pool(tape, number, value), value):
                 yield f"{names.get(other, _label(tape, other, names))} stands where {label} belongs", rest(tensor), None
-        if number in tape.carried or not value.is_floating_point():
+        if number in tape.carried:
+            yield from ((words, rest(tensor), None) for words, tensor in _carried(tape, step, number, names))
+            continue
+        if not value.is_floating_point():
             continue
         yield f"the factor {label} is forgotten", rest(torch.ones_like(value)), None
         for other, tensor in _pool(tape, number, value):
             yield f"{_exchange(tape, other, number, names)}", rest(tensor), None
+        for words, tensor in _seen_alike(tape, number, names):
+            yield f"{words} stands where {label} belongs", rest(tensor), None
         for g in claimed:
             if g is not None and g.shape == value.shape and value.ndim:
                 yield f"{label} is used after its update (already updated)", rest(value - 0.1 * g.to(value.dtype)), None
+
+
+def _carried(tape: Tape, step: Step, number: int, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
+    """What may stand in the place of an error signal: nothing, or its first entry alone."""
+    value, label = tape.values[number], names.get(number, _label(tape, number, names))
+    if step.name == "mul":
+        yield f"the factor {label} is forgotten", torch.ones_like(value)
+    if value.ndim and value.shape[0] > 1:
+        first = torch.zeros_like(value)
+        first[:1] = value[:1]
+        yield f"only the first entry of {label} along axis 0 counts", first
+
+
+def _other_signals(tape: Tape, number: int, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
+    """Other error signals of the same shape."""
+    value, label = tape.values[number], names.get(number, _label(tape, number, names))
+    for other in sorted(tape.carried - {number}):
+        tensor = tape.values.get(other)
+        if tensor is not None and tensor.shape == value.shape and tensor.dtype == value.dtype:
+            yield f"{names.get(other, _label(tape, other, names))} stands where {label} belongs", tensor
+
+
+def _seen_alike(tape: Tape, number: int, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
+    """For an operand that is a view of a tensor (transposed, say): the same view of others."""
+    step = next((s for s in tape.steps if number in s.outs), None)
+    if step is None or not step.function.is_view or not step.operands or step.name in ("alias", "detach"):
+        return
+    place, source = step.operands[0]
+    flat = tape.arguments(step)
+    for other, tensor in _pool(tape, source, tape.values[source]):
+        try:
+            made = tape.call(step, [*flat[:place], tensor, *flat[place + 1 :]])[0]
+        except (RuntimeError, IndexError, ValueError, TypeError):
+            continue
+        yield f"{names.get(other, _label(tape, other, names))} ({step.name})", made
+
+
+def _takes_any_index(tape: Tape, step: Step) -> bool:
+    """Whether the indices of a step can be exchanged: kernels that take several lists of them trust these blindly."""
+    return sum(tape.values[n].dtype == torch.int64 for _, n in step.operands) == 1
+
+
+def _within(pool: Iterator[tuple[int, Tensor]], value: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Those whose numbers stay in the range of these indices, so that nothing is read from outside a tensor."""
+    if not value.numel():
+        return
+    low, high = value.min(), value.max()
+    yield from ((n, t) for n, t in pool if bool(t.min() >= low) and bool(t.max() <= high))
 
 
 def _far(tape: Tape, step: Step, flat: list[Any], names: dict[int, str]) -> Iterator[Candidate]:
     """Another function of an operand, or a function of another tensor in its place."""
     for place, number in step.operands:
         value = tape.values[number]
+        rest = (flat[:place], flat[place + 1 :])
+        if number in tape.carried:
+            for words, signal in _other_signals(tape, number, names):
+                yield words, [*rest[0], signal, *rest[1]], None
         if number in tape.carried or not value.is_floating_point():
             continue
         label = names.get(number, _label(tape, number, names))
@@ -84,6 +143,8 @@ def _far(tape: Tape, step: Step, flat: list[Any], names: dict[int, str]) -> Iter
 def _exchange(tape: Tape, other: int, number: int, names: dict[int, str]) -> str:
     """One tensor in the place of another; for an activation and what goes into it, by these names."""
     name, label = (names.get(n, _label(tape, n, names)) for n in (other, number))
+    if any(other in s.outs and s.name.endswith("_") for s in tape.steps):
+        return f"{name} stands where {label} belongs: a tensor after it was changed in place (already updated)"
     a, b = _source(tape, other), _source(tape, number)
     if _makes(tape, a, b):
         return f"the pre-activation ({name}) stands where the activation ({label}) belongs"
@@ -95,7 +156,7 @@ def _exchange(tape: Tape, other: int, number: int, names: dict[int, str]) -> str
 def _makes(tape: Tape, before: int, after: int) -> bool:
     """Whether ``after`` is a function of ``before`` entry by entry."""
     step = next((s for s in tape.steps if after in s.outs and not s.backward), None)
-    if step is None or tape.values[before].shape != tape.values[after].shape:
+    if step is None or step.name in LINEAR or tape.values[before].shape != tape.values[after].shape:
         return False
     return [n for _, n in step.operands] == [before]
 
@@ -123,15 +184,32 @@ def _upstream(
 def forward_candidates(tape: Tape, step: Step, names: dict[int, str]) -> Iterator[Candidate]:
     """The step of the forward pass with another constant: what the backward pass takes it to be."""
     flat = tape.arguments(step)
+    if not all(tape.values[n].is_floating_point() for n in step.outs if n >= 0):
+        return
     for place, given in enumerate(flat):
         if isinstance(given, bool) or not isinstance(given, int | float) or step.function.is_view:
             continue
         for other in _constants(given):
             text = f"{step.name} is computed with {other:g} where the forward pass has {given:g}"
             yield text, [*flat[:place], other, *flat[place + 1 :]], None
+    yield from _epsilon_outside(tape, step)
     if step.name in ("var", "var_mean", "std"):
         for other in (0, 1):
             yield f"the variance is computed with the correction {other}", flat, _corrected(step, other)
+
+
+def _epsilon_outside(tape: Tape, step: Step) -> Iterator[Candidate]:
+    """√x + ε for √(x + ε)."""
+    if step.name not in ("sqrt", "rsqrt"):
+        return
+    before = next((s for s in tape.steps if step.operands[0][1] in s.outs and s.name == "add"), None)
+    if before is None or len(before.operands) != 1:
+        return
+    value, root = tape.values[before.operands[0][1]].sqrt(), step.name == "rsqrt"
+    epsilon = float(next(v for v in tape.arguments(before) if isinstance(v, int | float)))
+    changed = value + epsilon
+    yield (f"{epsilon:g} is added outside the root where it belongs inside", tape.arguments(step),
+           lambda *_, **__: changed.reciprocal() if root else changed)  # fmt: skip
 
 
 def _corrected(step: Step, correction: int) -> Any:
@@ -169,12 +247,19 @@ def together(tape: Tape, names: dict[int, str], far: bool = False) -> Iterator[t
             same.setdefault((*key, source), []).append((at, rank))
             if source not in tape.leaves:
                 states.setdefault(key, []).append((at, rank))
-    near = ((same, _moved_together), (states, _neighbours))
+    loops = {key: members for key, members in states.items() if _is_loop(tape, members)}
+    near = ((same, _moved_together), (loops, _neighbours))
     for group, change in ((states, _changed_together),) if far else near:
         for members in group.values():
             if len(members) > 1:
                 step = tape.steps[members[0][0]]
                 yield from ((step, words, edits) for words, edits in change(tape, members, names))
+
+
+def _is_loop(tape: Tape, members: Members) -> bool:
+    """Whether these steps belong to one operation that the program ran again and again."""
+    steps = [tape.steps[at] for at, _ in members]
+    return len({s.spot for s in steps}) == 1 and len({s.node for s in steps}) == len(steps)
 
 
 Members = list[tuple[int, int]]
@@ -217,6 +302,8 @@ def _neighbours(tape: Tape, members: Members, names: dict[int, str]) -> Together
 
 def _label(tape: Tape, number: int, names: dict[int, str]) -> str:
     """A tensor of the run in words: the operation that made it and the line."""
+    if number in tape.weights:
+        return "the output's gradient"
     for step in tape.steps:
         if number in step.outs:
             if step.function.is_view and step.operands:
@@ -228,8 +315,10 @@ def _label(tape: Tape, number: int, names: dict[int, str]) -> str:
                     else f"{inner} ({step.name})"
                 )
             if step.backward and number not in tape.carried:
-                return "the slope f'" + (f" at {step.line}" if step.line else "")
+                return f"the slope f' ({step.name})" + (f" at {step.line}" if step.line else "")
             kind = {"native_dropout": "dropout"}.get(step.name, step.name)
+            if step.backward:
+                return f"the error signal after {kind}" + (f" at {step.line}" if step.line else "")
             return f"the result of {kind}" + (f" at {step.line}" if step.line else "")
     return "the output's gradient" if number in tape.weights else "a constant"
 
@@ -242,7 +331,7 @@ def _moves(value: Tensor) -> Iterator[tuple[str, Tensor]]:
         return
     if value.ndim >= 2 and value.shape[-1] == value.shape[-2]:
         yield "transposed in its last two axes", value.transpose(-1, -2)
-    if value.ndim >= 4 and value.shape[0] == value.shape[1]:
+    if value.ndim >= 3 and value.shape[0] == value.shape[1]:
         yield "exchanged in its first two axes", value.transpose(0, 1)
     if value.ndim == 2:
         yield "read in the wrong memory order", value.t().contiguous().view(value.shape)
@@ -295,6 +384,8 @@ def _other_function(step: Step, flat: list[Any]) -> Iterator[Candidate]:
     first = flat[0] if flat else None
     if not isinstance(first, Tensor):
         return
+    if step.name in ("cat", "stack"):
+        yield from _reordered(step, flat)
     if step.name == "sum" and len(flat) >= 2 and isinstance(flat[1], int) and first.ndim > 1:
         axis = int(flat[1])
         for other in range(first.ndim):
@@ -321,6 +412,16 @@ def _other_function(step: Step, flat: list[Any]) -> Iterator[Candidate]:
         yield from _written(flat)
     if step.name in ("index_add", "index_add_", "scatter_add", "scatter_add_"):
         yield from _written(flat)
+
+
+def _reordered(step: Step, flat: list[Any]) -> Iterator[Candidate]:
+    """Two members of a concatenation exchanged."""
+    places = [place for place, _ in step.operands]
+    for a, b in itertools.combinations(places, 2):
+        if flat[a].shape == flat[b].shape:
+            swapped = list(flat)
+            swapped[a], swapped[b] = flat[b], flat[a]
+            yield f"parts {places.index(a)} and {places.index(b)} of what was split are exchanged", swapped, None
 
 
 def _written(flat: list[Any]) -> Iterator[Candidate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-__all__ = ["factor_words"]
+__all__ = ["factor_words", "is_plain"]
 
 
 def factor_words(c: float, sizes: dict[int, str]) -> str:
@@ -23,6 +23,15 @@ def factor_words(c: float, sizes: dict[int, str]) -> str:
     if square and abs(float(square) - size * size) <= 1e-9 * size * size:
         return f"{sign}a factor √({square}) too much"
     return f"{sign}a factor {size:.7g} too much"
+
+
+def is_plain(c: float, sizes: dict[int, str]) -> bool:
+    """Whether a factor is one that people write: a simple fraction, a root, a size."""
+    if abs(c) < 1e-12:
+        return False
+    squares = (Fraction(s).limit_denominator(100) for s in (abs(c), c * c))
+    close = any(f and math.isclose(f, s, rel_tol=1e-9) for f, s in zip(squares, (abs(c), c * c), strict=True))
+    return close or _counted(abs(c), sizes) is not None
 
 
 def _counted(size: float, sizes: dict[int, str]) -> str | None:

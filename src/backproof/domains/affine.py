@@ -1,0 +1,362 @@
+"""The affine domain: every entry as c + Σ g_i ε_i ± e with |ε_i| <= 1, sharper than intervals where boxes are small.
+
+Affine arithmetic (Stolfi and de Figueiredo 1997; as zonotopes: Singh et al. 2018) over the joint graph. The ε_i stand for
+the entries of the box and for the nonlinear remainders, so that what cancels along different paths is not counted twice.
+Beside them every entry keeps a plain interval, and the sharper of the two holds.
+
+Floats are rounded: a sum of m products is off by at most γ_m Σ|products| whatever the order (Higham 2002, section 3.1),
+and this is added to e; functions come from tables that Arb has enclosed (:mod:`.tables`). What comes out is a proof.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import MissingRule
+from ..graph import Graph, Node
+from ..ops.shapes import axes_of
+from .balls import Box, formula
+from .base import Domain
+from .numbers import numbers
+from .tables import table
+
+__all__ = ["Affine", "affine", "enclosed", "read_affine"]
+
+UNIT, TINY, MOST, WIDEST = 2.0**-53, 1e-290, 3000, 40_000_000
+
+affine = Domain("affine", "for every entry c + Σ g ε ± e, and an interval, rigorously rounded")
+
+
+def _up(t: Tensor, terms: int = 2) -> Tensor:
+    """A sum of so many nonnegative terms in floats, made certainly not smaller than the exact one."""
+    return t * (1 + 4 * (terms + 8) * UNIT) + TINY
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """c + Σ g_i ε_i ± e.
+
+    Args:
+        c: [shape] the centre.
+        g: [k, shape] the coefficients of the first k symbols.
+        e: [shape] what is left, at least 0.
+        lo, hi: [shape] an interval that holds each entry as well.
+        count: how many symbols there are by now, for all values together.
+    """
+
+    c: Tensor
+    g: Tensor
+    e: Tensor
+    lo: Tensor
+    hi: Tensor
+    symbols: list[int]
+
+    @property
+    def rad(self) -> Tensor:
+        """[shape] Σ|g_i| + e."""
+        return _up(self.g.abs().sum(0) + self.e, len(self.g) + 1)
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it is one known tensor."""
+        return len(self.g) == 0 and bool((self.e == 0).all()) and bool((self.lo == self.hi).all())
+
+    def tightened(self) -> Affine:
+        """With the interval cut down to what the affine form allows."""
+        rad = self.rad
+        lo, hi = self.c - rad, self.c + rad
+        slack = 4 * UNIT * (self.c.abs() + rad) + TINY
+        return replace(self, lo=torch.maximum(self.lo, lo - slack), hi=torch.minimum(self.hi, hi + slack))
+
+    def seen(self, view: Callable[[Tensor], Tensor]) -> Affine:
+        """Through a change of shape."""
+        return Affine(view(self.c), _rows(self.g, view), view(self.e), view(self.lo), view(self.hi), self.symbols)
+
+    def with_errors(self) -> Affine:
+        """What is left of each entry as a symbol of its own, while there is room."""
+        n = self.e.numel()
+        if self.symbols[0] + n > MOST or (self.symbols[0] + n) * n > WIDEST or not bool((self.e > 0).any()):
+            return self
+        wide = self.g.new_zeros((self.symbols[0] + n, *self.c.shape))
+        wide[: len(self.g)] = self.g
+        wide[self.symbols[0] :] = torch.diag(self.e.reshape(-1)).reshape(n, *self.c.shape)
+        self.symbols[0] += n
+        return replace(self, g=wide, e=torch.zeros_like(self.e))
+
+
+def _rows(g: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
+    """A linear function of every row of coefficients."""
+    if len(g):
+        try:
+            return torch.func.vmap(apply)(g)
+        except RuntimeError:  # an operation that writes in place
+            return torch.stack([apply(row) for row in g])
+    return g.new_zeros((0, *apply(g.new_zeros(g.shape[1:])).shape))
+
+
+def _point(value: Tensor, symbols: list[int]) -> Affine:
+    value = value.double()
+    return Affine(value, value.new_zeros((0, *value.shape)), torch.zeros_like(value), value, value, symbols)
+
+
+def _matched(a: Affine, b: Affine) -> tuple[Tensor, Tensor]:
+    """The coefficients of both over the same symbols, broadcast."""
+    k = max(len(a.g), len(b.g))
+    shape = torch.broadcast_shapes(a.c.shape, b.c.shape)
+    found = []
+    for x in (a, b):
+        g = x.g.new_zeros((k, *x.c.shape))
+        g[: len(x.g)] = x.g
+        pad = len(shape) - x.c.ndim
+        found.append(g.reshape(k, *(1,) * pad, *x.c.shape))
+    return found[0], found[1]
+
+
+# --- sums and products ------------------------------------------------------------------------------------------------
+@affine.rule("add")
+def _add(node: Node, a: Affine, b: Affine) -> Affine:
+    ga, gb = _matched(a, b)
+    c, g = a.c + b.c, ga + gb
+    slack = 2 * UNIT * (c.abs() + g.abs().sum(0)) + TINY
+    wide = 2 * UNIT * (a.lo.abs() + b.lo.abs() + a.hi.abs() + b.hi.abs()) + TINY
+    e = _up(a.e + b.e + slack, len(g))
+    return Affine(c, g, e, a.lo + b.lo - wide, a.hi + b.hi + wide, a.symbols).tightened()
+
+
+@affine.rule("neg")
+def _neg(node: Node, a: Affine) -> Affine:
+    return Affine(-a.c, -a.g, a.e, -a.hi, -a.lo, a.symbols)
+
+
+@affine.rule("sub")
+def _sub(node: Node, a: Affine, b: Affine) -> Affine:
+    return _add(node, a, _neg(node, b))  # type: ignore[no-any-return]
+
+
+def _products(a: Affine, b: Affine) -> tuple[Tensor, Tensor]:
+    ends = torch.stack(torch.broadcast_tensors(a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi))
+    wide = 2 * UNIT * ends.abs().amax(0) + TINY
+    return ends.amin(0) - wide, ends.amax(0) + wide
+
+
+@affine.rule("mul")
+def _mul(node: Node, a: Affine, b: Affine) -> Affine:
+    """(c + x)(d + y) = c d + c y + d x + x y, the last at most the product of the radii."""
+    ga, gb = _matched(a, b)
+    c, g = a.c * b.c, b.c * ga + a.c * gb
+    slack = 6 * UNIT * (c.abs() + (b.c * ga).abs().sum(0) + (a.c * gb).abs().sum(0)) + TINY
+    e = a.c.abs() * b.e + b.c.abs() * a.e + a.rad * b.rad + slack
+    lo, hi = _products(a, b)
+    point = a.is_point or b.is_point
+    if point:
+        e = a.c.abs() * b.e + b.c.abs() * a.e + slack
+    found = Affine(c, g, _up(e, len(g) + 4), lo, hi, a.symbols).tightened()
+    return found if point else found.with_errors()
+
+
+@affine.rule("div")
+def _div(node: Node, a: Affine, b: Affine) -> Affine:
+    from .curves import X
+
+    return _mul(node, a, _through(b, 1 / X))  # type: ignore[no-any-return]
+
+
+def _linear_map(x: Affine, apply: Callable[[Tensor], Tensor], size: Callable[[Tensor], Tensor], terms: int) -> Affine:
+    """A x for a known A, given as a function, |A| as another; a sum of so many terms for each entry."""
+    gamma = 2 * (terms + 2) * UNIT
+    c = apply(x.c)
+    g = _rows(x.g, apply)
+    loose = size(x.c.abs() + x.g.abs().sum(0)) * gamma
+    mid, half = (x.lo + x.hi) / 2, (x.hi - x.lo) / 2
+    half = half * (1 + 4 * UNIT) + 2 * UNIT * mid.abs() + TINY
+    middle, wide = apply(mid), _up(size(half) + gamma * size(mid.abs()), terms)
+    e = _up(size(x.e) + loose, terms + len(g))
+    return Affine(c, g, e, middle - wide, middle + wide, x.symbols).tightened()
+
+
+def _bilinear(a: Affine, b: Affine, product: Callable[[Tensor, Tensor], Tensor], terms: int) -> Affine:
+    """A bilinear map of two values, either of which may be known."""
+    if a.is_point:
+        return _linear_map(b, lambda t: product(a.c, t), lambda t: product(a.c.abs(), t), terms)
+    if b.is_point:
+        return _linear_map(a, lambda t: product(t, b.c), lambda t: product(t, b.c.abs()), terms)
+    gamma = 4 * (terms + 4) * UNIT
+    c = product(a.c, b.c)
+    k = max(len(a.g), len(b.g))
+    g = c.new_zeros((k, *c.shape))
+    g[: len(a.g)] += _rows(a.g, lambda row: product(row, b.c))
+    g[: len(b.g)] += _rows(b.g, lambda row: product(a.c, row))
+    ra, rb = a.rad, b.rad
+    size = product(a.c.abs() + ra, b.c.abs() + rb)
+    e = _up(product(a.c.abs(), b.e) + product(a.e, b.c.abs()) + product(ra, rb) + gamma * size, terms + k)
+    mid, other = ((x.lo + x.hi) / 2 for x in (a, b))
+    half, wide = ((x.hi - x.lo) / 2 * (1 + 4 * UNIT) + 2 * UNIT * m.abs() + TINY for x, m in ((a, mid), (b, other)))
+    middle = product(mid, other)
+    apart = _up(
+        product(mid.abs(), wide) + product(half, other.abs() + wide) + gamma * product(mid.abs(), other.abs()), terms
+    )
+    return Affine(c, g, e, middle - apart, middle + apart, a.symbols).tightened().with_errors()
+
+
+@affine.rule("matmul")
+def _matmul(node: Node, a: Affine, b: Affine) -> Affine:
+    return _bilinear(a, b, torch.matmul, a.c.shape[-1])
+
+
+@affine.rule("linear")
+def _linear(node: Node, x: Affine, weight: Affine, bias: Affine | None = None) -> Affine:
+    product = _bilinear(x, weight, lambda u, w: u @ w.mT, x.c.shape[-1])
+    return product if bias is None else _add(node, product, bias)
+
+
+@affine.rule("outer")
+def _outer(node: Node, a: Affine, b: Affine) -> Affine:
+    return _mul(node, a.seen(lambda t: t[:, None]), b.seen(lambda t: t[None, :]))  # type: ignore[no-any-return]
+
+
+@affine.rule("conv", "conv_input_grad", "conv_weight_grad")
+def _conv(node: Node, x: Affine, weight: Affine, bias: Affine | None = None) -> Affine:
+    wide = replace(node, dtype="float64", inputs=node.inputs[:2])
+    terms = node.inputs[1].size if node.op.name != "conv_weight_grad" else max(node.inputs[1].size, node.inputs[0].size)
+    product = _bilinear(x, weight, lambda u, w: numbers.apply(wide, u, w), terms)
+    if bias is None:
+        return product
+    return _add(node, product, bias.seen(lambda t: t.reshape(-1, *(1,) * (len(node.shape) - 2))))  # type: ignore[no-any-return]
+
+
+# --- known linear maps: sums, means, changes of shape -------------------------------------------------------------------
+@affine.rule("sum", "mean", "sum_to", "avg_pool", "avg_pool_grad", "adaptive_avg_pool", "adaptive_avg_pool_grad")
+def _summed(node: Node, x: Affine) -> Affine:
+    wide = replace(node, dtype="float64")
+    terms = (
+        x.c.numel()
+        if node.op.family != "reduce"
+        else math.prod(x.c.shape[i] for i in axes_of(node.attrs["dim"], x.c.ndim))
+    )
+    return _linear_map(x, lambda t: numbers.apply(wide, t), lambda t: numbers.apply(wide, t), terms + 2)
+
+
+@affine.rule("reshape", "permute", "expand", "select", "unselect", "slice", "unslice")
+def _moved(node: Node, x: Affine) -> Affine:
+    wide = replace(node, dtype="float64")
+    return x.seen(lambda t: numbers.apply(wide, t))
+
+
+@affine.rule("identity", "cast", "stop_gradient")
+def _same(node: Node, x: Affine) -> Affine:
+    return x
+
+
+@affine.rule("var")
+def _var(node: Node, x: Affine) -> Affine:
+    """The mean square distance from the mean."""
+    axes = axes_of(node.attrs["dim"], x.c.ndim)
+    count = math.prod(x.c.shape[i] for i in axes)
+    share = 1 / max(count - node.attrs["correction"], 1)
+    mean = _linear_map(x, lambda t: t.mean(axes, keepdim=True), lambda t: t.mean(axes, keepdim=True), count + 2)
+    centred = _sub(node, x, mean)
+    square = _mul(node, centred, centred)
+    total = _linear_map(square, lambda t: t.sum(axes) * share, lambda t: t.sum(axes) * share, count + 2)
+    found = total.seen(lambda t: t.reshape(node.shape))
+    return replace(found, lo=found.lo.clamp_min(0.0))
+
+
+@affine.rule("batch_norm", "layer_norm")
+def _norm(
+    node: Node, x: Affine, mean: Affine, var: Affine, weight: Affine | None = None, bias: Affine | None = None
+) -> Affine:
+    import sympy
+
+    from .curves import X
+
+    def wide(t: Affine) -> Affine:
+        per_channel = node.op.name == "batch_norm"
+        return t.seen(lambda v: v.reshape(-1, *(1,) * (x.c.ndim - 2))) if per_channel else t
+
+    rate = _through(wide(var), 1 / sympy.sqrt(X + sympy.Rational(repr(float(node.attrs["eps"])))))
+    found = _mul(node, _sub(node, x, wide(mean)), rate)
+    found = found if weight is None else _mul(node, found, wide(weight))
+    return found if bias is None else _add(node, found, wide(bias))  # type: ignore[no-any-return]
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+@affine.rule("elementwise")
+def _function(node: Node, *x: Affine) -> Affine:
+    if len(x) == 1:
+        return _through(x[0], formula(node))
+    known = [i for i, v in enumerate(x) if not v.is_point]
+    if node.op.name == "pow" and known == [0] and x[1].c.numel() == 1:
+        from .curves import X, rational
+
+        return _through(x[0], X ** rational(float(x[1].c)).p) if float(x[1].c).is_integer() else _missing(node)
+    return _missing(node)
+
+
+def _missing(node: Node) -> Affine:
+    raise MissingRule(
+        f"the affine domain has no rule for '{node.op.name}' of {len(node.inputs)} operands, in {node.name}"
+    )
+
+
+def _through(x: Affine, expr: Any) -> Affine:
+    """f of every entry: the best of four lines over its interval, and the function's range over it."""
+    made = table(expr)
+    shape = x.c.shape
+    lo, hi = (t.reshape(-1).numpy() for t in (x.lo, x.hi))
+    a, b, e = (torch.from_numpy(v).reshape(shape) for v in made.line(lo, hi))
+    low, high = (torch.from_numpy(v).reshape(shape) for v in made.range(lo, hi))
+    if x.is_point:
+        value, error = (torch.from_numpy(v).reshape(shape) for v in made.point(lo, 0))
+        return Affine(value, x.g, error, value - error - TINY, value + error + TINY, x.symbols)
+    c, g = a * x.c + b, a * x.g
+    slack = 6 * UNIT * ((a * x.c).abs() + b.abs() + g.abs().sum(0)) + TINY
+    found = Affine(c, g, _up(a.abs() * x.e + e + slack, len(g) + 2), low, high, x.symbols)
+    return found.tightened().with_errors()
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+def enclosed(box: Box, symbols: list[int], free: bool) -> Affine:
+    """A box as an affine value: each entry that varies has a symbol of its own."""
+    from .tables import _down
+    from .tables import _up as up
+
+    lo = torch.tensor([_down(v) for v in box.lo.reshape(-1)], dtype=torch.float64).reshape(box.shape)
+    hi = torch.tensor([up(v) for v in box.hi.reshape(-1)], dtype=torch.float64).reshape(box.shape)
+    if not free and bool((lo == hi).all()):
+        return _point(lo, symbols)
+    c = (lo + hi) / 2
+    e = torch.maximum(hi - c, c - lo) * (1 + 4 * UNIT) + TINY
+    return Affine(c, c.new_zeros((0, *c.shape)), e, lo, hi, symbols).with_errors()
+
+
+def read_affine(
+    graph: Graph, leaves: Mapping[Node, Box], free: Any = (), exact: Mapping[Node, Tensor] | None = None
+) -> dict[Node, Affine]:
+    """The affine value of every node from the boxes of the leaves.
+
+    Args:
+        graph: what to read.
+        leaves: the boxes.
+        free: the leaves that vary.
+        exact: leaves that are these float64 tensors exactly (faster than their boxes).
+
+    Raises:
+        MissingRule: the domain cannot read an operation; all of them are named.
+        Unbounded: a function has no bound there, or values beyond ±1,000 reach it.
+    """
+    affine.require(graph)
+    symbols = [0]
+    known = exact or {}
+    found: dict[Node, Affine] = {
+        n: _point(known[n], symbols) if n in known else enclosed(box, symbols, n in free) for n, box in leaves.items()
+    }
+    for node in graph.of_role("constant"):
+        value = node.value.tolist() if hasattr(node.value, "tolist") else node.value
+        found[node] = enclosed(Box.exactly(value, node.shape), symbols, False)
+    return affine.run(graph, found)

@@ -1,0 +1,318 @@
+"""Read a graph over fields, forwards and backwards; what has no formula is averaged over draws of Gaussian fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ...errors import BackproofError
+from ...graph import Graph, Node
+from ..fields import Axis, Field, Known, Layout, Unpredictable, aligned, drawn, field_of, seen_from
+from ..numbers import numbers, tensor_of
+from . import errors, signals
+from .layouts import layout_of
+from .maps import is_map
+from .norms import statistics_of
+
+__all__ = ["Reading"]
+
+Value = Field | Known
+_DRAWS, _LARGEST, _DEEPEST = 6000, 4_000_000, 400
+_PAIRS = ("add", "sub", "mul", "div")
+_PLAIN = ("neg", "identity", "cast", "stop_gradient")
+
+
+@dataclass
+class Reading:
+    """One network over fields.
+
+    Args:
+        graph: the network.
+        given: the tensors of its leaves; a parameter's entries count as independent draws of one distribution.
+        seed: of the draws with which an operation without a formula is averaged.
+        reasons: for each node about which nothing is said, why.
+    """
+
+    graph: Graph
+    given: Mapping[Node, Tensor]
+    seed: int = 0
+    values: dict[Node, Value | None] = field(default_factory=dict)
+    deltas: dict[Node, Field | None] = field(default_factory=dict)
+    reasons: dict[Node, str] = field(default_factory=dict)
+    cones: dict[Node, tuple[list[Node], list[Node]]] = field(default_factory=dict)
+
+    # --- forwards -----------------------------------------------------------------------------------------------------
+    def forward(self, wanted: Iterable[Node]) -> None:
+        """The fields of some nodes, and of what they need."""
+        for node in sorted(wanted, key=self._place.__getitem__):
+            self.value(node)
+
+    @cached_property
+    def _place(self) -> dict[Node, int]:
+        return {n: i for i, n in enumerate(self.graph.nodes)}
+
+    def value(self, node: Node) -> Value | None:
+        """What is known about a node; None where the theory is silent."""
+        if node not in self.values:
+            try:
+                self.values[node] = self._found(node)
+            except (Unpredictable, BackproofError, NotImplementedError) as error:
+                self.values[node] = None
+                self.reasons[node] = str(error).splitlines()[0]
+        return self.values[node]
+
+    def _found(self, node: Node) -> Value:
+        if node.is_leaf:
+            tensor = self.given[node] if node in self.given else tensor_of(node)
+            return Known(tensor, node.role in ("parameter", "buffer") and tensor.numel() > 1)
+        if not self.is_map(node) and all(isinstance(self.value(x), Known) for x in self._needed(node)):
+            return self._folded(node)
+        if self.is_hard(node):
+            return self._sampled(node)
+        operands = [self._operand(node, i) for i in range(len(node.inputs))]
+        found: Field = signals.apply(node, *operands)
+        finite = bool(found.kernel.isfinite().all())
+        return found if finite else self._sampled(node)  # a tail that is never reached, as the root of a mean square
+
+    def _folded(self, node: Node) -> Known:
+        """Of given values: computed. It counts as random if parameters alone went in."""
+        operands = [v for v in (self.value(x) for x in node.inputs) if isinstance(v, Known)]
+        if len(operands) < len(node.inputs):
+            raise Unpredictable("an operand of it is not known")
+        wide = [v.random for x, v in zip(node.inputs, operands, strict=True) if x.size > 1 or v.random]
+        return Known(numbers.apply(node, *(v.values for v in operands)), bool(wide) and all(wide))
+
+    @staticmethod
+    def _needed(node: Node) -> tuple[Node, ...]:
+        """The operands; of a normalisation by its own statistics, its input."""
+        own = node.op.family == "normalisation" and statistics_of(node) is not None
+        return node.inputs[:1] if own else node.inputs
+
+    def _operand(self, node: Node, place: int) -> Value | None:
+        """An operand's field; of statistics that a norm takes of its own input, nothing is needed."""
+        if node.op.family == "normalisation" and place in (1, 2) and statistics_of(node) is not None:
+            return None
+        found = self.value(node.inputs[place])
+        if found is None:
+            raise Unpredictable(self.reasons.get(node.inputs[place], "what comes before it is not known"))
+        return found
+
+    # --- what has no formula --------------------------------------------------------------------------------------------
+    def is_map(self, node: Node) -> bool:
+        """Whether it is a linear map with random weights."""
+        return not node.is_leaf and is_map(node, [self._kind(x) for x in node.inputs])
+
+    def _kind(self, node: Node) -> Value | None:
+        return self.value(node) if node.is_leaf or all(x.is_leaf for x in node.inputs) else self.values.get(node)
+
+    def is_hard(self, node: Node) -> bool:
+        """Whether an operation has no formula here, or its operands depend on each other, or are not Gaussian."""
+        if self.is_map(node):
+            return False
+        if node.op.family == "normalisation":
+            return not isinstance(self.value(node.inputs[0]), Field)
+        if signals.lookup(node.op) is None or node.op.name in ("matmul", "linear", "conv", "conv_transpose"):
+            return True
+        if node.op.name in _PAIRS:
+            return self._dependent(node)
+        own = node.op.name in signals.rules
+        if own or node.op.name in _PLAIN:
+            return False
+        x = self.value(node.inputs[0])
+        return len(node.inputs) != 1 or not (isinstance(x, Field) and x.gaussian)
+
+    def _dependent(self, node: Node) -> bool:
+        a, b = node.inputs
+        both = isinstance(self.value(a), Field) and isinstance(self.value(b), Field)
+        divided = node.op.name == "div" and not isinstance(self.value(b), Known)
+        return divided or (both and bool(self.roots(a) & self.roots(b)))
+
+    def roots(self, node: Node) -> frozenset[Node]:
+        """The random maps that a value depends on, up to the maps right before it."""
+        if node not in self._roots:
+            if isinstance(self.values.get(node), Known) or node.is_leaf:
+                self._roots[node] = frozenset()
+            elif self.is_map(node):
+                self._roots[node] = frozenset([node])
+            else:
+                self._roots[node] = frozenset().union(*(self.roots(x) for x in node.inputs))
+        return self._roots[node]
+
+    @cached_property
+    def _roots(self) -> dict[Node, frozenset[Node]]:
+        return {}
+
+    def _cone(self, end: Node) -> tuple[list[Node], list[Node]]:
+        """The nodes that are computed together, in order, and the independent Gaussian fields that they start from."""
+        inside, edge, waiting = {end}, set[Node](), list(end.inputs)
+        while True:
+            while waiting:
+                x = waiting.pop()
+                if x in inside or x in edge:
+                    continue
+                if self._starts(x):
+                    edge.add(x)
+                    continue
+                inside.add(x)
+                waiting += x.inputs
+                if len(inside) > _DEEPEST:
+                    raise Unpredictable("too many dependent steps in a row")
+            late = self._entangled(edge)
+            if late is None:
+                return sorted(inside, key=self._place.__getitem__), sorted(edge, key=self._place.__getitem__)
+            edge.discard(late)
+            inside.add(late)
+            waiting += late.inputs
+
+    def _starts(self, x: Node) -> bool:
+        value = self.value(x) if x.is_leaf or self.is_map(x) else self.values.get(x)
+        if isinstance(value, Known) or self.is_map(x):
+            return True
+        if self.is_hard(x):
+            return False
+        value = self.value(x)
+        return isinstance(value, Known) or (isinstance(value, Field) and value.gaussian)
+
+    def _entangled(self, edge: set[Node]) -> Node | None:
+        """The last of two starts that depend on each other."""
+        fields = [x for x in sorted(edge, key=self._place.__getitem__) if not isinstance(self.values.get(x), Known)]
+        for i, late in reversed(list(enumerate(fields))):
+            if not self.is_map(late) and any(self.roots(late) & self.roots(x) for x in fields[:i] + fields[i + 1 :]):
+                return late
+        return None
+
+    def _sampled(self, node: Node) -> Field:
+        """The moments of a node, averaged over draws of the Gaussian fields that it starts from."""
+        inside, edge = self.cones[node] = self._cone(node)
+        layout = self._layout(node, inside)
+        outputs = [out.detach() for _, out in self._runs(node, inside, edge, layout)]
+        found = field_of(torch.stack(outputs), layout)
+        if not bool(found.kernel.isfinite().all()):
+            raise Unpredictable("its moments are not finite")
+        return found
+
+    def _layout(self, end: Node, inside: list[Node]) -> Layout:
+        known: dict[Node, Layout] = {}
+
+        def of(x: Node) -> Layout:
+            if x in known:
+                return known[x]
+            value = self.value(x)
+            if value is None:
+                raise Unpredictable(self.reasons.get(x, "what comes before it is not known"))
+            return value.layout if isinstance(value, Field) else _plain_layout(value)
+
+        for x in inside:
+            known[x] = layout_of(x, [of(y) for y in x.inputs])
+        return tuple(tuple(replace(a, kind="position") if a.kind == "copy" else a for a in d) for d in known[end])
+
+    def _runs(
+        self, node: Node, inside: list[Node], edge: list[Node], layout: Layout
+    ) -> Iterable[tuple[list[Tensor], Tensor]]:
+        """Draws of the starts, and what comes of them."""
+        generator = torch.Generator().manual_seed(self.seed + self._place[node])
+        values = {x: self.value(x) for x in edge}
+        if any(v is None for v in values.values()):
+            raise Unpredictable("what comes before it is not known")
+        starts = [x for x in edge if isinstance(values[x], Field)]
+        features = math.prod(a.size for d in layout for a in d if a.kind == "feature")
+        size = max(sum(x.size for x in (*inside, *starts)), 1)
+        count = max(2, min(_DRAWS // max(features, 1) + 1, _LARGEST // size, 400))
+        draws = {x: drawn(values[x], count, generator) for x in starts}  # type: ignore[arg-type]
+        held = {x: v.values for x, v in values.items() if isinstance(v, Known)}
+        held = {x: t.double() if t.is_floating_point() else t for x, t in held.items()}
+        for i in range(count):
+            here = {x: draws[x][i].clone().requires_grad_() for x in starts}
+            found: dict[Node, Tensor] = {**held, **here}
+            for x in inside:
+                found[x] = numbers.apply(
+                    replace(x, dtype="float64") if x.is_float else x, *(found[y] for y in x.inputs)
+                )
+            yield [here[x] for x in starts], found[node]
+
+    # --- backwards ------------------------------------------------------------------------------------------------------
+    def backward(self, start: Node, delta: Field) -> None:
+        """The error signals of all nodes before ``start``, from the one there."""
+        self.deltas = {start: delta}
+        for node in reversed(self.graph.nodes[: self._place[start] + 1]):
+            if node in self.deltas and not node.is_leaf and not isinstance(self.values.get(node), Known):
+                self._back(node, self.deltas[node])
+
+    def _back(self, node: Node, delta: Field | None) -> None:
+        value = self.values.get(node)
+        try:
+            if delta is None or value is None:
+                raise Unpredictable(self.reasons.get(node, "what comes behind it is not known"))
+            cone = self.cones.get(node) or self._with_norms(node)
+            if cone is not None:
+                self._back_through(node, delta, *cone)
+                return
+            operands = tuple(self._operand(node, i) for i in range(len(node.inputs)))
+            parts = errors.apply(node, operands, value, delta)
+            for x, part in zip(node.inputs, parts, strict=True):
+                if part is not None:
+                    self._give(x, part)
+        except (Unpredictable, BackproofError, NotImplementedError) as error:
+            self.reasons.setdefault(node, str(error).splitlines()[0])
+            for x in self.cones[node][1] if node in self.cones else node.inputs:
+                if not isinstance(self.values.get(x), Known):
+                    self.deltas[x] = None
+
+    def _with_norms(self, node: Node) -> tuple[list[Node], list[Node]] | None:
+        """A function behind a batch norm (perhaps a sum later), with it: its slope depends on what the norm projects out."""
+        if node.op.family != "elementwise" or node.op.name in signals.rules:
+            return None
+        inside, waiting, found = {node}, list(node.inputs), False
+        while waiting:
+            x = waiting.pop()
+            if x.op.name == "add" and isinstance(self.values.get(x), Field) and len(self.graph.users[x]) == 1:
+                inside.add(x)
+                waiting += x.inputs
+            elif x.op.name == "batch_norm" and statistics_of(x) is not None:
+                inside |= {x, *x.inputs[1:3]}
+                found = True
+        edge = {y for x in inside for y in x.inputs if y not in inside}
+        order = self._place.__getitem__
+        return (sorted(inside, key=order), sorted(edge, key=order)) if found else None
+
+    def _give(self, node: Node, part: Field) -> None:
+        """Add an error signal to those that arrived before: they are taken to be independent."""
+        if node not in self.deltas:
+            self.deltas[node] = part
+            return
+        before = self.deltas[node]
+        if before is not None:
+            a, b = aligned(before, part)
+            cross = torch.outer(a.mean, b.mean)
+            self.deltas[node] = Field(a.layout, a.mean + b.mean, a.kernel + b.kernel + cross + cross.T, True)
+
+    def _back_through(self, node: Node, delta: Field, inside: list[Node], edge: list[Node]) -> None:
+        starts = [x for x in edge if isinstance(self.value(x), Field)]
+        found: dict[Node, list[Tensor]] = {x: [] for x in starts}
+        generator = torch.Generator().manual_seed(self.seed + 7919 + self._place[node])
+        layout = delta.layout if node not in self.cones else self._layout(node, inside)
+        for leaves, out in self._runs(node, inside, edge, layout):
+            signal = drawn(delta, 1, generator)[0].reshape(out.shape)
+            grads = torch.autograd.grad(out, leaves, signal, allow_unused=True)
+            for x, leaf, g in zip(starts, leaves, grads, strict=True):
+                found[x].append(torch.zeros_like(leaf) if g is None else g)
+        for x in starts:
+            value = self.values[x]
+            assert isinstance(value, Field)
+            self._give(x, field_of(torch.stack(found[x]), _uncopied(value.layout), True))
+
+
+def _uncopied(layout: Layout) -> Layout:
+    """An error signal is not the same along the axes along which the value is."""
+    return tuple(tuple(replace(a, kind="feature") if a.kind == "copy" else a for a in dim) for dim in layout)
+
+
+def _plain_layout(known: Known) -> Layout:
+    if known.random:
+        return seen_from(known).layout
+    return tuple((Axis(n, "copy"),) if n > 1 else () for n in known.values.shape)

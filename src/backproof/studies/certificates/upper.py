@@ -1,0 +1,167 @@
+"""The upper side of a certificate: intervals with exact ends, and affine forms where those are sharper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import flint
+
+from ...domains import curves
+from ...domains.affine import Affine, read_affine
+from ...domains.balls import Box, formula, read_balls
+from ...domains.spans import Unbounded
+from ...errors import InputError, MissingRule
+from ...graph import Node
+from ...ops import Elementwise
+from .boxes import Region, Target
+from .proving import as_fraction
+
+__all__ = ["Bounded", "at_point", "only", "worst"]
+
+Bound = Fraction | float
+_LONG, _WIDE = 20_000, 100_000
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """The target with the largest bound.
+
+    Args:
+        target: which.
+        boxes: an enclosure of every node of its graph.
+        upper: the bound.
+        method: "intervals" or "affine forms".
+    """
+
+    target: Target
+    boxes: Mapping[Node, Box]
+    upper: Bound
+    method: str
+
+
+def worst(targets: tuple[Target, ...], region: Region) -> Bounded:
+    """Bound every target, and return the largest of the bounds."""
+    found = [_bounded(target, region) for target in targets]
+    return max(found, key=lambda b: as_fraction(_fmpq(b.upper)) if math.isfinite(b.upper) else math.inf)
+
+
+def only(boxes: Mapping[Node, Any], target: Target) -> dict[Node, Any]:
+    """What concerns the leaves of a target's graph."""
+    there = set(target.graph.nodes)
+    return {n: b for n, b in boxes.items() if n in there}
+
+
+def _bounded(target: Target, region: Region) -> Bounded:
+    sharp = _by_affine(target, region) if _may_cancel(target, region) else None
+    if sharp is not None and (_products(target) > _LONG or not _may_be_rational(target, region)):
+        return sharp
+    try:
+        boxes = read_balls(target.graph, only(region.boxes, target))
+    except (InputError, MissingRule):
+        if sharp is None:
+            raise
+        return sharp
+    largest = target.pick(boxes[target.node]).largest()
+    if sharp is not None and sharp.upper < as_fraction(largest):
+        return sharp
+    return Bounded(target, boxes, _exact_or_up(target, region, largest), "intervals")
+
+
+def _may_cancel(target: Target, region: Region) -> bool:
+    """Whether something varies by less than it is, or is an input: else affine forms have nothing to cancel."""
+    there = set(target.graph.nodes)
+    for node in region.free:
+        if node not in there:
+            continue
+        lo, hi = region.ends(node)
+        if node.role != "parameter" or bool(((lo + hi).abs() > hi - lo).any()):
+            return True
+    return False
+
+
+def _may_be_rational(target: Target, region: Region) -> bool:
+    """Whether the bound may be a fraction: weights vary, or every function gives fractions for fractions."""
+    if any(n.role == "parameter" for n in region.free):
+        return True
+    unary = (n for n in target.graph.nodes if isinstance(n.op, Elementwise) and len(n.inputs) == 1)
+    return all(p.exactly is not None for n in unary for p in curves.curve(formula(n)).pieces)
+
+
+def _by_affine(target: Target, region: Region) -> Bounded | None:
+    """The bound by affine forms; None where they cannot read the network, or there is none."""
+    try:
+        values = read_affine(target.graph, only(region.boxes, target), region.free, only(region.exact, target))
+    except (MissingRule, Unbounded, InputError):
+        return None
+    boxes = {n: _extremes(v) for n, v in values.items()}
+    found = values[target.node]
+    lo, hi = (t if target.index is None else t[target.index] for t in (found.lo, found.hi))
+    upper = float(max(lo.abs().max(), hi.abs().max()))
+    if not math.isfinite(upper):
+        return None
+    if target.index is not None:
+        boxes[target.node] = _whole(found)
+    return Bounded(target, boxes, upper, "affine forms")
+
+
+def _extremes(v: Affine) -> Box:
+    """The smallest and the largest entry, for the proof."""
+    if not v.c.numel():
+        return Box.filled(flint.fmpq(0), flint.fmpq(0), tuple(v.c.shape))
+    ends = [
+        curves.as_fraction(float(t)) if math.isfinite(float(t)) else flint.fmpq(10**300)
+        for t in (v.lo.min(), v.hi.max())
+    ]
+    return Box.filled(ends[0], ends[1], tuple(v.c.shape))
+
+
+def _whole(v: Affine) -> Box:
+    lo, hi = (Box.exactly(t.tolist(), tuple(t.shape)).lo for t in (v.lo, v.hi))
+    return Box(lo, hi)
+
+
+def _products(target: Target) -> int:
+    """How many products of intervals the plain reading takes."""
+    total = 0
+    for node in target.graph.nodes:
+        if node.op.name in ("matmul", "linear"):
+            total += node.size * node.inputs[0].shape[-1]
+        elif node.op.family == "convolution":
+            total += node.size * max(x.size for x in node.inputs[:2])
+    return total
+
+
+def at_point(target: Target, point: Mapping[Node, Box]) -> Box:
+    """The derivative where every leaf is one number: by exact fractions, or for wide networks by affine forms."""
+    if _products(target) <= _WIDE:
+        try:
+            return read_balls(target.graph, point)[target.node]
+        except MissingRule:
+            pass
+    return _whole(read_affine(target.graph, point)[target.node])
+
+
+def _fmpq(value: Bound) -> Any:
+    return flint.fmpq(value.numerator, value.denominator) if isinstance(value, Fraction) else curves.as_fraction(value)
+
+
+def _exact_or_up(target: Target, region: Region, upper: Any) -> Bound:
+    """The bound as a fraction if no rounding entered it (a second reading at another precision gives the same one)."""
+    with curves.precision(2 * curves.PRECISION + 37):
+        again = target.pick(read_balls(target.graph, only(region.boxes, target))[target.node]).largest()
+    if again == upper:
+        return as_fraction(upper)
+    return rounded_up(as_fraction(min(again, upper)))
+
+
+def rounded_up(value: Fraction) -> float:
+    """The nearest float that is not below."""
+    try:
+        found = float(value)
+    except OverflowError:
+        return math.inf
+    return math.nextafter(found, math.inf) if Fraction(found) < value else found

@@ -1,0 +1,140 @@
+"""Measure the mean squares of values and error signals: the network as it is, and with its weights drawn again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...differentiate import Joint, differentiate
+from ...domains.numbers import numbers, tensor_of
+from ...errors import InputError
+from ...graph import Builder, Graph, Node
+
+__all__ = ["Measured", "Network", "Sizes", "redrawn"]
+
+COTANGENTS = 16
+Leaves = dict[Node, Tensor]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Mean squares over seeds: the mean and its standard error."""
+
+    mean: float
+    error: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Sizes:
+        """Of one number for each seed."""
+        count = len(values)
+        mean = sum(values) / count
+        spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (count - 1) / count) if count > 1 else 0.0
+        return Sizes(mean, spread)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one run: the mean squares at each node, forwards and backwards, and the values and error signals themselves."""
+
+    forward: dict[Node, float]
+    backward: dict[Node, float]
+    values: dict[Node, Tensor]
+    deltas: dict[Node, Tensor]
+
+
+class Network:
+    """A captured network with the values of its leaves, read over numbers forwards and backwards."""
+
+    def __init__(self, graph: Graph, watched: Sequence[Node]) -> None:
+        self.graph, self.watched = graph, list(watched)
+        given = graph.origin.leaves()
+        self.given = {n: _wide(given[n.name]) for n in graph.nodes if n.is_leaf and n.role != "constant"}
+        self.start = graph.loss if graph.loss is not None else graph.outputs[0]
+        self.joint, self.cotangent = self._joint()
+        for node in self.joint.graph.of_role("constant"):
+            if node is not self.cotangent:
+                self.given[node] = _wide(tensor_of(node))
+        self._there, self._own = set(self.joint.graph.nodes), set(graph.nodes)
+
+    def _joint(self) -> tuple[Joint, Node | None]:
+        """The joint graph from the loss, or from the output times a cotangent that is drawn."""
+        if self.start.size == 1 and self.graph.loss is not None and self.start not in self.watched:
+            return differentiate(self.graph, wrt=self.watched), None
+        builder = Builder(self.graph.nodes)
+        cotangent = builder.leaf("cotangent", "constant", self.start.shape, "float64")
+        total = builder.emit("sum", builder.emit("mul", self.start, cotangent))
+        whole = replace(self.graph, nodes=tuple(builder.nodes), loss=total)
+        return differentiate(whole, total, self.watched), cotangent
+
+    def refuse_what_is_not_finite(self) -> None:
+        """Say which input or parameter holds a NaN or an infinity."""
+        for node, t in self.given.items():
+            if t.is_floating_point() and not bool(t.isfinite().all()):
+                bad = int((~t.isfinite()).sum())
+                raise InputError(f"{node.name} is not finite: {bad} of its {t.numel()} entries are NaN or infinite")
+
+    def run(self, leaves: Mapping[Node, Tensor], generator: torch.Generator, draws: int = COTANGENTS) -> Measured:
+        """One set of weights: forwards once, backwards once for each cotangent."""
+        graph, backward = self.joint.graph, dict.fromkeys(self.watched, 0.0)
+        draws = draws if self.cotangent is not None else 1
+        held: dict[Node, Any] = {n: v for n, v in {**self.given, **leaves}.items() if n in self._there}
+        values: dict[Node, Any] = {}
+        with torch.no_grad():
+            for _ in range(draws):
+                if self.cotangent is not None:
+                    noise = torch.randn(self.cotangent.shape, generator=generator, dtype=torch.float64)
+                    held[self.cotangent] = noise
+                values = numbers.run(graph, held)
+                held |= {n: v for n, v in values.items() if n in self._own}
+                for node in self.watched:
+                    gradient = self.joint.gradients[node]
+                    backward[node] += square(values[gradient]) / draws if gradient is not None else 0.0
+        forward = {n: square(values[n]) for n in self.watched}
+        gradients = ((n, self.joint.gradients[n]) for n in self.watched)
+        deltas = {n: values[g] for n, g in gradients if g is not None}
+        return Measured(forward, backward, {n: v for n, v in values.items() if n in self._own}, deltas)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def square(tensor: Tensor) -> float:
+    """The mean square of the entries."""
+    return float((tensor.double() ** 2).mean()) if tensor.numel() else 0.0
+
+
+def redrawn(
+    network: Network, seeds: int, seed: int, factory: Callable[[], nn.Module] | None = None
+) -> Iterator[tuple[Leaves, torch.Generator]]:
+    """Other weights of the same kind: from the factory, or each parameter's own entries in another order.
+
+    Args:
+        network: whose parameters are drawn again.
+        seeds: how many times.
+        seed: of the draws.
+        factory: makes the module with weights of its initial distribution.
+    """
+    for k in range(seeds):
+        generator = torch.Generator().manual_seed(seed + 104_729 * (k + 1))
+        if factory is None:
+            yield _shuffled(network, generator), generator
+            continue
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + 104_729 * (k + 1))
+            own = dict(factory().named_parameters())
+        yield {n: _wide(own[n.name].detach()) for n in network.graph.parameters if n.name in own}, generator
+
+
+def _shuffled(network: Network, generator: torch.Generator) -> Leaves:
+    found = {}
+    for node in network.graph.parameters:
+        t = network.given[node]
+        order = torch.randperm(t.numel(), generator=generator)
+        found[node] = t.reshape(-1)[order].reshape(t.shape)
+    return found

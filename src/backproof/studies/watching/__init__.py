@@ -1,0 +1,1 @@
+"""Watch a user's own training loop."""

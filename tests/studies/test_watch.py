@@ -1,0 +1,217 @@
+"""A watched training loop: what goes wrong is named with its step and layer, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import backproof as bp
+
+X = torch.randn(128, 32, generator=torch.Generator().manual_seed(0))
+T = torch.arange(128) % 4
+
+
+def mlp(f: type[nn.Module] = nn.ReLU, layers: int = 3) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(*(m for _ in range(layers) for m in (nn.Linear(32, 32), f())), nn.Linear(32, 4))
+
+
+class Functional(nn.Module):
+    """ReLU as a function: no module of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(32, 32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.relu(self.a(x)))
+
+
+class Logarithm(Functional):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log(F.relu(super().forward(x)))
+
+
+class Sequenced(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x.reshape(-1, 4, 8))[0][:, -1])
+
+
+def run(
+    net: nn.Module,
+    rate: float = 0.05,
+    steps: int = 12,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    batch: Callable[[int], tuple[Tensor, Tensor]] = lambda i: (X[:32], T[:32]),
+    before: Callable[[int, nn.Module], None] = lambda i, net: None,
+    optimizer: Any = None,
+    late_zero: bool = False,
+    **more: Any,
+) -> Any:
+    optimizer = optimizer or torch.optim.SGD(net.parameters(), lr=rate)
+    with bp.watch(net, optimizer, **more) as w:
+        for i in range(steps):
+            before(i, net)
+            x, t = batch(i)
+            if not late_zero:
+                optimizer.zero_grad()
+            value = loss(net(x), t)
+            if late_zero:
+                optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    return w.report()
+
+
+def spoiled(i: int) -> tuple[Tensor, Tensor]:
+    x = X[:32].clone()
+    if i == 7:
+        x[3, 5] = float("nan")
+    return x, T[:32]
+
+
+def killed(i: int, net: nn.Module) -> None:
+    if i == 8:
+        with torch.no_grad():
+            net.get_parameter("2.bias").fill_(-1e4)
+
+
+def killed_functional(i: int, net: nn.Module) -> None:
+    if i == 5:
+        with torch.no_grad():
+            net.get_parameter("a.bias").fill_(-1e4)
+
+
+WRONG = {
+    "NaN in the data": (lambda: run(mlp(), batch=spoiled), 7, "not finite", "data"),
+    "a huge learning rate": (lambda: run(mlp(), 1e4), 0, "learning rate", "times its own size"),
+    "units that die": (lambda: run(mlp(), before=killed), 8, "dead", "cut off"),
+    "units that die behind a function": (lambda: run(Functional(), before=killed_functional), 5, "dead", "gradient of exactly 0"),
+    "deep sigmoids": (lambda: run(mlp(nn.Sigmoid, 12)), 0, "vanishing", "factor"),
+    "a logarithm of 0": (lambda: run(Logarithm()), 0, "not finite", "output is not finite"),
+    "a loss of a logarithm of 0": (lambda: run(nn.Sequential(*mlp(), nn.Softmax(1)), loss=lambda y, t: (y * 0).log().mean() + y.sum() * 1e-3), 0, "not finite", "loss"),
+    "a tiny loss": (lambda: run(mlp(), loss=lambda y, t: F.cross_entropy(y, t) * 1e-12), 0, "loss scale", "small"),
+    "no step": (lambda: run(mlp(), 0.0), 0, "not trained", "learning rate is 0"),
+    "no zero_grad": (lambda: accumulated(), 1, "accumulating", "still there"),
+    "half of it not given": (lambda: half(), 0, "not trained", "not given"),
+    "a cut": (lambda: run(nn.Sequential(Cut(), nn.Linear(32, 4))), 0, "disconnected", "No gradient reaches"),
+    "saturated": (lambda: run(large()), 0, "saturated", "near its ends"),
+}  # fmt: skip
+
+
+class Cut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x).detach()
+
+
+def accumulated() -> Any:
+    net = mlp()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with bp.watch(net, optimizer) as w:
+        for _ in range(6):
+            F.cross_entropy(net(X[:32]), T[:32]).backward()
+            optimizer.step()
+    return w.report()
+
+
+def half() -> Any:
+    net = mlp()
+    return run(net, optimizer=torch.optim.SGD(net[0].parameters(), lr=0.05))
+
+
+def large() -> nn.Module:
+    net = mlp(nn.Tanh)
+    for m in net[:-1]:
+        if isinstance(m, nn.Linear):
+            nn.init.normal_(m.weight, std=10.0)
+    return net
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_goes_wrong_is_named(name: str) -> None:
+    make, step, kind, words = WRONG[name]
+    found = make()
+    event = next((e for e in found.events if e.kind == kind), None)
+    assert event is not None, found.events
+    assert event.step == step == found.first.step and words in event.cause, event
+    assert found.finding and kind in found.text() and found.html()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: run(mlp(), steps=40),
+        lambda: run(mlp(), late_zero=True),
+        lambda: run(mlp(nn.Tanh, 2), optimizer=None, rate=0.5),
+        lambda: run(Functional()),
+        lambda: run(Sequenced(), rate=0.5),
+        lambda: run(nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4))),
+    ],
+)
+def test_nothing_is_said_of_a_loop_that_works(make: Callable[[], Any]) -> None:
+    found = make()
+    assert found.verdict == "healthy" and not found.finding, found.events
+    assert "Nothing went wrong" in found.text()
+
+
+def test_the_loop_is_left_as_it_is() -> None:
+    """The same weights to the bit, no hook left, the generators untouched."""
+    nets = [mlp(), mlp()]
+    ends = []
+    for i, net in enumerate(nets):
+        torch.manual_seed(5)
+        if i:
+            run(net, steps=8)
+        else:
+            optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+            for _ in range(8):
+                optimizer.zero_grad()
+                F.cross_entropy(net(X[:32]), T[:32]).backward()
+                optimizer.step()
+        ends.append(torch.rand(1))
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
+    assert torch.equal(*ends)
+    assert "forward" not in vars(nets[1]) and not any(m._forward_hooks for m in nets[1].modules())
+    assert not any(p._backward_hooks for p in nets[1].parameters())
+
+
+def test_without_an_optimizer_and_with_micro_batches() -> None:
+    net = mlp()
+    with bp.watch(net) as w:
+        for _ in range(3):
+            F.cross_entropy(net(X[:32]), T[:32]).backward()
+            net.zero_grad()
+    assert w.report().steps == 3 and w.report().verdict == "healthy"
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    with bp.watch(net, optimizer) as w:
+        for _ in range(4):
+            optimizer.zero_grad()
+            for k in range(2):
+                F.cross_entropy(net(X[32 * k : 32 * k + 32]), T[:32]).backward()
+            optimizer.step()
+    assert w.report().steps == 4 and w.report().verdict == "healthy", w.events
+
+
+def test_it_stops_when_asked_and_refuses_what_it_cannot_watch() -> None:
+    with pytest.raises(bp.InputError, match="Step 7: not finite"):
+        run(mlp(), batch=spoiled, stop=True)
+    with pytest.raises(bp.InputError, match="no trainable parameter"):
+        bp.watch(nn.ReLU())
+    with pytest.raises(bp.InputError, match="nn.Module"):
+        bp.watch("net")  # type: ignore[arg-type]
+    with pytest.raises(bp.InputError, match="budget"):
+        bp.watch(mlp(), budget=2.0)
