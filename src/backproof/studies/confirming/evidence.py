@@ -93,8 +93,7 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
 
 
 def _by_other_means(program: Program, chosen: Sequence[Step], tally: _Tally, thorough: bool, seed: int) -> None:
-    opaque = [n for s in chosen[:1] for n in s.graph.facts["opaque_nodes"]]
-    if opaque:
+    if opaque := [n for s in chosen[:1] for n in s.graph.facts["opaque_nodes"]]:
         tally.rows[f"what comes through {', '.join(opaque)}", "50 digits"] = [None, 1, 1, verdicts.OPAQUE]
     if any(n.is_complex for n in program.graph.nodes):
         return  # the other ways read real numbers alone
