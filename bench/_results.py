@@ -17,6 +17,7 @@ COMMANDS = (
     ("startup.py", "--runs", "9"),
     ("demo.py",),
     ("random_networks.py", "--graphs", "2000", "--programs", "300"),
+    ("capture.py",),
     ("trace_cost.py",),
     ("capturing.py",),
     ("check.py",),

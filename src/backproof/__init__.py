@@ -188,6 +188,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(".testing", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'backproof' has no attribute '{name}'")
+    if _HOME[name] != "errors":
+        importlib.import_module(".plugins", __name__).load()
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
 
 

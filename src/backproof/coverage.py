@@ -45,7 +45,10 @@ def ops_table() -> Coverage:
         >>> bp.ops_table().columns
         ('gradient', 'numbers', 'exact', 'symbols', 'ranges', 'balls', 'affine', 'variances', 'signals', 'boxes')
     """
-    from .domains import ball_layers  # noqa: F401  more rules of balls
+    from .domains import (
+        REGISTERED,
+        ball_layers,  # noqa: F401  more rules of balls
+    )
     from .domains.affine import affine
     from .domains.balls import balls
     from .domains.boxes import boxes
@@ -68,6 +71,7 @@ def ops_table() -> Coverage:
         "variances": variances,
         "signals": signals,
         "boxes": boxes,
+        **REGISTERED,
     }
     rows = [
         (op.name, op.family, (rule_of(op), *(d.cover(op) for d in readings.values())))

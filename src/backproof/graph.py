@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,13 +228,9 @@ class Graph:
         ):
             return None
         a, b = node.inputs
-        of_a, of_b = self._ancestors[a], self._ancestors[b]
-        common = (of_a | {a}) & (of_b | {b})
-        shared = [n for n in common if n.role == "input" or not n.is_leaf]
-        if a is b or not shared or not node.is_float:
+        if a is b or not node.is_float or (fork := self._fork(a, b)) is None:
             return None
-        start = max(shared, key=self._place.__getitem__)
-        branches = [((of_a | {a}) - common), ((of_b | {b}) - common)]
+        start, branches = fork
         steps = min(([n.op.name for n in branch if not n.is_leaf] for branch in branches), key=len)
         named = [s for s in steps if s not in _MOVES]
         kind = "identity" if not named else next((s for s in _PROJECTIONS if s in named), ", ".join(sorted(set(named))))
@@ -243,11 +240,26 @@ class Graph:
     def _place(self) -> dict[Node, int]:
         return {node: i for i, node in enumerate(self.nodes)}
 
-    @cached_property
-    def _ancestors(self) -> dict[Node, frozenset[Node]]:
-        """The nodes that each node is computed from, for the operands of sums alone."""
-        sums = [x for n in self.nodes if n.op.name == "add" for x in n.inputs]
-        return {x: frozenset(_upstream(x)) for x in sums}
+    def _fork(self, a: Node, b: Node) -> tuple[Node, tuple[list[Node], list[Node]]] | None:
+        """The last value that both nodes are computed from, and what is between it and each of them.
+
+        Walks back from both at once, latest node first, so that a block of a deep network costs no more than the block.
+        """
+        seen_from, branches = {a: 1, b: 2}, ([], [])  # type: ignore[var-annotated]
+        heap = [(-self._place[x], x) for x in (a, b)]
+        heapify(heap)
+        while heap:
+            _, node = heappop(heap)
+            marks = seen_from[node]
+            if marks == 3 and (node.role == "input" or not node.is_leaf):
+                return node, branches
+            if marks < 3:
+                branches[marks - 1].append(node)
+            for x in node.inputs:
+                if x not in seen_from:
+                    heappush(heap, (-self._place[x], x))
+                seen_from[x] = seen_from.get(x, 0) | marks
+        return None
 
     def check(self) -> Graph:
         """Return the graph if it is well formed, else raise.
@@ -271,17 +283,6 @@ class Graph:
 _IN_TIME = re.compile(r"(^|\.)t\d+$")
 _MOVES = ("identity", "reshape", "cast")
 _PROJECTIONS = ("conv", "linear", "matmul")
-
-
-def _upstream(node: Node) -> set[Node]:
-    found: set[Node] = set()
-    stack = list(node.inputs)
-    while stack:
-        current = stack.pop()
-        if current not in found:
-            found.add(current)
-            stack.extend(current.inputs)
-    return found
 
 
 def _check_shape(node: Node) -> None:
@@ -357,6 +358,25 @@ class Builder:
         self.nodes[place] = renamed
         self._names.add(renamed.name)
         return renamed
+
+    def rename_new(self, start: int, names: Mapping[Node, str]) -> dict[Node, Node]:
+        """Make nodes among those from ``start`` on values with names; what uses them there uses the renamed ones.
+
+        Returns:
+            For every node from ``start`` on what has taken its place.
+        """
+        new: dict[Node, Node] = {}
+        if not names:
+            return new
+        for place in range(start, len(self.nodes)):
+            node = self.nodes[place]
+            changes: dict[str, Any] = {"inputs": tuple(new.get(x, x) for x in node.inputs)}
+            if node in names:
+                self.release(node.name)
+                changes |= {"name": self.unique(names[node]), "role": "value"}
+                self._names.add(changes["name"])
+            new[node] = self.nodes[place] = replace(node, **changes)
+        return new
 
     def add(self, node: Node) -> Node:
         """Append a node; its name is made unique."""

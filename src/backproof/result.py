@@ -146,7 +146,9 @@ def written(expr: Expr) -> tuple[str, str]:
 def plain(value: Any, full: bool = False) -> Any:
     """Plain data for JSON: tensors as nested lists up to 1,000 entries, beyond that a summary."""
     if hasattr(value, "detach"):
-        return _tensor(value.detach(), full)
+        tensor = value.detach()
+        parts = {"real": tensor.real, "imag": tensor.imag} if tensor.is_complex() else None
+        return _tensor(tensor, full) if parts is None else {key: _tensor(part, full) for key, part in parts.items()}
     if hasattr(value, "to_dict"):
         return value.to_dict()
     if isinstance(value, Mapping):

@@ -15,6 +15,8 @@ from backproof.graph import Builder, Graph, Node
 from backproof.ops import OPS, Elementwise, Op
 from backproof.ops.shapes import broadcast
 
+from .samples import distinct
+
 __all__ = ["RandomGraph", "random_graphs"]
 
 Draw = Callable[[Any], Any]
@@ -198,6 +200,9 @@ class _Growing:
         }
         if op.name in ("amax", "amin"):
             x = self.apart(x, _has_ties)
+        if op.name == "vector_norm":
+            attrs["ord"] = self.pick([1.5, 2.0, 3.0])
+            x = self.apart(self.inside(x, -3, 3), lambda v: (v.abs() < 1e-2).any())
         if op.name == "var":
             x = self.inside(self.emit("cat", x, self.fitted(x.shape), dim=0), -3, 3)
             attrs["dim"], attrs["correction"] = (0,), self.number(0, 1)
@@ -317,16 +322,81 @@ class _Growing:
         """The attributes of one of the operation's examples, on nodes of the shapes that it names."""
         example = self.pick(list(op.examples))
         kinds = (*example.kinds, *("float",) * (len(example.shapes) - len(example.kinds)))
-        operands = []
-        for shape, kind in zip(example.shapes, kinds, strict=True):
-            if kind != "none":
-                node = self.inside(self.fitted(shape), -3, 3)
-                operands.append(self.inside(node, 0.2, 2) if kind == "positive" else node)
+        operands = [
+            self.of_kind(kind, shape) for shape, kind in zip(example.shapes, kinds, strict=True) if kind != "none"
+        ]
         if op.name.startswith("max_pool"):
             operands[-1] = self.apart(operands[-1], _has_ties)
         return self.emit(op, *operands, **example.attrs)
 
-    _convolution = _pooling = _normalisation = _pad = _by_example
+    def of_kind(self, kind: str, shape: tuple[int, ...]) -> Node:
+        """A node such as an example asks for."""
+        name, _, below = kind.partition(":")
+        if name == "index":
+            return self.indices(shape, int(below))
+        if name == "distinct":
+            return self.constant(distinct(shape, int(below), self.rng))
+        if name == "ordered":
+            return self.constant(torch.rand(shape, generator=self.rng, dtype=torch.float64).sort().values)
+        node = self.inside(self.fitted(shape), -3, 3)
+        return self.inside(node, 0.2, 2) if name == "positive" else node
+
+    _convolution = _pooling = _normalisation = _pad = _put = _scatter = _scatter_extreme = _by_example
+
+    # --- running totals, order, sums over letters, matrices ------------------------------------------------------------
+    def _scan(self, op: Op) -> Node:
+        x = self.any(1)
+        attrs: dict[str, Any] = {"dim": self.number(-len(x.shape), len(x.shape) - 1)}
+        if "reverse" in op.attrs:
+            attrs["reverse"] = bool(self.number(0, 1))
+        operands = [self.inside(n, -3, 3) for n in (x, *(self.fitted(x.shape) for _ in op.operands[1:]))]
+        return self.emit(op, *operands, **attrs)
+
+    def _ordered(self, op: Op) -> Node:
+        """Entries picked by their places in order."""
+        x = self.apart(self.any(1), _has_ties)
+        dim = self.number(0, len(x.shape) - 1)
+        more: dict[str, Any] = {"k": self.number(1, x.shape[dim])} if "k" in op.attrs else {}
+        more |= {key: bool(self.number(0, 1)) for key in ("descending", "largest") if key in op.attrs}
+        more |= {"keepdim": True} if "keepdim" in op.attrs else {}
+        return self.emit("gather", x, self.emit(op, x, dim=dim, **more), dim=dim)
+
+    _argsort = _topk_index = _median_index = _cummax_index = _cummin_index = _ordered
+
+    def _bucket(self, op: Op) -> Node:
+        x = self.any()
+        edges = self.constant(torch.randn(self.number(1, 4), generator=self.rng, dtype=torch.float64).sort().values)
+        return self.emit("mul", x, self.emit(op, x, edges, right=bool(self.number(0, 1))))
+
+    def _prod(self, op: Op) -> Node:
+        x = self.inside(self.any(1), -3, 3)
+        whole = self.number(0, 3) == 0
+        attrs = {
+            "dim": None if whole else self.number(-len(x.shape), len(x.shape) - 1),
+            "keepdim": not whole and bool(self.number(0, 1)),
+        }
+        return self.emit(op, x, **attrs)
+
+    def _contraction(self, op: Op) -> Node:
+        """Letters of sizes 1 to 3, two or three operands, a result of some of their letters in any order."""
+        sizes = {letter: self.number(1, 3) for letter in "abcd"}
+        terms = [
+            "".join(self.draw(st.lists(st.sampled_from("abcd"), max_size=3, unique=True)))
+            for _ in range(self.number(1, 3))
+        ]
+        letters = sorted(set("".join(terms)))
+        result = "".join(self.draw(st.lists(st.sampled_from(letters), max_size=3, unique=True))) if letters else ""
+        operands = [self.inside(self.fitted(tuple(sizes[c] for c in term)), -3, 3) for term in terms]
+        return self.emit(op, *operands, equation=f"{','.join(terms)}->{result}")
+
+    def _matrix(self, op: Op) -> Node:
+        """Matrices far from singular: small entries and 4 on the diagonal."""
+        batch, n = self.shape(self.number(0, 1)), self.number(1, 3)
+        small = self.inside(self.fitted((*batch, n, n)), -1, 1)
+        x = self.emit("add", small, self.constant(4 * torch.eye(n, dtype=torch.float64)))
+        return self.emit(
+            op, x, *(self.inside(self.fitted((*batch, n, self.number(1, 2))), -3, 3) for _ in op.operands[1:])
+        )
 
     def _max_pool_index(self, op: Op) -> Node:
         """The largest entries of windows, read by their places."""

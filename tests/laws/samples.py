@@ -21,6 +21,7 @@ __all__ = [
     "Sample",
     "arrays",
     "case_name",
+    "distinct",
     "exact_tensor",
     "formula_value",
     "gap",
@@ -63,12 +64,22 @@ def _leaf(builder: Builder, i: int, op: Op, example: Example, rng: torch.Generat
         return None
     if kind.startswith("index"):
         return builder.leaf(f"x{i}", "input", shape, "int64"), torch.randint(int(kind[6:]), shape, generator=rng)
+    if kind.startswith("distinct"):
+        return builder.leaf(f"x{i}", "input", shape, "int64"), distinct(shape, int(kind[9:]), rng)
     uniform = torch.rand(shape, generator=rng, dtype=torch.float64)
+    if kind == "ordered":
+        return builder.leaf(f"x{i}", "input", shape, "float64"), (6 * uniform - 3).sort().values
     if kind == "bool":
         return builder.leaf(f"x{i}", "input", shape, "bool"), uniform > 0.5
     low, high = _REGIONS.get(kind, getattr(op, "region", (-3.0, 3.0)))
     role: Any = "buffer" if kind == "weights" else "input"
     return builder.leaf(f"x{i}", role, shape, "float64"), low + (high - low) * uniform
+
+
+def distinct(shape: tuple[int, ...], below: int, rng: torch.Generator) -> torch.Tensor:
+    """Integers of which no two along the last axis are the same."""
+    lines = torch.rand((*shape[:-1], below), generator=rng).argsort(-1)
+    return lines[..., : shape[-1]] if shape else lines[0]
 
 
 def sample(op: Op, example: Example, seed: int = 0) -> Sample:

@@ -54,10 +54,17 @@ def _exact(found: RandomGraph, gradient: Any) -> torch.Tensor:
     return exact_tensor(digits.run(graph, arrays(found.leaves))[graph.by_name[gradient.name]], gradient.shape)
 
 
-@settings(max_examples=1200, **DAILY)
-@given(random_graphs())
-def test_gradients_of_random_graphs(found: RandomGraph) -> None:
-    check_against_autograd(found)
+def test_gradients_of_random_graphs_that_reach_every_operation() -> None:
+    seen: set[str] = set()
+
+    @settings(max_examples=1200, **DAILY)
+    @given(random_graphs())
+    def check(found: RandomGraph) -> None:
+        check_against_autograd(found)
+        seen.update(node.op.name for node in found.graph.nodes)
+
+    check()
+    assert not {op.name for op in COMPUTED} - seen
 
 
 @settings(max_examples=60, **DAILY)
@@ -75,18 +82,6 @@ def test_every_value_of_random_graphs_in_50_digits(found: RandomGraph) -> None:
 @given(random_graphs(steps=25))
 def test_gradients_of_many_random_graphs(found: RandomGraph) -> None:
     check_against_autograd(found)
-
-
-def test_random_graphs_reach_every_operation() -> None:
-    seen: set[str] = set()
-
-    @settings(max_examples=1200, **DAILY)
-    @given(random_graphs())
-    def collect(found: RandomGraph) -> None:
-        seen.update(node.op.name for node in found.graph.nodes)
-
-    collect()
-    assert not {op.name for op in COMPUTED} - seen
 
 
 def test_a_wrong_rule_is_found_in_random_graphs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "formula": CORE,
     "joint": CORE,
     "document": {"errors"},
+    "plugins": {"domains", "ops"},  # what other packages bring
     "progress": set(),  # how far long work is
     "data": {"errors"},  # pictures and samples, and the files that they come from
     "notation": {"document", "graph"},  # how names are written

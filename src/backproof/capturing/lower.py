@@ -5,7 +5,7 @@ Most overloads need nothing here: the operation's record names them, and the sch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from ..errors import CaptureError
 from ..graph import Builder, Node
 from ..ops import OPS, Op, Shape, by_aten
 
-__all__ = ["LOWERINGS", "Call", "NotCaptured", "lower", "lowering"]
+__all__ = ["LOWERINGS", "Call", "NotCaptured", "by_table", "lower", "lowering", "normalised"]
 
 
 class NotCaptured(CaptureError):
@@ -43,6 +43,10 @@ class Call:
     def dtype(self) -> str:
         """The dtype of the result."""
         return str(self.meta.dtype).removeprefix("torch.")
+
+    def part(self, overload: str, args: dict[str, Any], meta: Any) -> Call:
+        """A call that this one consists of, at the same place of the program."""
+        return Call(self.builder, overload, args, meta, self._place)
 
     def emit(self, op: str | Op, *inputs: Any, **attrs: Any) -> Node:
         """Append an operation; numbers among the operands become constants."""
@@ -84,6 +88,14 @@ class Call:
         kind = _KINDS[type(value)]
         return self.builder.constant(value, (), kind)
 
+    def number(self, value: float) -> Node:
+        """A number in the dtype of the result."""
+        return self.builder.constant(value, (), self.dtype)
+
+    def reshaped(self, x: Node, shape: Sequence[int]) -> Node:
+        """The same entries in another shape; the node itself where nothing changes."""
+        return x if x.shape == tuple(shape) else self.emit("reshape", x, shape=tuple(shape))
+
     def reduced(self, errors: Node) -> Node:
         """Apply a loss's ``reduction`` (0 none, 1 mean, 2 sum) to the errors of the entries."""
         return errors if self["reduction"] == 0 else self.emit("sum" if self["reduction"] == 2 else "mean", errors)
@@ -110,7 +122,24 @@ def lowering(*overloads: str) -> Callable[[Lowering], Lowering]:
 
 
 def lower(call: Call) -> Any:
-    """Append the operations that an ATen call is; returns its node, or a tuple of nodes."""
+    """Append the operations that an ATen call is; returns its node, or a tuple of nodes.
+
+    What has no operation here is taken apart, or kept as an opaque node.
+    """
+    from .opaque import kept
+
+    try:
+        return by_table(call)
+    except NotCaptured as why:
+        return kept(call, why)
+
+
+def by_table(call: Call) -> Any:
+    """Append the operations that an ATen call is by the tables alone.
+
+    Raises:
+        NotCaptured: it has no operation here.
+    """
     before = len(call.builder.nodes)
     result = _lowered(call)
     for node in call.builder.nodes[before:]:
@@ -133,6 +162,19 @@ def _lowered(call: Call) -> Any:
     if (op := by_aten(call.overload)) is None:
         raise NotCaptured(f"aten.{call.overload} has no operation here yet")
     return _generic(call, op)
+
+
+def normalised(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments by name, in the schema's order, defaults filled in."""
+    found = {}
+    for i, argument in enumerate(target._schema.arguments):
+        if i < len(args):
+            found[argument.name] = args[i]
+        elif argument.name in kwargs:
+            found[argument.name] = kwargs[argument.name]
+        else:
+            found[argument.name] = argument.default_value if argument.has_default_value() else None
+    return found
 
 
 _HARMLESS = {
@@ -187,12 +229,6 @@ def _add(call: Call) -> Node:
 @lowering("rsub.Scalar", "rsub.Tensor")
 def _rsub(call: Call) -> Node:
     return call.emit("sub", call["other"], _scaled(call, call["self"]))
-
-
-@lowering("addmm.default")
-def _addmm(call: Call) -> Node:
-    call.refuse_unless(call["beta"] == 1 and call["alpha"] == 1, "beta or alpha other than 1")
-    return call.emit("add", call["self"], call.emit("matmul", call["mat1"], call["mat2"]))
 
 
 @lowering("clamp_min.default", "clamp_max.default")
@@ -302,7 +338,6 @@ def _broadcast_tensors(call: Call) -> tuple[Node, ...]:
     "view.dtype",
     "detach_.default",
     "expand_copy.default",
-    "to.device",
 )
 def _same(call: Call) -> Node:
     first: Node = next(iter(call.args.values()))
@@ -312,7 +347,7 @@ def _same(call: Call) -> Node:
     )
 
 
-@lowering("to.dtype", "to.dtype_layout", "_to_copy.default", "to.other", "type_as.default")
+@lowering("to.dtype", "to.dtype_layout", "to.device", "_to_copy.default", "to.other", "type_as.default")
 def _to(call: Call) -> Node:
     return _cast(call, next(iter(call.args.values())))
 
@@ -353,20 +388,6 @@ def _cat(call: Call) -> Node:
     return call.emit("stack" if call.overload.startswith("stack") else "cat", *call["tensors"], dim=call["dim"])
 
 
-@lowering("gather.default")
-def _gather(call: Call) -> Node:
-    return call.emit("gather", call["self"], call["index"], dim=call["dim"])
-
-
-@lowering("index.Tensor", "index_select.default")
-def _index(call: Call) -> Node:
-    indices = call["indices"] if call.overload == "index.Tensor" else [call["index"]]
-    first = call.overload == "index.Tensor" or call["dim"] % len(call["self"].shape) == 0
-    ok = len(indices) == 1 and isinstance(indices[0], Node) and indices[0].dtype == "int64" and first
-    call.refuse_unless(ok, "more than one index tensor, a mask, or an axis other than the first")
-    return call.emit("embedding", call["self"], indices[0])
-
-
 @lowering("max.dim", "min.dim")
 def _max_dim(call: Call) -> tuple[Node, Node]:
     x, dim = call["self"], call["dim"]
@@ -392,16 +413,6 @@ def _var(call: Call) -> Node:
     return var if call.overload.startswith("var") else call.emit("sqrt", var)
 
 
-@lowering("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar")
-def _norm(call: Call) -> Node:
-    order = call["ord"] if call["ord"] is not None else call["p"]
-    call.refuse_unless(order in (None, 1, 2), "an order other than 1 and 2")
-    dims = {"dim": _plain(call["dim"]), "keepdim": bool(call["keepdim"])}
-    if order == 1:
-        return call.emit("sum", call.emit("abs", call["self"]), **dims)
-    return call.emit("sqrt", call.emit("sum", call.emit("square", call["self"]), **dims))
-
-
 # --- softmax family, activations with structure ----------------------------------------------------------------------
 @lowering("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default")
 def _softmax(call: Call) -> Node:
@@ -421,37 +432,3 @@ def _glu(call: Call) -> Node:
     dim = call["dim"] % len(call["self"].shape)
     half = call["self"].shape[dim] // 2
     return call.emit("mul", _piece(call, dim, 0, half), call.emit("sigmoid", _piece(call, dim, half, 2 * half)))
-
-
-# --- tensors made on the way -------------------------------------------------------------------------------------------
-@lowering(
-    "zeros_like.default",
-    "ones_like.default",
-    "full_like.default",
-    "zeros.default",
-    "ones.default",
-    "full.default",
-    "arange.default",
-    "arange.start",
-    "arange.start_step",
-    "scalar_tensor.default",
-    "new_zeros.default",
-    "new_ones.default",
-    "eye.default",
-    "linspace.default",
-)
-def _made(call: Call) -> Node:
-    kind = call.overload.split(".")[0]
-    dtype = call.meta.dtype
-    if kind.startswith(("zeros", "ones", "full", "new")):
-        fill = call["fill_value"] if "full" in kind else float("ones" in kind)
-        call.refuse_unless(isinstance(fill, (int, float)), "a fill value that is a tensor")
-        value = torch.full(call.shape, fill, dtype=dtype)
-    else:
-        numbers = [v for v in call.args.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
-        value = (
-            torch.scalar_tensor(numbers[0], dtype=dtype)
-            if kind == "scalar_tensor"
-            else getattr(torch, kind)(*numbers, dtype=dtype)
-        )
-    return call.builder.constant(value, call.shape, call.dtype, name=kind)

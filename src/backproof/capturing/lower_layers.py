@@ -221,7 +221,8 @@ def _rms_norm(call: Call) -> Node:
 def _attention(call: Call) -> Node:
     """softmax(Q Kᵀ / √d + mask) V; its scores and probabilities are named values."""
     q, k, v, mask = call["query"], call["key"], call["value"], call["attn_mask"]
-    call.refuse_unless(not call["enable_gqa"], "grouped queries")
+    if call["enable_gqa"]:
+        k, v = (_grouped(call, x, q.shape[-3] // x.shape[-3]) for x in (k, v))
     scale = call["scale"] if call["scale"] is not None else 1 / math.sqrt(q.shape[-1])
     rank = len(k.shape)
     turned = call.emit("permute", k, dims=(*range(rank - 2), rank - 1, rank - 2))
@@ -236,6 +237,16 @@ def _attention(call: Call) -> Node:
     if not keeps(call, call["dropout_p"], True):
         weights = call.named(dropped(call, weights, call["dropout_p"]), "kept")
     return call.emit("matmul", weights, v)
+
+
+def _grouped(call: Call, x: Node, times: int) -> Node:
+    """One head of keys or values for several heads of queries."""
+    if times == 1:
+        return x
+    *batch, heads, length, size = x.shape
+    apart = call.emit("reshape", x, shape=(*batch, heads, 1, length, size))
+    wide = call.emit("expand", apart, shape=(*batch, heads, times, length, size))
+    return call.emit("reshape", wide, shape=(*batch, heads * times, length, size))
 
 
 # --- tables ------------------------------------------------------------------------------------------------------------

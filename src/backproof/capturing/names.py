@@ -82,12 +82,16 @@ def user_line(trace: str | None) -> Source | None:
 
 @dataclass(frozen=True)
 class _Statement:
-    """An assignment: its lines, its target and whether a loop repeats it."""
+    """An assignment: its lines, its target (of several, the last) and whether a loop repeats it."""
 
     first: int
     last: int
-    target: str
+    targets: tuple[str, ...]
     looped: bool
+
+    @property
+    def target(self) -> str:
+        return self.targets[-1]
 
 
 @lru_cache(maxsize=256)
@@ -118,21 +122,26 @@ def _collect(tree: ast.AST, looped: bool, table: dict[int, _Statement]) -> None:
         inside = looped or isinstance(node, (ast.For, ast.While))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             inside = False
-        if (target := _target(node)) is not None:
+        if targets := _targets(node):
             assert isinstance(node, ast.stmt)
-            statement = _Statement(node.lineno, node.end_lineno or node.lineno, target, inside)
+            statement = _Statement(node.lineno, node.end_lineno or node.lineno, targets, inside)
             table.update(dict.fromkeys(range(statement.first, statement.last + 1), statement))
         _collect(node, inside, table)
 
 
-def _target(node: ast.AST) -> str | None:
+def _targets(node: ast.AST) -> tuple[str, ...]:
+    """The names that a plain assignment gives, in order; none where it is not plain."""
     if any(isinstance(inner, ast.Lambda) for inner in ast.walk(node)):
-        return None  # the operations of this line are the lambda's, and the target is not theirs
-    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-        return node.targets[0].id
+        return ()  # the operations of this line are the lambda's, and the target is not theirs
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+        found = target.elts if isinstance(target, ast.Tuple) else [target]
+        return (
+            tuple(x.id for x in found if isinstance(x, ast.Name)) if all(isinstance(x, ast.Name) for x in found) else ()
+        )
     if isinstance(node, (ast.AugAssign, ast.AnnAssign)) and isinstance(node.target, ast.Name):
-        return node.target.id
-    return None
+        return (node.target.id,)
+    return ()
 
 
 def _modules(meta: dict[str, Any], prefix: str) -> list[tuple[str, bool]]:
@@ -194,7 +203,25 @@ def origins(nodes: Sequence[Any], prefix: str = "model") -> list[Origin]:
             for last in _ends(places, run, depth):
                 if names[last] is None:
                     names[last] = _qualified(places[last], depth)
+    for i, node in enumerate(nodes):
+        names[i] = _unpacked(node, places[i], names[i])
     return [_origin(place, name) for place, name in zip(places, names, strict=True)]
+
+
+def _unpacked(node: Any, place: _Place, name: str | None) -> str | None:
+    """The name of a part in ``a, b = f(x)``: the target of its place; of nothing else that line has the name."""
+    depth = len(place.frames) - 1
+    statement = (
+        None
+        if depth < 0 or place.key(depth) is None
+        else _statements(place.frames[depth].file)[place.frames[depth].line]
+    )
+    if statement is None or len(statement.targets) < 2:
+        return name
+    if place.kind != "getitem" or not isinstance(node.args[1], int) or node.args[1] >= len(statement.targets):
+        return None
+    module = place.module_of(depth)
+    return ".".join(part for part in (module, statement.targets[node.args[1]]) if part)
 
 
 def _kind(node: Any) -> str:

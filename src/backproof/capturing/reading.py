@@ -12,30 +12,18 @@ from torch import Tensor
 
 from ..errors import BackproofError, CaptureError
 from ..graph import Graph, Node, Surrogate, promote
-from . import (
-    lower_bags,
-    lower_complex,
-    lower_images,
-    lower_layers,
-    lower_losses,
-    lower_memory,
-    lower_parametrised,
-    lower_random,
-    lower_recurrent,
-)
+from . import tables
 from .example import Example, leaf_names
 from .functions import Site
-from .lower import Call, NotCaptured, lower
+from .lower import Call, NotCaptured, lower, normalised
 from .names import Origin as Where
 from .names import origins
 from .origin import WHOLE, ModuleOrigin, Whole, Wrapped, tensors_of, user_name
-from .values import Values, normalised
+from .values import Values
 
 __all__ = ["Leaf", "Reader", "Traced"]
 
-# imported for what they register
-_: Any = (lower_bags, lower_complex, lower_images, lower_layers, lower_losses, lower_memory, lower_parametrised)
-_ = (lower_random, lower_recurrent)
+_ = tables  # imported for what it registers
 _GAP = object()  # the value of what could not be captured, and of all that follows from it
 
 
@@ -308,6 +296,17 @@ class Reader(Values):
             self.sites[out] = surrogate
         self._born(node, out)
 
+    def _parts_named(self, node: torch.fx.Node, results: tuple[Any, ...], before: int) -> tuple[Any, ...]:
+        """``a, b = x.chunk(2)``: the results under the names that they are unpacked to."""
+        names = {user.args[1]: self.where[user].name for user in node.users if user in self.where}
+        given = {
+            results[i]: name
+            for i, name in names.items()
+            if isinstance(i, int) and isinstance(results[i], Node) and not name.endswith("getitem")
+        }
+        renamed = self.builder.rename_new(before, {x: name for x, name in given.items() if x.role == "helper"})
+        return tuple(renamed.get(x, x) if isinstance(x, Node) else x for x in results)
+
     # --- one operation ---------------------------------------------------------------------------------------------------
     def _call(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any, where: Where) -> None:
         overload = str(target).removeprefix("aten.")
@@ -324,7 +323,9 @@ class Reader(Values):
             self._write(node, call, before, where)
             return
         result = lower(call)
-        self.env[node] = result = self._named(result, before, where)
+        parts = isinstance(result, tuple)
+        result = self._parts_named(node, result, before) if parts else self._named(result, before, where)
+        self.env[node] = result
         if overload in WHOLE and isinstance(result, Node) and not named.get("dropout_p"):
             self.calls[result.name] = target, named
         for old, new in call.updates.items():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ..graph import Builder, Node
-from .lower import Call, NotCaptured, lower
+from .lower import Call, NotCaptured, lower, normalised
 from .mutation import PLAIN, Place, Storage, View, plain_form, storage_key, view_of
 from .names import Origin as Where
 
-__all__ = ["Values", "normalised"]
+__all__ = ["Values"]
 
 
 class Values:
@@ -234,16 +233,3 @@ def _elsewhere(name: str) -> View:
         raise NotCaptured(f"{name}, which sees memory that is changed in place; build a new tensor instead")
 
     return View(name, take, None)
-
-
-def normalised(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments by name, in the schema's order, defaults filled in."""
-    found = {}
-    for i, argument in enumerate(target._schema.arguments):
-        if i < len(args):
-            found[argument.name] = args[i]
-        elif argument.name in kwargs:
-            found[argument.name] = kwargs[argument.name]
-        else:
-            found[argument.name] = argument.default_value if argument.has_default_value() else None
-    return found

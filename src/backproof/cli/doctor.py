@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _examined() -> Listing:
     packages = {name: version_of(name) for name in REQUIRED}
+    found = _plugins() if packages["torch"] else []
     data = {
         "backproof": version_of("backproof"),
         "python": platform.python_version(),
@@ -42,6 +43,7 @@ def _examined() -> Listing:
         "latex": _first(LATEX),
         "chromium": _first(BROWSERS),
         "device": _device() if packages["torch"] else None,
+        "plugins": found,
     }
     install = "missing: pip install -c constraints.txt -e ."
     rows = [
@@ -51,10 +53,28 @@ def _examined() -> Listing:
         ("latex", data["latex"] or "not found: no .pdf; .tex files are written all the same"),
         ("chromium", data["chromium"] or "not found: only the tests of the page need it"),
         ("device", data["device"] or "unknown: torch could not be asked"),
+        *((f"plug-in {p['name']}", _described(p)) for p in found),
     ]
     table = tuple((name, str(value)) for name, value in rows)
-    missing = None in packages.values() or sys.version_info < (3, 11)
+    missing = None in packages.values() or sys.version_info < (3, 11) or any(p["error"] for p in found)
     return Listing("Backproof's surroundings", ("part", "found"), table, data, finding=missing)
+
+
+def _plugins() -> list[dict[str, str]]:
+    """The packages that extend Backproof, and whether they can be loaded."""
+    import dataclasses
+    import warnings
+
+    from backproof.plugins import plugins
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a warning would say stands in the table
+        return [dataclasses.asdict(found) for found in plugins()]
+
+
+def _described(plugin: dict[str, str]) -> str:
+    state = f"left out: {plugin['error']}" if plugin["error"] else "loaded"
+    return f"{plugin['group']} of {plugin['package']} ({plugin['value']}), {state}"
 
 
 def _first(programs: Iterable[str]) -> str | None:

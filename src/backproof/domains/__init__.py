@@ -1,5 +1,5 @@
 """How a theory reads the Graph: one file per domain, rules by operation or by family."""
 
-from .base import Domain
+from .base import REGISTERED, Domain, register
 
-__all__ = ["Domain"]
+__all__ = ["REGISTERED", "Domain", "register"]

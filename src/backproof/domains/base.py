@@ -11,7 +11,7 @@ from ..errors import BackproofError, MissingRule
 from ..graph import Graph, Node
 from ..ops import Elementwise, Op
 
-__all__ = ["Cover", "Domain", "Rule"]
+__all__ = ["REGISTERED", "Cover", "Domain", "Rule", "register"]
 
 Rule = Callable[..., Any]
 Cover = Literal["own", "family", "none"]
@@ -75,7 +75,7 @@ class Domain:
         raise MissingRule(
             f"the {self.name} domain has no rule for '{first.op.name}', needed by {first.name} {list(first.shape)}{where}."
             + (f" Also missing in this graph: {others}." if others else "")
-            + f" It knows: {', '.join(sorted(self.rules))}. Add one with @{self.name}.rule({first.op.name!r})."
+            + _advice(first, self)
         )
 
     def apply(self, node: Node, *operands: Any) -> Any:
@@ -99,3 +99,25 @@ class Domain:
             if node not in values:
                 values[node] = self.apply(node, *(values[x] for x in node.inputs))
         return values
+
+
+REGISTERED: dict[str, Domain] = {}
+"""Domains of other packages, by name."""
+
+
+def register(domain: Domain) -> Domain:
+    """Add a domain of another package to the table of ``backproof ops``; a second of the same name is refused."""
+    if domain.name in REGISTERED:
+        raise BackproofError(f"a domain named '{domain.name}' is registered already")
+    REGISTERED[domain.name] = domain
+    return domain
+
+
+def _advice(gap: Node, domain: Domain) -> str:
+    """What to do about a missing rule."""
+    if gap.op.family == "opaque":
+        return (
+            f" '{gap.op.name}' is opaque: torch computes it and its derivative, and nothing else is known of it, so that the"
+            " numbers domain alone can read it. Write it with operations of `backproof ops`, or register one for it."
+        )
+    return f" It knows: {', '.join(sorted(domain.rules))}. Add one with @{domain.name}.rule({gap.op.name!r})."

@@ -7,6 +7,8 @@ torch's own backward, so that comparing with autograd is a comparison.
 
 from __future__ import annotations
 
+from .arrays import ARRAY_SLOPES, ARRAYS
+
 __all__ = ["KERNELS", "SLOPES"]
 
 KERNELS: dict[str, str] = {
@@ -132,6 +134,7 @@ KERNELS: dict[str, str] = {
     "log_softmax_grad": "delta - torch.exp(y) * delta.sum(dim, keepdim=True)",
     "nll": "F.nll_loss(y, t, weight, reduction=reduction, ignore_index=ignore_index)",
     "nll_grad": "nll_grad(delta, t, weight, reduction, ignore_index, shape)",
+    **ARRAYS,
 }  # fmt: skip
 
 SLOPES: dict[str, str] = {
@@ -209,4 +212,5 @@ SLOPES: dict[str, str] = {
     "poisson_error'1": "-y if log_input else -torch.log(y + eps)",
     "kl_error'0": "-torch.exp(t) if log_target else -t",
     "kl_error'1": "torch.exp(t) * (t + 1 - y) if log_target else torch.where(t > 0, torch.log(t) + 1 - y, -y)",
+    **ARRAY_SLOPES,
 }

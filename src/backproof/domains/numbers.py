@@ -19,7 +19,9 @@ import torch.nn.functional as F
 
 from ..graph import Graph, Node
 from ..ops import Elementwise, Op
+from ..ops.opaque import OPAQUE
 from ..ops.own import FAMILY as OWN
+from .arrays import ARRAY_HELPERS
 from .base import Domain
 from .kernels import KERNELS, SLOPES
 from .spatial import SPATIAL
@@ -94,6 +96,7 @@ HELPERS: dict[str, Callable[..., Any]] = {
     "nll_grad": nll_grad,
     "normalised": normalised,
     **SPATIAL,
+    **ARRAY_HELPERS,
 }
 _NAMES: dict[str, Any] = {"torch": torch, "F": F, "math": math, **HELPERS}
 
@@ -156,7 +159,7 @@ def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:
 
 
 @numbers.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "shape", "index", "softmax",
-    "convolution", "pooling", "normalisation", "complex")  # fmt: skip
+    "convolution", "pooling", "normalisation", "complex", "scan", "contraction", "matrix")  # fmt: skip
 def _read(node: Node, *operands: torch.Tensor) -> torch.Tensor:
     kernel = kernel_at(node)
     if kernel is None:
@@ -174,6 +177,13 @@ plain_rule = _read
 def kernel_at(node: Node) -> Callable[..., torch.Tensor] | None:
     """The torch function behind a node's operation, for its number of spatial axes."""
     return _kernel(node.op, _spatial_axes(node))
+
+
+@numbers.rule("opaque")
+def _opaque(node: Node, *operands: torch.Tensor) -> torch.Tensor:
+    """What torch computes: the one call, or torch's own vector-Jacobian product of it."""
+    value: torch.Tensor = node.attrs["call"](*operands)
+    return value
 
 
 @numbers.rule(OWN)
@@ -241,6 +251,9 @@ def code(node: Node, names: list[str]) -> str:
         node: the node.
         names: Python expressions for its operands, in order.
     """
+    if node.op.family == OPAQUE:
+        line: str = node.attrs["call"].code(names)
+        return line
     text = _source(node.op, _spatial_axes(node))
     if text is None:
         raise KeyError(node.op.name)

@@ -37,7 +37,7 @@ def _products(a: Range, b: Range) -> Range:
 
 
 @ranges.rule("elementwise", "arithmetic", "comparison", "loss", "linear", "reduce", "softmax", "convolution",
-    "pooling", "normalisation")  # fmt: skip
+    "pooling", "normalisation", "scan", "contraction", "matrix")  # fmt: skip
 def _general(node: Node, *x: Range) -> Range:
     name = node.op.name
     if name in _RISING and math.isfinite(x[0][0]) and math.isfinite(x[0][1]):
@@ -86,7 +86,8 @@ def _positions(node: Node, x: Range) -> Range:
     return 0.0, float(node.shape[node.attrs["dim"]] - 1)
 
 
-@ranges.rule("unslice", "unselect", "scatter_add", "embedding_grad", "sum_to", "cat", "stack")
+@ranges.rule("unslice", "unselect", "scatter_add", "embedding_grad", "sum_to", "cat", "stack", "put", "scatter", "scatter_extreme",
+    "argsort", "topk_index", "median_index", "bucket", "argmax", "argmin")  # fmt: skip
 def _unknown(node: Node, *x: Range) -> Range:
     return ALL
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..document.math import Add, Expr, Indicator, Num, Partial, Ref, Rel, Sym, Transpose, map_leaves, plain
+from ..errors import MissingRule
 from ..graph import Graph, Node
 from ..notation import delta_of, named, symbol
 from ..ops import OPS, Elementwise, Op
@@ -23,7 +24,7 @@ from . import textbook
 from .entries import Array, entries
 from .spelling import FROM_OUTPUT, spell
 from .tensors import plain_call, symbols
-from .terms import Term, constant, term
+from .terms import Term, constant, places_unknown, term
 
 __all__ = ["Layout", "Writer", "symbols"]
 
@@ -184,6 +185,8 @@ class Writer:
         return self._outputs.get((node.op.name.rstrip("'"), node.inputs[0]))
 
     def _apply(self, node: Node, operands: list[Array]) -> Array:
+        if places_unknown(node, operands):
+            raise MissingRule(f"the places that {node.name} names or reads depend on numbers, and have no formula")
         if node.op.name == "square":
             return _mapped(operands[0], lambda x: x.power(Term(Fraction(2))))
         if isinstance(node.op, Elementwise):

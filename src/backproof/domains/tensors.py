@@ -38,7 +38,7 @@ def _elementwise(node: Node, *x: Term) -> Term:
 
 def plain_call(node: Node, *x: Term) -> Term:
     """The operation by its name, with subscripts where an axis or a size matters."""
-    function = Function(node.op.name, node.op.text or node.op.name, node.op.latex, 0, _subscripts(node))
+    function = _contraction(node) if node.op.name == "einsum" else _function(node)
     attrs = tuple((k, v) for k, v in node.attrs.items() if v is not None)
     return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
 
@@ -95,7 +95,18 @@ _PLACES = {
 }
 
 
-@symbols.rule("index", "softmax", "reduce", "shape", "complex")
+def _function(node: Node) -> Function:
+    return Function(node.op.name, node.op.text or node.op.name, node.op.latex, 0, _subscripts(node))
+
+
+def _contraction(node: Node) -> Function:
+    """An einsum with its letters, which are all that it says."""
+    letters = node.attrs["equation"].replace("->", " → ").replace(",", ", ")
+    latex = letters.replace("→", r"\to ").replace(" ", r"\,")
+    return Function("einsum", f"einsum[{letters}]", rf"\operatorname{{einsum}}_{{{latex}}}")
+
+
+@symbols.rule("index", "softmax", "reduce", "shape", "complex", "scan", "contraction", "matrix")
 def _called(node: Node, *x: Term) -> Term:
     return plain_call(node, *x)
 

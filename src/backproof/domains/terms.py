@@ -7,6 +7,7 @@ is none. Nothing else is simplified, and factors keep their order.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import sympy
 
 from ..document.math import Add, Call, Div, Expr, Function, Indicator, Mul, Neg, Num, Pow, Rel, Transpose, Words
+from ..graph import Node
 from ..ops import OPS, Elementwise
 
-__all__ = ["Term", "constant", "term"]
+__all__ = ["Term", "constant", "places_unknown", "term"]
 
 
 MOST_DIGITS = 10**7
@@ -202,3 +204,15 @@ def constant(value: Any) -> Term:
     if isinstance(value, float) and math.isinf(value):
         return Term(Fraction(1 if value > 0 else -1), (Num(math.inf),))
     return term(Num(float(value), str(value)))
+
+
+_ORDER = {"argmax", "argmin", "argsort", "topk_index", "median_index", "cummax_index", "cummin_index", "bucket"}
+
+
+def places_unknown(node: Node, operands: Sequence[Any]) -> bool:
+    """Whether a node's formula would need places that depend on numbers: an order, or an index that is itself a formula."""
+    moves = not isinstance(node.op, Elementwise) and node.op.family in ("index", "loss")
+    index = (
+        [v for x, v in zip(node.inputs, operands, strict=True) if x.dtype.startswith("int") and v.size] if moves else []
+    )
+    return node.op.name in _ORDER or any(isinstance(v.reshape(-1)[0], Term) for v in index)

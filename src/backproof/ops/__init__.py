@@ -1,6 +1,18 @@
 """What the operations are: one record each, by family; the examples in them feed every law test."""
 
-from . import arithmetic, chance, complex, convolution, elementwise, normalisation, pooling, structure
+from . import (
+    arithmetic,
+    chance,
+    complex,
+    convolution,
+    elementwise,
+    indexing,
+    normalisation,
+    pairs,
+    pooling,
+    sequences,
+    structure,
+)
 from .base import OPS, Attrs, Elementwise, Example, Op, Shape, by_aten, derivative, register
 from .own import own_backward
 
@@ -12,7 +24,10 @@ _ = (
     complex,
     convolution,
     elementwise,
+    indexing,
     normalisation,
+    pairs,
     pooling,
+    sequences,
     structure,
 )  # imported for what they register

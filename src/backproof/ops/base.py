@@ -8,14 +8,26 @@ sees it (numbers, exact numbers, symbols...) stands in ``domains``; how it is di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from ..errors import BackproofError
 
-__all__ = ["OPS", "Attrs", "Elementwise", "Example", "Op", "Shape", "by_aten", "derivative", "register"]
+__all__ = [
+    "OPS",
+    "Attrs",
+    "Elementwise",
+    "Example",
+    "Op",
+    "Shape",
+    "by_aten",
+    "derivative",
+    "register",
+    "unregistered_on_failure",
+]
 
 Shape = tuple[int, ...]
 Attrs = Mapping[str, Any]
@@ -26,8 +38,9 @@ ShapeRule = Callable[[Sequence[Shape], Attrs], Shape]
 class Example:
     """Operand shapes and attributes on which every law is tried; ``kinds`` overrides "float" per operand.
 
-    Kinds: "float" (random within the op's region), "index:N" (integers below N), "bool", "positive", "unit"
-    (strictly between 0 and 1), "weights" (positive and not differentiated), "none" (an optional operand left out).
+    Kinds: "float" (random within the op's region), "index:N" (integers below N), "distinct:N" (the same, no two alike along
+    the last axis), "ordered" (rising), "bool", "positive", "unit" (strictly between 0 and 1), "weights" (positive and not
+    differentiated), "none" (an optional operand left out).
     """
 
     shapes: tuple[Shape, ...]
@@ -109,9 +122,29 @@ def register(op: Op) -> Op:
     return op
 
 
+@contextmanager
+def unregistered_on_failure() -> Iterator[None]:
+    """Take back what was registered inside if an exception leaves the block."""
+    ops, aten = dict(OPS), dict(_BY_ATEN)
+    try:
+        yield
+    except BaseException:
+        for table, before in ((OPS, ops), (_BY_ATEN, aten)):
+            for name in set(table) - set(before):
+                del table[name]
+        raise
+
+
 def by_aten(overload: str) -> Op | None:
     """Return the record of an ATen overload such as "relu.default", or None."""
     return _BY_ATEN.get(overload)
+
+
+def _is_slope_of_step(expr: Any) -> bool:
+    """Whether an expression is the derivative of floor or ceiling, which SymPy leaves as it stands: 0 between the steps."""
+    import sympy
+
+    return isinstance(expr, (sympy.Derivative, sympy.Subs)) and bool(expr.atoms(sympy.floor, sympy.ceiling))
 
 
 @cache
@@ -130,6 +163,7 @@ def derivative(op: Elementwise, operand: int) -> Elementwise:
         xs = [sympy.Symbol(f"x{i}", real=True) for i in range(len(args))]
         slope = sympy.powsimp(sympy.diff(op.formula(*xs, **attrs), xs[operand]), deep=True)  # x^k k/x is k x^(k-1)
         slope = slope.replace(sympy.DiracDelta, lambda *at: sympy.S.Zero)  # the jump of a sign, as autograd has it
+        slope = slope.replace(_is_slope_of_step, lambda e: sympy.S.Zero)
         return slope.subs(dict(zip(xs, args, strict=True)), simultaneous=True)
 
     return Elementwise(

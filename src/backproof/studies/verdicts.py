@@ -15,6 +15,7 @@ __all__ = [
     "GRADIENT_FLOOR",
     "HOOKS",
     "ONE_BY_ONE",
+    "OPAQUE",
     "OWN_DTYPE",
     "ROUNDING",
     "TOLERANCE",
@@ -31,6 +32,7 @@ EAGER = "autograd on the program as it stands"
 FORWARD, HOOKS = "the derivative of the forward pass", "autograd with your gradient hooks"
 ROUNDING, OWN_DTYPE = "float64", "torch.optim in the model's dtype"
 FORMULAS = "the textbook's formulas"
+OPAQUE = "opaque: torch computes it on both sides of the comparison with autograd, which is one witness and not two"
 ALONG = "float64 differences along a Gaussian direction"
 ONE_BY_ONE = "50 digits, single operations at random entries"
 # What float32 and shorter may lose over many layers; what differences in float64 can resolve; what torch's own float64

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..graph import Builder, Node
 from ..ops import Elementwise, Op, Shape, derivative
+from ..ops.opaque import OPAQUE, opaque
 from ..ops.shapes import axes_of
 
 __all__ = ["VJPS", "Contributions", "Rule", "has_vjp", "rule_of", "vjp", "vjp_of"]
@@ -87,7 +88,7 @@ def vjp(*names: str) -> Callable[[VJP], VJP]:
 
 def has_vjp(node: Node) -> bool:
     """Whether a gradient can be passed through this node."""
-    return node.op.name in VJPS or isinstance(node.op, Elementwise)
+    return node.op.name in VJPS or node.op.family == OPAQUE or isinstance(node.op, Elementwise)
 
 
 def rule_of(op: Op) -> str:
@@ -429,4 +430,15 @@ def _nll_grad(r: Rule) -> Contributions:
 
 def vjp_of(node: Node) -> VJP:
     """The rule of a node's operation: its own, or its formula's."""
-    return VJPS.get(node.op.name, _elementwise)
+    return VJPS.get(node.op.name) or (_opaque if node.op.family == OPAQUE else _elementwise)
+
+
+def _opaque(r: Rule) -> Contributions:
+    """What torch says: its own vector-Jacobian product of the one call, with delta in front of the call's operands."""
+    return tuple(_pulled_back(r, i) if r.needs(i) else None for i in range(len(r.x)))
+
+
+def _pulled_back(r: Rule, i: int) -> Node:
+    x = r.x[i]
+    name = r.node.op.name.removesuffix(".vjp") + ".vjp"
+    return r.emit(opaque(name), r.delta, *r.x, call=r.attrs["call"].pullback(i), shape=x.shape, dtype=x.dtype)

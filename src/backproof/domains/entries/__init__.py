@@ -1,8 +1,8 @@
 """The entries domain: every node is an array of scalars of some arithmetic."""
 
-from . import layers
+from . import arrays, layers
 from .general import Arithmetic, Array, Entries, entries
 
 __all__ = ["Arithmetic", "Array", "Entries", "entries"]
 
-_ = layers  # imported for what it registers
+_ = arrays, layers  # imported for what it registers

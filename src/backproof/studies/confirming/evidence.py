@@ -25,6 +25,7 @@ from ...domains.digits import DIGITS, context, digits
 from ...domains.entries import Array
 from ...domains.numbers import evaluate, tensor_of
 from ...graph import Graph, Node
+from .. import verdicts
 from ..program import Program, run_eagerly, run_original
 from ..trace import Step
 from ..verdicts import ALLOWED, EAGER, FORMULAS, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, TOLERANCE, VALUE_FLOOR, Evidence
@@ -92,9 +93,11 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
 
 
 def _by_other_means(program: Program, chosen: Sequence[Step], tally: _Tally, thorough: bool, seed: int) -> None:
+    if opaque := [n for s in chosen[:1] for n in s.graph.facts["opaque_nodes"]]:
+        tally.rows[f"what comes through {', '.join(opaque)}", "50 digits"] = [None, 1, 1, verdicts.OPAQUE]
     if any(n.is_complex for n in program.graph.nodes):
         return  # the other ways read real numbers alone
-    if sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
+    if not opaque and sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
         _fifty_digits(program, chosen, tally, thorough, seed)
     else:
         for step in chosen[:1]:

@@ -112,6 +112,10 @@ def _facts(graph: Graph) -> tuple[Items, ...]:
         f"{name} is the same tensor as {first} (tied): one parameter, whose gradients add up"
         for name, first in facts["tied_weights"].items()
     ]
+    if opaque := facts["opaque_nodes"]:
+        said.append(
+            f"opaque, that is computed and differentiated by torch, and unknown to every reading but numbers: {', '.join(opaque)}"
+        )
     said += [f"no output depends on the parameter {name}" for name in facts["unused_parameters"]]
     said += [f"there is an identity path from {name} to an output" for name in facts["identity_paths"]]
     said += _skips(facts["skips"])

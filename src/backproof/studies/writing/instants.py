@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...document.blocks import Block, Derivation, Details, Equation, Instant, Paragraph, Parts, Phase, Section, Table
 from ...document.math import Num, Ref, Sym, Words
+from ...errors import MissingRule
 from ...graph import Node
 from ...notation import named
 from .updates import entry_updates
@@ -117,7 +118,10 @@ def _quantity(page: Page, writer: StepWriter, node: Node) -> list[Block]:
             if tensor is None or tensor.ndim <= 2 or not node.is_float or tensor.is_complex()
             else [written, _at_a_glance(whole, tensor)]
         )
-    entries = tuple(writer.entries(node))
+    try:
+        entries = tuple(writer.entries(node))
+    except MissingRule:  # what an opaque node computes has no formula entry by entry
+        entries = ()
     if len(entries) == 1:
         return [Derivation((Equation(entries[0].left, entries[0].steps, whole.why, entries[0].ref),))]
     flipped = (node.of or node).name in writer.writer.layout.flipped

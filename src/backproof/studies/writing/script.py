@@ -240,7 +240,7 @@ class _Script:
         loss = repr(graph.loss.name) if graph.loss is not None else None
         lines = [
             "def as_list(value):",
-            "    return None if value is None else value.tolist()",
+            "    return None if value is None else (torch.view_as_real(value) if value.is_complex() else value).tolist()",
             "",
             "",
             "steps = []",

@@ -158,7 +158,7 @@ def _node_equations(
         formula: Any = formulas[place]
         result = _result(writer, node, place, values, name, final)
         put_in = map_leaves(formula, lambda leaf: _number(leaf, values, writer, name))
-        _check(writer, put_in, result, values[node.name])
+        _check(writer, put_in, result, values[node.name], writer.step.parameters[name].before.dtype)
         left = _with_ref(scribe.entry(node, place), result.ref)
         long = sum(1 for _ in leaves(formula)) > MOST_LEAVES
         yield Equation(left, (result,) if long else (formula, put_in, result), "", result.ref)
@@ -200,7 +200,8 @@ def _spelled(writer: StepWriter, parameter: str, name: str) -> Any:
     return value if isinstance(value, sympy.Basic) else None
 
 
-def _check(writer: StepWriter, put_in: Expr, result: Num, tensor: Tensor) -> None:
+def _check(writer: StepWriter, put_in: Expr, result: Num, tensor: Tensor, dtype: torch.dtype) -> None:
+    """Compare what a formula gives with what stands after it; a state that is kept in float32 is right to seven digits."""
     try:
         value = float(value_of(put_in))
     except (Unreadable, ZeroDivisionError):
@@ -210,5 +211,5 @@ def _check(writer: StepWriter, put_in: Expr, result: Num, tensor: Tensor) -> Non
     error = abs(value - result.value) / size
     writer.checked += 1
     writer.worst = max(writer.worst, error)
-    if not error <= (TOLERANCE if tensor.dtype == torch.float64 else 1e-4):
+    if not error <= (TOLERANCE if dtype == torch.float64 else 1e-4):
         writer.wrong.append("update")
