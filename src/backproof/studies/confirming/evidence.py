@@ -28,47 +28,16 @@ from ...graph import Graph, Node
 from .. import verdicts
 from ..program import Program, run_eagerly, run_original
 from ..trace import Step
-from ..verdicts import ALLOWED, EAGER, FORMULAS, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, TOLERANCE, VALUE_FLOOR, Evidence
+from ..verdicts import EAGER, FORMULAS, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, VALUE_FLOOR, Evidence
 from .directions import large_network
 from .local import windowed_work
+from .tally import Tally
 
 __all__ = ["confirm"]
 
 _DIGITS_BUDGET = 1_500_000  # scalar operations in 50 digits, about 3 microseconds each
 _DIFFERENCES_BUDGET = {True: 600_000, False: 120_000}
 _CURVED = 1e-10  # slopes a step of 1e-16 apart differ by less than this unless the curvature is a million
-
-
-class _Tally:
-    """Collects comparisons by (what, oracle) over all steps; ``eps`` is the spacing of the record's own numbers near 1."""
-
-    def __init__(self, eps: float = 0.0) -> None:
-        self.rows: dict[tuple[str, str], list[Any]] = {}
-        self.eps = eps
-
-    def add(self, what: str, oracle: str, error: float, count: int, of: int | None = None) -> None:
-        row = self.rows.setdefault((what, oracle), [0.0, 0, 0, ""])
-        row[0] = max(row[0], error) if not math.isnan(error) else math.inf
-        row[1] += count
-        row[2] += count if of is None else of
-
-    def kink(self, what: str, oracle: str, note: str) -> None:
-        row = self.rows.setdefault((what, oracle + " at kinks"), [None, 0, 0, note])
-        row[1] += 1
-        row[2] += 1
-
-    def results(self) -> tuple[Evidence, ...]:
-        return tuple(_verdict(what, oracle, self.allowed(oracle), *row) for (what, oracle), row in self.rows.items())
-
-    def allowed(self, oracle: str) -> float:
-        """The error that an oracle allows; where the model's own dtype rounds, not less than 32 times its spacing."""
-        least = 32 * self.eps if oracle in (ROUNDING, OWN_DTYPE) else 0.0
-        return max(ALLOWED.get(oracle, TOLERANCE), least)
-
-
-def _verdict(what: str, oracle: str, allowed: float, error: float | None, count: int, of: int, note: str) -> Evidence:
-    agrees = None if error is None else error <= allowed
-    return Evidence(what, oracle, agrees, error if error is None or math.isfinite(error) else 1e308, count, of, note)
 
 
 def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: int = 0) -> tuple[Evidence, ...]:
@@ -80,7 +49,7 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
         thorough: True looks at every number where a budget allows it; False at a sample.
         seed: of the sample.
     """
-    tally = _Tally(_spacing(program.start.values()))
+    tally = Tally(_spacing(program.start.values()))
     finite = [s for s in steps if all(bool(torch.isfinite(t).all()) for t in s.values.values())]
     chosen = [_in_float64(program, s, tally) for s in (finite if thorough else _some(finite, 3))]
     for step in chosen:
@@ -92,7 +61,7 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
     return tally.results()
 
 
-def _by_other_means(program: Program, chosen: Sequence[Step], tally: _Tally, thorough: bool, seed: int) -> None:
+def _by_other_means(program: Program, chosen: Sequence[Step], tally: Tally, thorough: bool, seed: int) -> None:
     if opaque := [n for s in chosen[:1] for n in s.graph.facts["opaque_nodes"]]:
         tally.rows[f"what comes through {', '.join(opaque)}", "50 digits"] = [None, 1, 1, verdicts.OPAQUE]
     if any(n.is_complex for n in program.graph.nodes):
@@ -106,7 +75,7 @@ def _by_other_means(program: Program, chosen: Sequence[Step], tally: _Tally, tho
 
 def _by_the_forward(program: Program, chosen: Sequence[Step], thorough: bool, seed: int) -> list[Evidence]:
     """Of the user's own backward passes there is no formula; the derivatives of the forward pass are confirmed instead."""
-    tally = _Tally()
+    tally = Tally()
     forward = program.by_the_forward
     steps = [replace(s, gradients=_derivatives(forward, s)) for s in chosen]
     _by_other_means(forward, steps, tally, thorough, seed)
@@ -137,7 +106,7 @@ def _some(steps: list[Step], count: int) -> list[Step]:
 
 
 # --- a record in the model's own dtype -------------------------------------------------------------------------------------
-def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
+def _in_float64(program: Program, step: Step, tally: Tally) -> Step:
     """The same step by the textbook's formulas in float64, which the other ways are compared with; the record against it."""
     already = all(t.dtype == _wide(t).dtype for t in step.leaves.values() if _is_number(t))
     if already and not program.in_kernels:
@@ -158,7 +127,7 @@ def _in_float64(program: Program, step: Step, tally: _Tally) -> Step:
 
 
 def _compare_rounding(
-    step: Step, values: Mapping[str, Tensor], grads: Mapping[str, Tensor | None], tally: _Tally, oracle: str
+    step: Step, values: Mapping[str, Tensor], grads: Mapping[str, Tensor | None], tally: Tally, oracle: str
 ) -> None:
     """The record, read in torch's kernels, against the textbook's formulas in float64."""
     value_scale, grad_scale = _scale(values.values()), _scale(grads.values())
@@ -216,7 +185,7 @@ def _double(leaves: Mapping[str, Tensor], grad: bool, held: frozenset[str] = fro
 
 
 # --- torch's own autograd on the user's own program -----------------------------------------------------------------------
-def _autograd(program: Program, step: Step, tally: _Tally) -> None:
+def _autograd(program: Program, step: Step, tally: Tally) -> None:
     _eager(step, tally)
     leaves = _double(step.leaves, grad=True, held=_buffers(step))
     values = run_original(step.graph, leaves)
@@ -247,7 +216,7 @@ def _autograd(program: Program, step: Step, tally: _Tally) -> None:
         tally.add(f"gradient of {name}", "autograd", _error(a, b, grad_scale), b.numel())
 
 
-def _eager(step: Step, tally: _Tally) -> None:
+def _eager(step: Step, tally: Tally) -> None:
     """The gradient of the leaves by the user's own program, run eagerly: a custom backward counts here."""
     leaves = _double(step.leaves, grad=True, held=_buffers(step))
     loss = run_eagerly(step.graph, leaves)
@@ -265,7 +234,7 @@ def _eager(step: Step, tally: _Tally) -> None:
         tally.add(f"gradient of {name}", EAGER, error, leaf.numel())
 
 
-def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
+def _training(program: Program, steps: Sequence[Step], tally: Tally) -> None:
     """Train the user's own program with torch.optim from the same start, and compare every update."""
     foreign = any(rule.rule.variant_of for rule in program.rules)  # torch.optim has another form of it
     if program.optimizer is None or not steps or program.graph.loss is None or foreign:
@@ -298,7 +267,7 @@ def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
         _compare_buffers(step, start, oracle, tally)
 
 
-def _compare_buffers(step: Step, theirs: Mapping[str, Tensor], oracle: str, tally: _Tally) -> None:
+def _compare_buffers(step: Step, theirs: Mapping[str, Tensor], oracle: str, tally: Tally) -> None:
     """The running statistics against those that torch's own modules have written in place."""
     for name, ours in step.buffers.items():
         error = _error(ours, theirs[name], _scale([theirs[name].double()]), VALUE_FLOOR)
@@ -348,7 +317,7 @@ def _tensor(array: Array) -> Tensor:
     return torch.tensor([float(x) for x in array.reshape(-1)], dtype=torch.float64).reshape(array.shape)
 
 
-def _fifty_digits(program: Program, steps: Sequence[Step], tally: _Tally, thorough: bool, seed: int) -> None:
+def _fifty_digits(program: Program, steps: Sequence[Step], tally: Tally, thorough: bool, seed: int) -> None:
     readings = []
     largest = max((_scale([*s.leaves.values(), *s.values.values()]) for s in steps), default=1.0)
     context.dps = DIGITS + min(int(math.log10(max(largest, 1.0))), 400)  # a sine of 1e20 needs twenty digits more
@@ -364,7 +333,7 @@ def _fifty_digits(program: Program, steps: Sequence[Step], tally: _Tally, thorou
 
 
 def _compare_reading(
-    step: Step, gradients: Mapping[Node, Node | None], arrays: Mapping[Node, Array], tally: _Tally
+    step: Step, gradients: Mapping[Node, Node | None], arrays: Mapping[Node, Array], tally: Tally
 ) -> None:
     value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
     for node in step.graph.nodes:
@@ -385,7 +354,7 @@ def _compare_reading(
             )
 
 
-def _compare_update(program: Program, step: Step, tally: _Tally) -> None:
+def _compare_update(program: Program, step: Step, tally: Tally) -> None:
     for name, record in step.parameters.items():
         rule = program.rule_of(name) if name in program.trained else None
         if record.gradient is None or rule is None or rule.rule.rounds or rule.rule.asks:
@@ -438,7 +407,7 @@ def _slopes(
     return (here - left) / h, (right - here) / h
 
 
-def _differences(readings: Sequence[tuple[Step, dict[Node, Array]]], tally: _Tally, budget: int, seed: int) -> None:
+def _differences(readings: Sequence[tuple[Step, dict[Node, Array]]], tally: Tally, budget: int, seed: int) -> None:
     plan, total = _plan(readings, budget, seed)
     for (index, node), places in plan.items():
         step, arrays = readings[index]
@@ -477,7 +446,7 @@ def _check_entries(
     arrays: dict[Node, Array],
     node: Node,
     places: Sequence[tuple[int, ...]],
-    tally: _Tally,
+    tally: Tally,
     total: int,
 ) -> None:
     ours, worst, seen = step.gradients[node.name], 0.0, 0
