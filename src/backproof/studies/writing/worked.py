@@ -323,7 +323,7 @@ def document_of_trace(trace: Trace) -> Document:
     subtitle = " · ".join(
         [
             rule.described() if rule else "no update",
-            f"{len(trace.steps)} updates" if rule else "one pass",
+            f"{len(trace.steps)} update{'s' if len(trace.steps) > 1 else ''}" if rule else "one pass",
             *marks(trace.graph),
         ]
     )
