@@ -104,7 +104,7 @@ def _value(node: Node, operands: Sequence[Tensor]) -> Tensor:
     if node.is_complex:
         raise NotAnalytic(f"{node.op.name} makes complex numbers")
     if not any(x.is_complex() for x in operands):
-        return _real(node, *operands)
+        return _plain(node, *operands)
     rule = ANALYTIC.get(node.op.name) or (_by_formula if isinstance(node.op, Elementwise) else None)
     if rule is None:
         raise NotAnalytic(f"{node.op.name} is not analytic, or has no complex form")
@@ -112,7 +112,7 @@ def _value(node: Node, operands: Sequence[Tensor]) -> Tensor:
     return found
 
 
-def _real(node: Node, *operands: Tensor) -> Tensor:
+def _plain(node: Node, *operands: Tensor) -> Tensor:
     if node.op.name == "cast" and node.is_float:
         return operands[0].double()
     with torch.no_grad():
@@ -144,12 +144,12 @@ def _re(x: Tensor) -> Tensor:
 def _linear(node: Node, *operands: Tensor) -> Tensor:
     """f(a + i b) = f(a) + i f(b); indices stay as they are."""
     imaginary = [_im(x) if x.is_complex() or x.is_floating_point() else x for x in operands]
-    return torch.complex(_real(node, *map(_re, operands)), _real(node, *imaginary))
+    return torch.complex(_plain(node, *map(_re, operands)), _plain(node, *imaginary))
 
 
 @analytic("pad")
 def _padded(node: Node, x: Tensor) -> Tensor:
-    return torch.complex(_real(node, x.real), _real(replace(node, attrs={**node.attrs, "value": 0.0}), x.imag))
+    return torch.complex(_plain(node, x.real), _plain(replace(node, attrs={**node.attrs, "value": 0.0}), x.imag))
 
 
 @analytic("where")
@@ -157,19 +157,19 @@ def _where(node: Node, c: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """A choice that the step does not reach, as a mask does."""
     if c.is_complex():
         raise NotAnalytic("where is not analytic in what it chooses by")
-    return torch.complex(_real(node, c, _re(a), _re(b)), _real(node, c, _im(a), _im(b)))
+    return torch.complex(_plain(node, c, _re(a), _re(b)), _plain(node, c, _im(a), _im(b)))
 
 
 @analytic("nll")
 def _nll(node: Node, y: Tensor, t: Tensor, *weight: Tensor) -> Tensor:
     if t.is_complex() or any(w.is_complex() for w in weight):
         raise NotAnalytic("nll is read for fixed targets and weights only")
-    return torch.complex(_real(node, y.real, t, *weight), _real(node, y.imag, t, *weight))
+    return torch.complex(_plain(node, y.real, t, *weight), _plain(node, y.imag, t, *weight))
 
 
 @analytic("positions")
 def _positions(node: Node, x: Tensor) -> Tensor:
-    return _real(node, x.real)
+    return _plain(node, x.real)
 
 
 @analytic("cast")
@@ -183,8 +183,8 @@ def _cast(node: Node, x: Tensor) -> Tensor:
 def _bilinear(node: Node, a: Tensor, b: Tensor, *bias: Tensor) -> Tensor:
     """B(a, b) + c by parts: torch's complex convolution subtracts, which would lose a part of the size of h."""
     none = [torch.zeros_like(_re(c)) for c in bias]
-    real = _real(node, _re(a), _re(b), *map(_re, bias)) - _real(node, _im(a), _im(b), *none)
-    return torch.complex(real, _real(node, _re(a), _im(b), *map(_im, bias)) + _real(node, _im(a), _re(b), *none))
+    real = _plain(node, _re(a), _re(b), *map(_re, bias)) - _plain(node, _im(a), _im(b), *none)
+    return torch.complex(real, _plain(node, _re(a), _im(b), *map(_im, bias)) + _plain(node, _im(a), _re(b), *none))
 
 
 # --- entry by entry: the operation's own formula ----------------------------------------------------------------------------------
@@ -247,10 +247,10 @@ def _var(node: Node, z: Tensor) -> Tensor:
     dim = node.attrs["dim"]
     centred = z - torch.mean(z, dim, keepdim=True)
     total = torch.sum(centred * centred, dim, keepdim=True)
-    return (total / (z.numel() / total.numel() - node.attrs["correction"])).reshape(node.shape)
+    divisor = z.numel() / total.numel() - float(node.attrs["correction"])
+    return (total / divisor).reshape(node.shape)
 
 
 @analytic("layer_norm", "batch_norm")
 def _normalised(node: Node, *operands: Tensor) -> Tensor:
-    found: Tensor = numbers.apply(node, *(x.to(torch.complex128) for x in operands))
-    return found
+    return _plain(node, *(x.to(torch.complex128) for x in operands))

@@ -20,6 +20,7 @@ ANALYSES = (
     "kinks",
     "softmax",
     "margin",
+    "elementwise",
     "rates",
     "watch",
     "against",
