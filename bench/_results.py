@@ -20,6 +20,7 @@ COMMANDS = (
     ("trace_cost.py",),
     ("capturing.py",),
     ("check.py",),
+    ("optimizers.py",),
     ("page.py",),
     ("memory.py",),
     ("train.py", "--full"),

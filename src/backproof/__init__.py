@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from .problems.problem import Exercise, Problem
     from .studies.answer import Answer
     from .studies.certificates.certify import Certificate, certify
+    from .studies.curvature.sharpness import Curvature, curvature
     from .studies.derivation.derive import Derived, DerivedEquation, derive
+    from .studies.deviations.check import OptimizerChecked, check_optimizer
     from .studies.exercise import Answered
     from .studies.fields.receptive import ReceptiveField, receptive_field
     from .studies.fields.sizes import minimum_input, output_size
+    from .studies.likelihood import Likelihood, likelihood
     from .studies.marking.mark import Marked, mark
     from .studies.memory.exercise import memory_exercise
     from .studies.memory.measure import Measurement
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
     from .studies.memory.plan import Plan
     from .studies.nets.depth import depth_study
     from .studies.nets.shift import Contender, shift_study
-    from .studies.optimizer.same_gradient import constant_gradient, kept_by_all
+    from .studies.optimizer.kept_by_all import kept_by_all
+    from .studies.optimizer.same_gradient import constant_gradient
     from .studies.optimizer.study import OptimizerStudy, optimizer
     from .studies.propagation.propagate import Propagation, propagate
     from .studies.search.lr_range import LearningRates, lr_range
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from .studies.solve import Solution, solve
     from .studies.trace import Trace, trace
     from .studies.training import History, train
+    from .studies.trajectories.trajectories import Trajectories, trajectories
     from .studies.watching.watch import Watch, Watched, watch
 
 __version__ = "0.1.0"
@@ -56,6 +61,7 @@ __all__ = [
     "Certificate",
     "Checked",
     "Contender",
+    "Curvature",
     "Derived",
     "DerivedEquation",
     "EvidenceError",
@@ -64,10 +70,12 @@ __all__ = [
     "History",
     "InputError",
     "LearningRates",
+    "Likelihood",
     "Marked",
     "Measurement",
     "Memory",
     "MissingRule",
+    "OptimizerChecked",
     "OptimizerStudy",
     "Plan",
     "Problem",
@@ -76,6 +84,7 @@ __all__ = [
     "Search",
     "Solution",
     "Trace",
+    "Trajectories",
     "Watch",
     "Watched",
     "__version__",
@@ -83,10 +92,13 @@ __all__ = [
     "catalogue",
     "certify",
     "check",
+    "check_optimizer",
     "constant_gradient",
+    "curvature",
     "depth_study",
     "derive",
     "kept_by_all",
+    "likelihood",
     "lr_range",
     "mark",
     "memory",
@@ -102,6 +114,7 @@ __all__ = [
     "solve",
     "trace",
     "train",
+    "trajectories",
     "watch",
 ]
 
@@ -113,6 +126,7 @@ _HOME = {
     "Certificate": "studies.certificates.certify",
     "Checked": "checking",
     "Contender": "studies.nets.shift",
+    "Curvature": "studies.curvature.sharpness",
     "Derived": "studies.derivation.derive",
     "DerivedEquation": "studies.derivation.derive",
     "EvidenceError": "errors",
@@ -121,10 +135,12 @@ _HOME = {
     "History": "studies.training",
     "InputError": "errors",
     "LearningRates": "studies.search.lr_range",
+    "Likelihood": "studies.likelihood",
     "Marked": "studies.marking.mark",
     "Measurement": "studies.memory.measure",
     "Memory": "studies.memory.memory",
     "MissingRule": "errors",
+    "OptimizerChecked": "studies.deviations.check",
     "OptimizerStudy": "studies.optimizer.study",
     "Plan": "studies.memory.plan",
     "Problem": "problems.problem",
@@ -133,16 +149,20 @@ _HOME = {
     "Search": "studies.search.search",
     "Solution": "studies.solve",
     "Trace": "studies.trace",
+    "Trajectories": "studies.trajectories.trajectories",
     "Watch": "studies.watching.watch",
     "Watched": "studies.watching.watch",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "certify": "studies.certificates.certify",
     "check": "checking",
+    "check_optimizer": "studies.deviations.check",
     "constant_gradient": "studies.optimizer.same_gradient",
+    "curvature": "studies.curvature.sharpness",
     "depth_study": "studies.nets.depth",
     "derive": "studies.derivation.derive",
-    "kept_by_all": "studies.optimizer.same_gradient",
+    "kept_by_all": "studies.optimizer.kept_by_all",
+    "likelihood": "studies.likelihood",
     "lr_range": "studies.search.lr_range",
     "mark": "studies.marking.mark",
     "memory": "studies.memory.memory",
@@ -158,6 +178,7 @@ _HOME = {
     "solve": "studies.solve",
     "trace": "studies.trace",
     "train": "studies.training",
+    "trajectories": "studies.trajectories.trajectories",
     "watch": "studies.watching.watch",
 }
 

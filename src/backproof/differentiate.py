@@ -16,9 +16,9 @@ from typing import Any
 from .errors import CaptureError, MissingRule
 from .graph import Builder, Graph, Node, Surrogate
 from .ops import own_backward as _written
-from .vjps import VJP, Contributions, Rule, fused, has_vjp, vjp_of
+from .vjps import VJP, Contributions, Rule, fused, has_vjp, is_unknown, pull_back, vjp_of
 
-__all__ = ["Joint", "differentiate", "in_kernels"]
+__all__ = ["Joint", "differentiate", "in_kernels", "is_unknown"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,11 @@ def _sources(node: Node, own: Mapping[Node, Surrogate]) -> tuple[Node, ...]:
 
 
 def differentiate(
-    graph: Graph, of: Node | None = None, wrt: Iterable[Node] | None = None, own_backward: bool = False
+    graph: Graph,
+    of: Node | None = None,
+    wrt: Iterable[Node] | None = None,
+    own_backward: bool = False,
+    beyond: bool = False,
 ) -> Joint:
     """Return the joint graph of forward and backward pass.
 
@@ -57,6 +61,8 @@ def differentiate(
             constant); every node between them and ``of`` gets its adjoint too.
         own_backward: whether the gradient goes as the user's own backward passes say (``graph.surrogates``), as in
             training; by default it is the derivative of the forward pass.
+        beyond: whether to go on behind an operation without a rule, with its transposed Jacobian as it stands, for a
+            reading that can write that.
 
     Raises:
         CaptureError: ``of`` is not one number.
@@ -72,8 +78,10 @@ def differentiate(
     wanted = [n for n in graph.nodes if _is_wanted(n)] if wrt is None else list(wrt)
     own = graph.surrogates if own_backward else {}
     active = _active(graph, wanted, own)
-    _require_rules(active, output, own)
-    joint = _transform(graph, output, active, Builder(graph.nodes), {}, own)
+    rules: dict[Node, VJP] = {n: pull_back for n in graph.nodes if is_unknown(n)} if beyond else {}
+    if not beyond:
+        _require_rules(active, output, own)
+    joint = _transform(graph, output, active, Builder(graph.nodes), rules, own)
     kept = _used(joint.graph.nodes, {*graph.nodes, *(g for g in joint.gradients.values() if g is not None)})
     return replace(joint, graph=replace(joint.graph, nodes=kept))
 

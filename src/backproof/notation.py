@@ -46,15 +46,15 @@ def named(name: str, *, ref: Ref | None = None, symbols: Mapping[str, str] | Non
 
 
 def _path(path: list[str]) -> tuple[str, ...]:
-    return (".".join(path),) if path else ()
+    return (".".join(path).replace("#", ":"),) if path else ()
 
 
 def _letter(word: str) -> tuple[str, tuple[str, ...]]:
     """The letter and the subscripts of one word: s_out -> s, out; W1 -> W, 1; Wout -> W, out; m_hat -> m-hat."""
     head, *rest = [part for part in word.split("_") if part] or [word]
-    if rest == ["hat"]:
-        return head + "hat", ()
     found = _PARTS.match(head)
+    if rest == ["hat"]:
+        return (found[1] + "hat", (found[2],)) if found and len(found[1]) == 1 else (head + "hat", ())
     if found and (len(found[1]) <= 2 or found[1].lower() in GREEK):
         return found[1], (found[2], *rest)
     if place := _PLACES.match(head):
@@ -101,5 +101,5 @@ def layer_symbols(graph: Graph) -> dict[str, str]:
 def delta_of(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) -> Sym:
     """The error signal of a value: delta with the value's symbol above, as in delta^(s)."""
     own = named(node.name, symbols=symbols)
-    words = own.name + "".join(f"_{s}" for s in own.sub)
+    words = own.name + own.accent + "".join(f"_{s}" for s in own.sub)
     return Sym("delta", (), (words, *own.sup), "", Ref(node.name, (), "gradient", step))

@@ -160,7 +160,7 @@ def test_a_long_sequence_is_linear_in_its_length_and_its_page_says_the_steps_onc
     short, long = (bp.capture(_net(nn.LSTM(INPUTS, HIDDEN))[0], torch.zeros(n, 1, INPUTS).double()) for n in (10, 40))
     assert nodes(long) < 4 * nodes(short)
     net, x, t = _net(nn.LSTM(INPUTS, HIDDEN), steps=60)
-    text = bp.trace(net, x, t, loss="mse").text()
+    text = bp.trace(net, x, t, loss="mse").markdown()
     assert "The equations of rnn.t2 hold for rnn.t3 to rnn.t60 too, one after another" in " ".join(text.split())
 
 

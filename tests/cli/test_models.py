@@ -133,6 +133,7 @@ def test_trace_passes_loss_optimizer_and_targets(cli: Callable, stub: Callable, 
         "evidence": "none",
         "keep": None,
         "store": None,
+        "seed": 1,  # the inputs were drawn from seed 0
     }
 
 

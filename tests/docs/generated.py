@@ -22,6 +22,7 @@ KEYS = {
         "remarks": "a list of texts that a reader should know, such as a mistake of a printed sheet",
         "given": "the table of givens, below",
         "model": "the table of formulas, in order: name = \"formula\"",
+        "repeat": "formulas that repeat up to a depth, a number or a symbol: [derivations](derivations.md)",
         "ask": "the table of what is asked, below",
         "step": "the table of the training step, below",
         "reduction": "`\"sum\"` (default) or `\"mean\"`: what `reduce(...)` means",

@@ -33,6 +33,14 @@ def test_the_toml_problem_of_the_docs(in_tmp: Path) -> None:
     assert solution.answers["dy/dw"] == [2.0, 1.0]
 
 
+def test_the_blocks_of_the_page_on_derivations(in_tmp: Path) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks_of(ROOT / "docs" / "derivations.md"):
+        execute(block, in_tmp, names)
+    assert not names["derived"].finding and set(names["gradients"]) >= {"0.weight"}
+    assert not bp.derive(in_tmp / "chain.toml").finding
+
+
 def test_the_session_of_the_page_on_receptive_fields(in_tmp: Path) -> None:
     names: dict[str, Any] = {}
     for block in blocks_of(ROOT / "docs" / "receptive.md"):

@@ -64,7 +64,7 @@ MEANINGLESS = {
     "threshold(x, value=1)": "it is threshold(x, threshold=, value=)",
     "gelu(x, approximate='no')": "it is gelu(x, approximate=)",
     "elu(x, alpha='a')": "it is elu(x, alpha=, scale=, input_scale=)",
-    "poisson_error(x, w, log_input=2)": "it is poisson_error(y, t, log_input=)",
+    "poisson_error(x, w, log_input=2)": "it is poisson_error(y, t, log_input=, eps=)",
     "sum(X, 0)": "calls sum with the wrong arguments; it is sum(x, dim=, keepdim=)",
     "sum(x, dims=0)": "it is sum(x, dim=, keepdim=)",
     "sum(x, dim=0, axis=0)": "it is sum(x, dim=, keepdim=)",

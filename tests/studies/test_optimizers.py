@@ -85,11 +85,13 @@ def test_what_is_kept_is_what_torch_keeps(name: str, settings: dict[str, Any]) -
 
 def test_state_without_formulas_is_measured() -> None:
     muon, lbfgs, adafactor = (bp.optimizer(n) for n in ("muon", torch.optim.LBFGS, "Adafactor"))
-    assert muon.state == {"momentum_buffer": 4} and muon.rule is None and muon.equations == ()
-    assert lbfgs.values > 2 and adafactor.values == pytest.approx((256 + 128) / (256 * 128))
-    assert "measured" in muon.text() and muon.to_dict()["state_is"] == "measured from torch"
-    with pytest.raises(bp.InputError, match="no formulas"):
-        muon.stability_limit()
+    assert muon.state == {"B": 4} and muon.equations and not muon.finding
+    assert lbfgs.values == 202 and adafactor.values == pytest.approx((256 + 128) / (256 * 128))
+    own = bp.optimizer(Own)
+    assert own.rule is None and own.equations == () and own.to_dict()["state_is"] == "measured from torch"
+    for study, why in ((muon, "whole tensor"), (lbfgs, "whole tensor"), (own, "no formulas")):
+        with pytest.raises(bp.InputError, match=why):
+            study.stability_limit()
 
 
 class Own(torch.optim.Optimizer):

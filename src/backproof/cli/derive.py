@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add MODEL and its inputs, or PROBLEM."""
     add_model(parser)
     parser.add_argument("--wrt", action="append", metavar="NAME", help="what to derive by (repeatable); all parameters")
+    parser.add_argument(
+        "--view", choices=("matrices", "entries"), default="matrices", help="entries: with indices and sums too"
+    )
+    parser.add_argument(
+        "--depth", metavar="LETTER", help="the repeated part of the model stands LETTER times, as in --depth L"
+    )
     add_common(parser)
     for action in parser._actions:
         if action.dest == "model":
@@ -39,11 +45,14 @@ def _derived(arguments: argparse.Namespace) -> Shown:
         for name in ("input", "loss", "targets"):
             if getattr(arguments, name):
                 raise InputError(f"{arguments.model} is a problem and brings its own data; leave --{name} out.")
-        derived: Shown = bp.derive(arguments.model, wrt=arguments.wrt)
+        derived: Shown = bp.derive(arguments.model, wrt=arguments.wrt, depth=arguments.depth, view=arguments.view)
         return derived
     request = requested(arguments)
     inputs = (request.inputs,) if isinstance(request.inputs, dict) else request.inputs
-    derived = bp.derive(request.model, *inputs, loss=request.loss, targets=request.targets, wrt=arguments.wrt)
+    derived = bp.derive(
+        request.model, *inputs, loss=request.loss, targets=request.targets, wrt=arguments.wrt, depth=arguments.depth,
+        view=arguments.view,
+    )  # fmt: skip
     return derived
 
 

@@ -16,7 +16,7 @@ from .tensors import SPELLING, tensor_from
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Inputs", "Model", "Request", "add_model", "model_at", "requested"]
+__all__ = ["Inputs", "Model", "Request", "add_inputs", "add_model", "model_at", "requested"]
 
 Model = Callable[..., Any]
 Inputs = tuple[Any, ...] | dict[str, Any]
@@ -40,6 +40,11 @@ class Request:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``MODEL --input --loss --targets``."""
     parser.add_argument("model", metavar="MODEL", help="path/to/file.py:name or package.module:name")
+    add_inputs(parser)
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Add ``--input --loss --targets``."""
     parser.add_argument("--input", action="append", default=[], metavar="TENSOR", help=f"{SPELLING} (repeatable)")
     parser.add_argument("--loss", metavar="LOSS", help="mse, cross_entropy, l1, huber, ... or FILE.py:name")
     parser.add_argument("--targets", metavar="TENSOR", help="what the loss compares with; written like --input")

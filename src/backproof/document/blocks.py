@@ -94,13 +94,14 @@ class Figure:
     """A drawing; ``alt`` says in one sentence what it shows.
 
     ``view`` names what it is a picture of, for a page that keeps it in step with time: "units" (the network of
-    units), "operations" (the computational graph), "module" (the inside of a module), or "" for any other drawing.
+    units), "operations" (the computational graph), "module" (the inside of a module), "trails" (runs that are followed
+    step by step), or "" for any other drawing.
     """
 
     drawing: Drawing
     caption: Parts
     alt: str
-    view: Literal["", "units", "operations", "module"] = ""
+    view: Literal["", "units", "operations", "module", "trails"] = ""
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,12 @@ class Glance:
 
 @dataclass(frozen=True)
 class Series:
-    """One data series of a plot: style "line" | "points"; ``x`` and ``y`` of equal length."""
+    """One data series of a plot: style "line" | "points" | "dotted" (a limit); ``x`` and ``y`` of equal length."""
 
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
-    style: Literal["line", "points"] = "line"
+    style: Literal["line", "points", "dotted"] = "line"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Literal
 
 __all__ = [
     "Add", "BigSum", "Call", "Cases", "Div", "Expr", "Function", "Indicator", "Matrix", "Mul", "Neg", "Num",
-    "Partial", "Pow", "Ref", "Rel", "Sym", "Transpose", "Words", "as_expr", "leaves", "map_leaves",
+    "Partial", "Pow", "Ref", "Rel", "Shaped", "Sym", "Transpose", "Words", "as_expr", "leaves", "map_leaves", "plain",
 ]  # fmt: skip
 
 Kind = Literal["value", "gradient", "before", "after", "state"]
@@ -106,12 +106,13 @@ class Sym(Expr):
 
 @dataclass(frozen=True)
 class Function:
-    """How a function is written: plain text, LaTeX, and how often it is differentiated (primes)."""
+    """How a function is written: plain text, LaTeX, how often it is differentiated (primes), and its subscripts."""
 
     name: str
     text: str = ""
     latex: str = ""
     primes: int = 0
+    sub: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,13 @@ class Neg(Expr):
 @dataclass(frozen=True)
 class Mul(Expr):
     """A product in order. style: "" juxtaposition or a dot between numbers; "matrix"; "elementwise" (⊙);
-    "convolution" (∗); "correlation" (⋆), its adjoint.
+    "convolution" (∗); "correlation" (⋆), its adjoint. ``op`` and ``attrs`` say which operation a convolution means.
     """
 
     factors: tuple[Expr, ...]
     style: Literal["", "matrix", "elementwise", "convolution", "correlation"] = ""
+    op: str = ""
+    attrs: tuple[tuple[str, object], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,17 @@ class Transpose(Expr):
     """A transposed matrix."""
 
     arg: Expr
+
+
+@dataclass(frozen=True)
+class Shaped(Expr):
+    """A formula whose entries stand in another shape: repeated along new axes, or with axes of size 1 more or fewer.
+
+    It is written as the formula itself (:func:`plain`): that broadcasting lines up is a convention of the page.
+    """
+
+    arg: Expr
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -241,6 +255,16 @@ def as_expr(value: object) -> Expr:
     if isinstance(value, (int, float)):
         return Num(value)
     return Words(str(value))
+
+
+def plain(expr: Expr) -> Expr:
+    """Return a formula as it is written: without what says how the shapes line up."""
+    if isinstance(expr, (Num, Sym, Words)):
+        return expr
+    if isinstance(expr, Shaped):
+        return plain(expr.arg)
+    changed = {field: _map_field(getattr(expr, field), plain) for field in expr.__dataclass_fields__}  # type: ignore[attr-defined]
+    return replace(expr, **changed)  # type: ignore[type-var]
 
 
 def _terms(expr: Expr) -> tuple[Expr, ...]:

@@ -124,9 +124,12 @@ def _kernel(op: Op, axes: int = 0) -> Callable[..., torch.Tensor] | None:
     return _from_formula(op) if isinstance(op, Elementwise) else None
 
 
-def kernel(op: Op) -> Callable[..., torch.Tensor] | None:
-    """The torch function behind an operation: its operands in order, its attributes as keywords; None if it has none."""
-    return _kernel(op)
+def kernel(op: Op, axes: int = 0) -> Callable[..., torch.Tensor] | None:
+    """The torch function behind an operation: its operands in order, its attributes as keywords; None if it has none.
+
+    ``axes`` is the number of spatial axes, for convolutions and pools.
+    """
+    return _kernel(op, axes)
 
 
 def _from_formula(op: Elementwise) -> Callable[..., torch.Tensor]:

@@ -7,7 +7,6 @@ terms of entries (s₁₂ = x₁₁ w₁₂ + x₁₂ w₂₂). Named quantities
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,36 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from ..document.math import (
-    Add,
-    BigSum,
-    Call,
-    Expr,
-    Function,
-    Indicator,
-    Mul,
-    Num,
-    Partial,
-    Ref,
-    Rel,
-    Sym,
-    Transpose,
-    map_leaves,
-)
+from ..document.math import Add, Expr, Indicator, Num, Partial, Ref, Rel, Sym, Transpose, map_leaves, plain
 from ..graph import Graph, Node
 from ..notation import delta_of, named, symbol
 from ..ops import OPS, Elementwise, Op
-from ..ops.own import FAMILY as OWN
-from ..ops.shapes import axes_of
-from .base import Domain
-from .convolved import LAYERS
+from . import textbook
 from .entries import Array, entries
 from .spelling import FROM_OUTPUT, spell
+from .tensors import plain_call, symbols
 from .terms import Term, constant, term
 
 __all__ = ["Layout", "Writer", "symbols"]
 
-symbols = Domain("symbols", "formulas of whole tensors")
+_ = textbook  # imported for the rules that it registers
 
 
 class _Formulas:
@@ -111,6 +93,7 @@ class Writer:
         integers: the entries of index tensors, which formulas are written for.
         known: symbols of particular nodes by name, where the rules of :mod:`backproof.notation` are not meant.
         unnamed: names of values whose error signals get no symbol: formulas write them out.
+        by_name: operations that are written by their names, not by their rules.
     """
 
     graph: Graph
@@ -121,6 +104,7 @@ class Writer:
     known: Mapping[str, Expr] = field(default_factory=dict)
     integers: Mapping[str, Any] = field(default_factory=dict)
     unnamed: frozenset[str] = frozenset()
+    by_name: frozenset[str] = frozenset()
 
     @cached_property
     def _outputs(self) -> dict[tuple[str, Node], Node]:
@@ -229,7 +213,11 @@ class Writer:
 
     # --- whole tensors --------------------------------------------------------------------------------------------------
     def matrix(self, node: Node) -> Expr:
-        """The formula of a node in terms of whole named quantities."""
+        """The formula of a node in terms of whole named quantities, as it is written."""
+        return plain(self.shaped(node))
+
+    def shaped(self, node: Node) -> Expr:
+        """The same formula with what says how shapes line up, for evaluation."""
         return self._shown(node, self._matrix_term(node, {}, top=True)).expr()
 
     def _shown(self, node: Node, t: Term) -> Term:
@@ -256,9 +244,9 @@ class Writer:
             unit = Sym("e", (str(node.attrs["index"] % node.shape[0] + self.base),))
             found = self._matrix_term(node.inputs[0], seen) * term(unit, 1)
         else:
-            rule = symbols.lookup(node.op)
+            rule = None if node.op.name in self.by_name else symbols.lookup(node.op)
             operands = [self._matrix_term(x, seen) for x in node.inputs]
-            found = rule(node, *operands) if rule else _plain_call(node, *operands)
+            found = rule(node, *operands) if rule else plain_call(node, *operands)
         seen[node] = found
         return found
 
@@ -289,209 +277,3 @@ def _mapped(array: Array, change: Any) -> Array:
     for place in np.ndindex(*array.shape):
         out[place] = change(array[place])
     return out
-
-
-# --- rules for whole tensors ---------------------------------------------------------------------------------------------
-@symbols.rule("elementwise", "arithmetic", "comparison", "loss")
-def _elementwise(node: Node, *x: Term) -> Term:
-    return spell(node.op, x, node.attrs)
-
-
-def _plain_call(node: Node, *x: Term) -> Term:
-    function = Function(node.op.name, node.op.text or node.op.name, node.op.latex)
-    attrs = tuple((k, v) for k, v in node.attrs.items() if v is not None)
-    return term(Call(function, tuple(a.expr() for a in x), node.op.name, attrs), len(node.shape))
-
-
-@symbols.rule("index", "softmax", "reduce", "nll", "complex")
-def _called(node: Node, *x: Term) -> Term:
-    return _plain_call(node, *x)
-
-
-@symbols.rule(OWN)
-def _own(node: Node, *x: Term) -> Term:
-    """backward_f(δ, x): what somebody's own code sends back."""
-    name = node.attrs["label"]
-    safe = re.sub(r"\W", "", name)
-    function = Function("own_backward", f"backward_{name}", rf"\operatorname{{backward}}_{{\mathrm{{{safe}}}}}")
-    return term(Call(function, tuple(a.expr() for a in x), "own_backward"), len(node.shape))
-
-
-@symbols.rule("nll_grad")
-def _nll_grad(node: Node, delta: Term, t: Term, weight: Term | None = None) -> Term:
-    """-δ onehot(t)/N: the target class of each sample receives its share."""
-    if weight is not None or node.attrs["reduction"] == "none":
-        return _plain_call(node, delta, t, *([] if weight is None else [weight]))
-    samples = node.inputs[1].size if node.attrs["reduction"] == "mean" else 1
-    return -(Term(Fraction(1, samples)) * delta * _onehot(t, node.shape[1]))
-
-
-def _onehot(t: Term, classes: int) -> Term:
-    function = Function("onehot", "onehot", r"\operatorname{onehot}")
-    return term(Call(function, (t.expr(),), "onehot", (("classes", classes),)), 2)
-
-
-@symbols.rule("log_softmax_grad")
-def _log_softmax_grad(node: Node, delta: Term, y: Term) -> Term:
-    """δ - softmax(s) sum_j δ_j; behind a cross-entropy, (softmax(s) - onehot(t))/N."""
-    p = _softmax_of(y)
-    inner = node.inputs[0]
-    if inner.op.name == "nll_grad" and len(inner.inputs) == 2 and inner.attrs["reduction"] != "none":
-        samples = inner.inputs[1].size if inner.attrs["reduction"] == "mean" else 1
-        found = [c for f in delta.factors for c in _calls(f) if c.op == "onehot"]
-        if found and delta.factors == (found[0],):
-            return (p - term(found[0], 2)) / Term(Fraction(samples))
-    return delta - p * _total(node, delta)
-
-
-def _total(node: Node, x: Term) -> Term:
-    """The sum along the axis of a softmax."""
-    return term(BigSum(x.expr(), "j", axes=(node.attrs["dim"],), shape=node.shape, keepdim=True), x.rank)
-
-
-def _calls(expr: Expr) -> list[Call]:
-    return [expr] if isinstance(expr, Call) else []
-
-
-def _softmax_of(y: Term) -> Term:
-    """The probabilities behind their logarithms: softmax(s) for ln softmax(s), e^y for a named y."""
-    first = y.factors[0] if len(y.factors) == 1 else None
-    if isinstance(first, Call) and first.op == "log_softmax":
-        return term(
-            Call(Function("softmax", "softmax", r"\operatorname{softmax}"), first.args, "softmax", first.attrs), y.rank
-        )
-    return spell(OPS["exp"], (y,), {})
-
-
-@symbols.rule("softmax_grad")
-def _softmax_grad(node: Node, delta: Term, p: Term) -> Term:
-    return p * (delta - _total(node, delta * p))
-
-
-@symbols.rule("matmul")
-def _matmul(node: Node, a: Term, b: Term) -> Term:
-    """A B; a vector is a column, so that a product with one on the left is aᵀ b, or Bᵀ a."""
-    ranks = tuple(len(x.shape) for x in node.inputs)
-    if ranks == (1, 2):
-        return b.transposed().times_matrix(a)
-    return (a.transposed() if ranks == (1, 1) else a).times_matrix(b)
-
-
-@symbols.rule("outer")
-def _outer(node: Node, a: Term, b: Term) -> Term:
-    return a.times_matrix(b.transposed())
-
-
-@symbols.rule("linear")
-def _linear(node: Node, x: Term, weight: Term, bias: Term | None = None) -> Term:
-    product = x.times_matrix(weight.transposed())
-    return product if bias is None else product + bias
-
-
-for _name, _rule in LAYERS.items():
-    symbols.rule(_name)(_rule)
-
-
-@symbols.rule("permute")
-def _permute(node: Node, x: Term) -> Term:
-    return x.transposed() if len(node.shape) == 2 else _plain_call(node, x)
-
-
-@symbols.rule("reshape", "expand", "cast")
-def _same(node: Node, x: Term) -> Term:
-    return Term(x.coefficient, x.factors, len(node.shape)) if x.factors else x
-
-
-@symbols.rule("stop_gradient")
-def _stop(node: Node, x: Term) -> Term:
-    return x
-
-
-@symbols.rule("sum", "sum_to")
-def _sum(node: Node, x: Term) -> Term:
-    return _big_sum(node, x)
-
-
-@symbols.rule("mean")
-def _mean(node: Node, x: Term) -> Term:
-    count = node.inputs[0].size // max(node.size, 1)
-    return Term(Fraction(1, count)) * _big_sum(node, x) if not x.number else x
-
-
-def _big_sum(node: Node, x: Term) -> Term:
-    """The sum over the reduced axes, with an index on what is summed; for a constant, the constant times their number."""
-    source = node.inputs[0]
-    if x.number:
-        return Term(x.coefficient * (source.size // max(node.size, 1)))
-    letters = "nijklm"
-    if node.op.name == "sum_to":
-        pad = len(source.shape) - len(node.shape)
-        axes: tuple[int, ...] = tuple(
-            i for i in range(len(source.shape)) if i < pad or node.shape[i - pad] != source.shape[i]
-        )
-    else:
-        axes = axes_of(node.attrs["dim"], len(source.shape))
-    whole = len(axes) == len(source.shape)
-    if whole and _has_matrix(x.expr()) and not _has_matrix(x.transposed().expr()):
-        x = x.transposed()  # over all entries the sum of a matrix is that of its transpose
-    body = _indexed(x.expr(), letters[: len(source.shape)], _ranks(source)) if whole else x.expr()
-    index = ",".join(letters[a] for a in axes if a < len(letters)) or "n"
-    keep = len(node.shape) == len(source.shape)
-    return term(BigSum(body, index, axes=axes, shape=source.shape, keepdim=keep), len(node.shape))
-
-
-def _ranks(source: Node) -> dict[str, int]:
-    """How many axes each named quantity has that a formula is made of."""
-    found: dict[str, int] = {}
-    stack, seen = [source], set[Node]()
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        found.setdefault((node.of or node).name, len(node.shape))
-        if node is source or node.role == "helper" or node.of is not None:  # an error signal may be written out
-            stack.extend(node.inputs)
-    return found
-
-
-def _indexed(expr: Expr, letters: str, ranks: Mapping[str, int]) -> Expr:
-    """Put indices on the tensors of an entry-by-entry formula; a formula with matrix products stays whole."""
-    if not letters or _has_matrix(expr):
-        return expr
-
-    def index(leaf: Num | Sym) -> Expr:
-        rank = ranks.get(leaf.ref.name, 0) if isinstance(leaf, Sym) and leaf.ref is not None else 0
-        if not isinstance(leaf, Sym) or not rank:
-            return leaf
-        return Sym(leaf.name, (*leaf.sub, *letters[-rank:]), leaf.sup, leaf.accent, leaf.ref)
-
-    return _plain_products(map_leaves(expr, index))
-
-
-def _has_matrix(expr: object) -> bool:
-    if isinstance(expr, Transpose) or (isinstance(expr, Mul) and expr.style not in ("", "elementwise")):
-        return True
-    if isinstance(expr, tuple):
-        return any(_has_matrix(e) for e in expr)
-    if isinstance(expr, Expr):
-        return any(_has_matrix(getattr(expr, f)) for f in expr.__dataclass_fields__)  # type: ignore[attr-defined]
-    return False
-
-
-def _plain_products(expr: Expr) -> Expr:
-    """Between indexed entries a product is a plain one."""
-    from dataclasses import replace
-
-    if isinstance(expr, Mul) and expr.style == "elementwise":
-        return Mul(tuple(_plain_products(f) for f in expr.factors))
-    if isinstance(expr, (Num, Sym)):
-        return expr
-    fields = {f: _inner(getattr(expr, f)) for f in expr.__dataclass_fields__}  # type: ignore[attr-defined]
-    return replace(expr, **fields)  # type: ignore[type-var]
-
-
-def _inner(value: object) -> object:
-    if isinstance(value, tuple):
-        return tuple(_inner(v) for v in value)
-    return _plain_products(value) if isinstance(value, Expr) else value

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import sympy
 
-from ..document.math import Add, Call, Div, Expr, Indicator, Mul, Neg, Num, Pow, Rel, Sym, Transpose, Words
+from ..document.math import Add, Call, Div, Expr, Function, Indicator, Mul, Neg, Num, Pow, Rel, Transpose, Words
 from ..ops import OPS, Elementwise
 
 __all__ = ["Term", "constant", "term"]
+
+
+MOST_DIGITS = 10**7
+"""The largest denominator of a constant that is written as a fraction or in decimals."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,6 @@ class Term:
         left, right = _matrix_factors(self), _matrix_factors(other)
         return Term(self.coefficient * other.coefficient, (Mul((*left, *right), "matrix"),), 2)
 
-    def convolved(self, other: Term, style: Literal["convolution", "correlation"], rank: int) -> Term:
-        """self ∗ other, or self ⋆ other."""
-        left, right = (Term(Fraction(1), t.factors, t.rank).expr() for t in (self, other))
-        return Term(self.coefficient * other.coefficient, (Mul((left, right), style),), rank)
-
     def transposed(self) -> Term:
         """The transpose."""
         return Term(self.coefficient, tuple(_transposed(f) for f in self.factors), self.rank)
@@ -178,6 +177,20 @@ def term(expr: Expr, rank: int = 0) -> Term:
     return Term(Fraction(1), (expr,), rank)
 
 
+def _decimal(value: float) -> Term:
+    """A float: the fraction that its digits are, 1/√n for one over a root, or its digits where these are many."""
+    exact = Fraction(repr(value))
+    if exact.denominator <= MOST_DIGITS:
+        return Term(exact)
+    n = round(1 / value**2 if abs(value) < 1 else value**2) if 1e-6 < value < 1e6 else 0
+    root = Call(Function("sqrt", "sqrt", r"\sqrt"), (Num(n),), "sqrt")
+    if n and value == math.sqrt(n):
+        return term(root)
+    if n and value in (1 / math.sqrt(n), math.sqrt(1 / n)):
+        return term(Div(Num(1), root))
+    return Term(Fraction(1 if value > 0 else -1), (Num(abs(value)),))
+
+
 def constant(value: Any) -> Term:
     """The term of a number: rational where it is one, else the number itself as a factor."""
     if isinstance(value, (bool, int, sympy.Integer)):
@@ -185,7 +198,7 @@ def constant(value: Any) -> Term:
     if isinstance(value, sympy.Rational):
         return Term(Fraction(int(value.p), int(value.q)))
     if isinstance(value, float) and math.isfinite(value):
-        return Term(Fraction(repr(value)))
+        return _decimal(value)
     if isinstance(value, float) and math.isinf(value):
-        return Term(Fraction(1 if value > 0 else -1), (Sym("infinity"),))
+        return Term(Fraction(1 if value > 0 else -1), (Num(math.inf),))
     return term(Num(float(value), str(value)))

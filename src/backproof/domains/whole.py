@@ -30,6 +30,7 @@ from ..document.math import (
     Pow,
     Ref,
     Rel,
+    Shaped,
     Sym,
     Transpose,
 )  # fmt: skip
@@ -102,9 +103,15 @@ class _Reader:
         value = self.read(expr.arg)
         return value.unsqueeze(0) if value.ndim == 1 else value.mT
 
+    def _shaped(self, expr: Shaped) -> Tensor:
+        value, wanted = self.read(expr.arg), torch.Size(expr.shape)
+        return value.reshape(wanted) if value.numel() == wanted.numel() else value.expand(wanted)
+
     def _mul(self, expr: Mul) -> Tensor:
         if expr.style == "matrix":
             return self._product(expr.factors)
+        if expr.style in ("convolution", "correlation"):
+            return self._run(expr.op, [self.read(f) for f in reversed(expr.factors)], expr.attrs)
         return reduce(lambda a, b: a * b, map(self.read, expr.factors))
 
     def _product(self, factors: tuple[Expr, ...]) -> Tensor:
@@ -142,12 +149,19 @@ class _Reader:
     def _call(self, expr: Call) -> Tensor:
         args = [self.read(a) for a in expr.args]
         if expr.op == "onehot":
-            return torch.nn.functional.one_hot(args[0].long(), dict(expr.attrs)["classes"]).double()  # type: ignore[arg-type]
-        op = self._operation(expr.op)
-        run = None if op is None else kernel(op)
+            classes = torch.arange(dict(expr.attrs)["classes"])  # type: ignore[call-overload]
+            hit: Tensor = args[0].unsqueeze(-1) == classes
+            return hit.double()
+        return self._run(expr.op, args, expr.attrs)
+
+    def _run(self, name: str, args: list[Tensor], attrs: tuple[tuple[str, object], ...]) -> Tensor:
+        op = self._operation(name)
+        run = None if op is None else kernel(op, max(args[0].ndim - 2, 0) if args else 0)
         if run is None:
-            raise Unreadable(expr.op)
-        return run(*args, **dict(expr.attrs))
+            raise Unreadable(name)
+        if isinstance(op, Elementwise) and len(args) > 1:
+            args = list(torch.broadcast_tensors(*args))
+        return run(*args, **dict(attrs))
 
     def _operation(self, name: str) -> Any:
         """The record behind a printed function: one of the table, or one put in, differentiated as its primes say."""

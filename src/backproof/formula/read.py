@@ -128,6 +128,12 @@ def _product(name: str, op: str = "matmul") -> _Builtin:
     return _Builtin(lambda reader, args, keywords: reader.emit(op, *args), f"{name}(a, b)", (2,))
 
 
+def _cast(dtype: str) -> _Builtin:
+    return _Builtin(lambda reader, args, keywords: reader.emit("cast", args[0], dtype=dtype), f"{dtype}(x)")
+
+
+CASTS = {dtype: _cast(dtype) for dtype in ("bfloat16", "float16", "float32", "float64")}
+"""Roundings to a dtype, for rules that calculate in another one on the way."""
 FUNCTIONS: dict[str, _Builtin] = {
     "sum": _reduction("sum"),
     "mean": _reduction("mean"),
@@ -148,7 +154,7 @@ FUNCTIONS: dict[str, _Builtin] = {
 
 def is_function(name: str) -> bool:
     """Whether formulas know a function of this name."""
-    return name in FUNCTIONS or _ALIASES.get(name, name) in OPS
+    return name in FUNCTIONS or name in CASTS or _ALIASES.get(name, name) in OPS
 
 
 class _Reader:
@@ -309,8 +315,8 @@ class _Reader:
             raise FormulaError(f"{self.place} calls '{name}' without an argument")
         if name in self.functions:
             return self.undefined(name, primes, args, keywords)
-        if name in FUNCTIONS and not primes:
-            return self.builtin(name, FUNCTIONS[name], args, keywords)
+        if (name in FUNCTIONS or name in CASTS) and not primes:
+            return self.builtin(name, FUNCTIONS.get(name) or CASTS[name], args, keywords)
         return self.elementwise(_ALIASES.get(name, name), args, keywords, primes)
 
     def undefined(self, name: str, primes: int, args: list[Node], keywords: dict[str, Any]) -> Node:

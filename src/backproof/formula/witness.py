@@ -53,6 +53,10 @@ def _positions(x: Tensor, dim: int) -> Tensor:
 
 
 _SPECIAL: dict[str, Callable[..., Any]] = {
+    "bfloat16": lambda x: x.bfloat16(),
+    "float16": lambda x: x.half(),
+    "float32": lambda x: x.float(),
+    "float64": lambda x: x.double(),
     "sum": _fold(torch.sum, torch.sum),
     "mean": _fold(torch.mean, torch.mean),
     "logsumexp": _fold(lambda x: torch.logsumexp(x.reshape(-1), 0), torch.logsumexp),

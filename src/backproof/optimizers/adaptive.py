@@ -1,27 +1,19 @@
-"""Steps divided by the size of past gradients: Adagrad, RMSprop, Adadelta, Adamax.
+"""Steps divided by the size of past gradients, or led by their signs: Adagrad, RMSprop, Adadelta, Rprop.
 
 Adagrad: Duchi, Hazan and Singer 2011. RMSprop: Tieleman and Hinton 2012 (with eps added after the root, as in
-torch.optim). Adadelta: Zeiler 2012 (eps inside the roots). Adamax: Kingma and Ba 2015, section 7.1 (torch adds eps inside
-the maximum).
+torch.optim). Adadelta: Zeiler 2012 (eps inside the roots). Rprop: Riedmiller and Braun 1993, without weight backtracking.
 """
 
 from __future__ import annotations
 
-from .base import Equations, Hyper, Rule, register
+from .base import Equations, Hyper, Rule, Update, prepared, register
 
-__all__ = ["adadelta", "adagrad", "adamax", "rmsprop"]
-
-
-def _decayed(h: Hyper) -> tuple[Equations, str]:
-    """The gradient after its sign is chosen and weight decay is added, and its name."""
-    steps: Equations = (("g_1", "-g"),) if h["maximize"] else ()
-    g = "g_1" if h["maximize"] else "g"
-    return ((*steps, ("g_2", f"{g} + weight_decay * w")), "g_2") if h["weight_decay"] else (steps, g)
+__all__ = ["adadelta", "adagrad", "rmsprop", "rprop"]
 
 
-def _adagrad(h: Hyper, t: int) -> Equations:
-    steps, g = _decayed(h)
-    old = "initial_accumulator_value" if t == 1 else "S"
+def _adagrad(h: Hyper, at: Update) -> Equations:
+    steps, g = prepared(h)
+    old = "initial_accumulator_value" if at.t == 1 else "S"
     rate: Equations = (("eta_t", "lr / (1 + (t - 1) * lr_decay)"),) if h["lr_decay"] else ()
     size = "eta_t" if h["lr_decay"] else "lr"
     return (*steps, ("S", f"{old} + {g}**2"), *rate, ("w", f"w - {size} * {g} / (sqrt(S) + eps)"))
@@ -42,18 +34,14 @@ adagrad = register(
 )
 
 
-def _rmsprop(h: Hyper, t: int) -> Equations:
-    steps, g = _decayed(h)
+def _rmsprop(h: Hyper, at: Update) -> Equations:
+    steps, g = prepared(h)
     mean: Equations = (("m", f"alpha * m + (1 - alpha) * {g}"),) if h["centered"] else ()
     under = "v - m**2" if h["centered"] else "v"
     head: Equations = (*steps, ("v", f"alpha * v + (1 - alpha) * {g}**2"), *mean)
     if not h["momentum"]:
         return (*head, ("w", f"w - lr * {g} / (sqrt({under}) + eps)"))
     return (*head, ("b", f"momentum * b + {g} / (sqrt({under}) + eps)"), ("w", "w - lr * b"))
-
-
-def _rmsprop_state(h: Hyper) -> tuple[str, ...]:
-    return ("v", *(("m",) if h["centered"] else ()), *(("b",) if h["momentum"] else ()))
 
 
 rmsprop = register(
@@ -68,7 +56,7 @@ rmsprop = register(
             "centered": False,
             "maximize": False,
         },
-        _rmsprop_state,
+        lambda h: ("v", *(("m",) if h.get("centered") else ()), *(("b",) if h["momentum"] else ())),
         _rmsprop,
         "Tieleman and Hinton 2012, lecture 6e; torch.optim.RMSprop (no bias correction, eps after the root).",
         ("centered", "maximize"),
@@ -79,8 +67,8 @@ rmsprop = register(
 )
 
 
-def _adadelta(h: Hyper, t: int) -> Equations:
-    steps, g = _decayed(h)
+def _adadelta(h: Hyper, at: Update) -> Equations:
+    steps, g = prepared(h)
     return (
         *steps,
         ("v", f"rho * v + (1 - rho) * {g}**2"),
@@ -105,28 +93,30 @@ adadelta = register(
 )
 
 
-def _adamax(h: Hyper, t: int) -> Equations:
-    steps, g = _decayed(h)
+def _rprop(h: Hyper, at: Update) -> Equations:
+    signed, g = prepared(h)
+    if at.t == 1:
+        return (*signed, ("step", f"lr + 0 * {g}"), ("prev", g), ("w", "w - sign(prev) * step"))
     return (
-        *steps,
-        ("m", f"beta1 * m + (1 - beta1) * {g}"),
-        ("u", f"max(beta2 * u, abs({g}) + eps)"),
-        ("m_hat", "m / (1 - beta1**t)"),
-        ("w", "w - lr * m_hat / u"),
+        *signed,
+        ("s", f"sign({g} * prev)"),
+        ("grown", "where(s > 0, etaplus * step, where(s < 0, etaminus * step, step))"),
+        ("step", "where(grown > step_max, step_max, where(grown < step_min, step_min, grown))"),
+        ("prev", f"where(s < 0, 0, {g})"),
+        ("w", "w - sign(prev) * step"),
     )
 
 
-adamax = register(
+rprop = register(
     Rule(
-        "adamax",
-        {"lr": 2e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0, "maximize": False},
-        lambda h: ("m", "u"),
-        _adamax,
-        "Kingma and Ba 2015, section 7.1; torch.optim.Adamax (eps inside the maximum).",
+        "rprop",
+        {"lr": 1e-2, "etaminus": 0.5, "etaplus": 1.2, "step_min": 1e-6, "step_max": 50, "maximize": False},
+        lambda h: ("prev", "step"),
+        _rprop,
+        "Riedmiller and Braun 1993, without weight backtracking; torch.optim.Rprop. For full batches only.",
         ("maximize",),
-        kept={"m": "exp_avg", "u": "exp_inf"},
+        kept={"prev": "prev", "step": "step_size"},
         scalars=("step",),
-        second=("u",),
-        arguments={"beta1": "betas.0", "beta2": "betas.1"},
+        arguments={"etaminus": "etas.0", "etaplus": "etas.1", "step_min": "step_sizes.0", "step_max": "step_sizes.1"},
     )
 )

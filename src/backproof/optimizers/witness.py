@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Trainer", "scalars_like", "torch_class", "torch_settings"]
+__all__ = ["Trainer", "hand_sparse", "scalars_like", "torch_class", "torch_settings"]
 
 
 class Trainer:
@@ -27,7 +27,7 @@ class Trainer:
     """
 
     def __init__(self, name: str, parameters: list[Tensor], hyper: Mapping[str, Any]) -> None:
-        self.parameters, self.hyper = parameters, dict(hyper)
+        self.name, self.parameters, self.hyper = name, parameters, dict(hyper)
         self.state: dict[int, list[Any]] = {}
         self._apply: Callable[..., None] | None = {"sgd": self._sgd, "adam": self._adam, "adamw": self._adam}.get(name)
         self._class: Any = None if self._apply else _class(name, parameters, hyper)
@@ -38,11 +38,12 @@ class Trainer:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient."""
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """Update every parameter that has a gradient; LBFGS asks for the loss again through ``closure``."""
         if self._apply is None:
+            hand_sparse(self._class)
             with scalars_like(self.parameters[0]):
-                self._class.step()
+                self._class.step(*([closure] if self.name == "lbfgs" else []))
             return
         with torch.no_grad():
             for i, parameter in enumerate(self.parameters):
@@ -60,6 +61,13 @@ class Trainer:
         m, v, largest, count = self.state.setdefault(i, [zero, zero.clone(), zero.clone(), torch.tensor(0.0)])
         tops = [largest] if self.hyper["amsgrad"] else []
         self._function([parameter], [gradient], [m], [v], tops, [count], foreach=False, fused=False, **self.hyper)
+
+
+def hand_sparse(optimizer: Any) -> None:
+    """Hand SparseAdam the gradients in the form that it asks for: rows without a gradient are not stored."""
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        for p in (p for g in optimizer.param_groups for p in g["params"] if p.grad is not None):
+            p.grad = p.grad if p.grad.is_sparse else p.grad.to_sparse(1) if p.grad.ndim > 0 else p.grad.to_sparse()
 
 
 def _class(name: str, parameters: list[Tensor], hyper: Mapping[str, Any]) -> Any:
@@ -95,7 +103,7 @@ def torch_settings(rule: Any, hyper: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in hyper.items():
         name, _, place = rule.arguments.get(key, key).partition(".")
-        number = value if isinstance(value, bool) else float(value)
+        number = value if isinstance(value, (bool, str)) or value is None or key in rule.counts else float(value)
         if place:
             found.setdefault(name, {})[int(place)] = number
         else:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .repeat import Repeat
 
 __all__ = ["ANALYSES", "Conventions", "Exercise", "FormulaProblem", "Problem"]
 
@@ -160,6 +163,7 @@ class FormulaProblem:
         gradients: asked derivatives, as "y/w".
         also: asked analyses.
         remarks: what a reader should know, in sentences, such as a mistake of the printed sheet.
+        repeat: formulas that repeat up to a depth, which may be a symbol; see :mod:`.repeat`.
     """
 
     title: str
@@ -178,6 +182,7 @@ class FormulaProblem:
     conventions: Conventions = Conventions()
     file: str = ""
     lines: Mapping[str, int] = field(default_factory=dict)
+    repeat: Repeat | None = None
 
 
 Recipe = Callable[..., Any]

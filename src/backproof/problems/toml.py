@@ -12,12 +12,13 @@ from typing import Any
 from ..errors import FormulaError
 from ..formula.parse import PRIME
 from .problem import ANALYSES, Conventions, FormulaProblem
+from .repeat import expanded, read_repeat
 
 __all__ = ["read_toml"]
 
 MAX_BYTES = 2_000_000
 _CONVENTIONS = ("reduction", "batch", "layout", "index_base", "symbols", "arithmetic", "evidence", "seed")
-_TOP = ("title", "about", "remarks", "given", "model", "ask", "step", *_CONVENTIONS)
+_TOP = ("title", "about", "remarks", "given", "model", "repeat", "ask", "step", *_CONVENTIONS)
 _STEP = ("parameters", "optimizer", "lr", "steps", "samples", "loss")
 _NAME = re.compile(r"[A-Za-zα-ωΑ-Ω]\w*")
 
@@ -75,7 +76,8 @@ def _problem(table: Mapping[str, Any], file: str, folder: Path, lines: Mapping[s
     ask = _ask(_table(table, "ask", file), file)
     step = dict(_table(table, "step", file))
     loss = step.pop("loss", None)
-    return FormulaProblem(
+    repeat = read_repeat(_table(table, "repeat", file), f"[repeat] in {file}") if "repeat" in table else None
+    problem = FormulaProblem(
         title=str(table.get("title", Path(file).stem)),
         given=given,
         model=model,
@@ -92,7 +94,9 @@ def _problem(table: Mapping[str, Any], file: str, folder: Path, lines: Mapping[s
         conventions=Conventions().changed({k: v for k, v in table.items() if k in _CONVENTIONS}),
         file=file,
         lines=lines,
+        repeat=repeat,
     )
+    return expanded(problem, repeat.to) if repeat is not None and isinstance(repeat.to, int) else problem
 
 
 def _optimizer(step: dict[str, Any], file: str) -> str | None:

@@ -50,7 +50,11 @@ _MATHS = {
 
 def latex(text: str) -> str:
     """Return the text for LaTeX's text mode; a letter that pdflatex lacks becomes its code, [U+4E2D]."""
-    return "".join(_latex_sign(sign) for sign in clean(text))
+    parts = re.split(r"([A-Za-z]\u0302)", clean(text))
+    return "".join(
+        rf"\ensuremath{{\hat{{{part[0]}}}}}" if i % 2 else "".join(map(_latex_sign, part))
+        for i, part in enumerate(parts)
+    )
 
 
 def _latex_sign(sign: str) -> str:

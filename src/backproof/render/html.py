@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from backproof.document.blocks import Document
+from backproof.document.blocks import Block, Details, Document, Figure, Section
 
 from .embedded import condensed, record_json
 from .escape import xml
@@ -34,7 +34,7 @@ def render_html(document: Document) -> str:
     moves = _moves(document)
     page = Page()
     style = style_sheet() + asset("page.css") + (asset("stage.css") if moves else "")
-    script = program() if moves else ""
+    script = (program() if moves else "") + (asset("trails.js") if _has_trails(document.blocks) else "")
     return _PAGE.format(
         policy=_policy(style, script),
         title=xml(document.title),
@@ -42,7 +42,15 @@ def render_html(document: Document) -> str:
         header=_header(document),
         content=_chapters(document, page) if document.parts else _layout(document, page, "main"),
         record=_embedded(document),
-        script=f"{_for_script(document)}<script>{script}</script>" if script else "",
+        script=f"{_for_script(document) if moves else ''}<script>{script}</script>" if script else "",
+    )
+
+
+def _has_trails(blocks: Iterable[Block]) -> bool:
+    """Whether there is a picture of runs that can be followed step by step."""
+    return any(
+        (isinstance(b, Figure) and b.view == "trails") or (isinstance(b, (Section, Details)) and _has_trails(b.blocks))
+        for b in blocks
     )
 
 

@@ -206,7 +206,13 @@ def _callout(callout: Callout, page: Page) -> str:
 
 def _figure(figure: Figure, page: Page) -> str:
     drawing = svg(figure.drawing, figure.alt, page.key("figure"))
+    if figure.view == "trails":
+        return _captioned(drawing, figure.caption, ' data-view="trails"').replace("</figure>", f"{_SLIDER}</figure>")
     return _captioned(drawing, figure.caption, f' data-view="{figure.view}"' if figure.view else "")
+
+
+_SLIDER = '<label class="trail-slider" hidden>Update <input type="range" min="0" step="1" aria-label="Update"> <output></output></label>'
+"""Shown by the page's script; without it the picture shows the whole ways."""
 
 
 def _captioned(drawing: str, caption: Parts, more: str = "") -> str:

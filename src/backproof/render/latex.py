@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -133,10 +134,12 @@ _printer = LatexPrinter()
 
 def _derivation(derivation: Derivation, writer: Writer) -> str:
     parts: list[list[list[str]]] = [[]]
+    lefts = [estimate(equation.left) for equation in derivation.equations]
+    widest = max((left for left in lefts if left <= LINE / 2), default=0.0)
     for equation in derivation.equations:
         if sum(len(rows) for rows in parts[-1]) > _ROWS:
             parts.append([])
-        parts[-1].append(aligned_rows(equation))
+        parts[-1].append(aligned_rows(equation, left=widest))
     return "\n".join(f"\\begin{{align*}}\n{join_rows(part)}\n\\end{{align*}}" for part in parts if part)
 
 
@@ -145,31 +148,33 @@ def join_rows(equations: list[list[str]]) -> str:
     return " \\\\[4pt]\n".join(" \\\\[0pt]\n".join(rows) for rows in equations)
 
 
-def aligned_rows(equation: Equation, width: float = LINE, shrink: bool = True) -> list[str]:
+def aligned_rows(equation: Equation, width: float = LINE, shrink: bool = True, left: float = 0.0) -> list[str]:
     """Return the rows of an equation for an aligned environment.
 
     Args:
         equation: the chain.
         width: the characters that fit on a line.
         shrink: whether what can't be broken is scaled down to the line (needs graphicx).
+        left: the width of the widest left side among the equations that are aligned with it.
     """
-    left_width = estimate(equation.left)
-    apart = left_width > width / 2
+    apart = estimate(equation.left) > width / 2
+    left_width = max(estimate(equation.left), left)
     room = width - (4 if apart else left_width)
     broken = lines(equation, room)
     rows = [_row(line, room, shrink and width == LINE) for line in broken]
-    left = latex_of(equation.left)
+    shown = latex_of(equation.left)
     if apart and rows:
-        rows = [rf"&{left}", *(rf"&\quad {row}" for row in rows)]
+        rows = [rf"&{shown}", *(rf"&\quad {row}" for row in rows)]
     else:
-        rows = [f"{left} &{rows[0]}", *(f"&{row}" for row in rows[1:])] if rows else [f"&{left}"]
+        rows = [f"{shown} &{rows[0]}", *(f"&{row}" for row in rows[1:])] if rows else [f"&{shown}"]
     return _with_reason(rows, equation.why, room - _length(broken[0]) if broken else room, apart)
 
 
 def _row(line: list[Piece], room: float, shrink: bool) -> str:
     body = r" \; ".join(_printer.equals(piece.expr) if piece.start else r"\quad " + _tail(piece) for piece in line)
     if shrink and _length(line) > room + 8:
-        return rf"\resizebox{{{min(0.98, room / LINE):.2f}\linewidth}}{{!}}{{$\displaystyle {body}$}}"
+        most = rf"{min(0.98, room / LINE):.2f}\linewidth"
+        return rf"\resizebox{{\ifdim\width>{most} {most}\else\width\fi}}{{!}}{{$\displaystyle {body}$}}"
     return body
 
 
@@ -250,9 +255,17 @@ def _cell(table: Table, row: int, column: int, widest: str) -> str:
         return ""
     number = table_number(table, row, column)
     if number is None:
-        return joined(cells[column], lambda part: f"${latex_of(part)}$", escape)
+        return joined(cells[column], lambda part: f"${latex_of(part)}$", _breakable)
     before, after = cut(number_text(number))
     return escape(before) + (rf"\rlap{{{_after(after)}}}\phantom{{{_after(widest)}}}" if widest else "")
+
+
+def _breakable(text: str) -> str:
+    """Text in which a long name may be broken after an underscore, a stroke or a point."""
+    shown = escape(text)
+    if max(map(len, text.split()), default=0) <= 18:
+        return shown
+    return re.sub(r"(\\_|/|\.(?=\w))", r"\1\\allowbreak{}", shown)
 
 
 def _after(text: str) -> str:

@@ -65,7 +65,8 @@ class LatexPrinter(Printer):
 
     def function(self, name: str, call: Call) -> str:
         shown = call.function.latex or _function_name(name, call.function.text)
-        return shown + "'" * call.function.primes
+        sub = f"_{{{','.join(_script(part) for part in call.function.sub)}}}" if call.function.sub else ""
+        return shown + sub + "'" * call.function.primes
 
     def applied(self, function: str, arguments: str) -> str:
         return function + (r"\!" if arguments.startswith(r"\left") else "") + arguments

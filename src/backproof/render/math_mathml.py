@@ -6,6 +6,7 @@ Each formula becomes exactly one element, well-formed as XML, so that a referenc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from backproof.document.math import BigSum, Call, Cases, Div, Expr, Matrix, Num, Partial, Ref, Rel, Sym
 
@@ -70,6 +71,12 @@ class MathMLPrinter(Printer):
         return body[:place] + added + body[place:]
 
     def function(self, name: str, call: Call) -> str:
+        if call.function.sub:
+            bare = replace(call, function=replace(call.function, sub=(), primes=0))
+            name, sub = self.function(name, bare), _scripts(call.function.sub)
+            if call.function.primes:
+                return f"<msubsup>{name}{sub}<mo>{'′' * call.function.primes}</mo></msubsup>"
+            return f"<msub>{name}{sub}</msub>"
         text = call.function.text or character(name)
         letter = text.rstrip(_LOWERED)
         shown, primes = f"<mi>{xml(letter)}</mi>", f"<mo>{'′' * call.function.primes}</mo>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from unicodedata import combining
 
-from backproof.document.math import BigSum, Call, Cases, Div, Expr, Matrix, Num, Partial, Rel, Sym
+from backproof.document.math import BigSum, Call, Cases, Div, Expr, Matrix, Mul, Num, Partial, Pow, Rel, Sym
 
 from .escape import clean
 from .leaf import Digits
@@ -45,11 +45,17 @@ class TextPrinter(Printer):
         name = self.name(sym.name) + _ACCENTS.get(sym.accent, "")
         return name + _lowered(sym.sub) + (_raised(sym.sup) if sym.sup else "")
 
+    def _between(self, mul: Mul, place: int) -> str:
+        """A letter without scripts keeps a space before the next, so that p s is no word."""
+        sign, left, right = super()._between(mul, place), mul.factors[place - 1], mul.factors[place]
+        bare = isinstance(left, Sym) and not left.sub and not left.sup
+        return "thin" if sign == "none" and bare and isinstance(right, (Sym, Pow)) else sign
+
     def _is_tight(self, factor: Expr) -> bool:
         return super()._is_tight(factor) and "_" not in self.show(factor, Level.FACTOR)
 
     def function(self, name: str, call: Call) -> str:
-        return clean(call.function.text or character(name)) + "′" * call.function.primes
+        return clean(call.function.text or character(name)) + _lowered(call.function.sub) + "′" * call.function.primes
 
     def applied(self, function: str, arguments: str) -> str:
         return function + arguments

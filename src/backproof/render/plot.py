@@ -206,15 +206,22 @@ def _titles(plot: Plot, place: Frame) -> Iterator[Shape]:
 
 
 def _drawn(plot: Plot, series: Series, number: int, place: Frame) -> Iterator[Shape]:
-    role = f"series{number % 6}"
+    role = _role(series, number)
     points = [(place.x(point[0]), place.y(point[1])) if point else None for point in usable(plot, series)]
-    if series.style == "line":
+    if series.style != "points":
         yield from (Path(tuple(run), role=role, width=2) for run in _runs(points) if len(run) > 1)
+    if series.style == "dotted":
+        return
     every = 1 if series.style == "points" or len(points) <= 24 else len(points) // 8
     start = (number * every) // 3 % every if every > 1 else 0  # the marks of different lines apart
     for point in points[start::every]:
         if point:
             yield _mark(point, number)
+
+
+def _role(series: Series, number: int) -> str:
+    """The colour and the dashes of a series; a limit is grey and dotted."""
+    return "muted" if series.style == "dotted" else f"series{number % 6}"
 
 
 def _mark(point: tuple[float, float], number: int) -> Shape:
@@ -242,7 +249,7 @@ def _runs(points: list[tuple[float, float] | None]) -> Iterator[list[tuple[float
 def _names(plot: Plot, place: Frame) -> Iterator[Shape]:
     """The name of each line at its end."""
     for number, (series, at) in enumerate(zip(plot.series, place.named, strict=True)):
-        yield Label(place.right + 8, at, series.label, "start", 12.5, role=f"series{number % 6}")
+        yield Label(place.right + 8, at, series.label, "start", 12.5, role=_role(series, number))
 
 
 def _legend(plot: Plot, left: float) -> Iterator[Shape]:
@@ -252,9 +259,10 @@ def _legend(plot: Plot, left: float) -> Iterator[Shape]:
         wide = 33 + _wide(series.label) + 16
         if x > left and x + wide > _WIDTH:
             x, y = left, y + _LEGEND_ROW
-        if series.style == "line":
-            yield Path(((x, y), (x + 26, y)), role=f"series{number % 6}", width=2)
-        yield _mark((x + 13, y), number)
+        if series.style != "points":
+            yield Path(((x, y), (x + 26, y)), role=_role(series, number), width=2)
+        if series.style != "dotted":
+            yield _mark((x + 13, y), number)
         yield Label(x + 33, y, series.label, "start", 13)
         x += wide
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any
@@ -32,7 +32,6 @@ from backproof.document.blocks import (
 )
 from backproof.document.math import Expr
 
-from .chain import Piece, lines
 from .escape import clean
 from .math_text import TextPrinter, text_of
 from .palette import CALLOUTS, PHASES
@@ -137,28 +136,74 @@ def _derivation(derivation: Derivation, place: Place) -> RenderableType:
 
 def _equation(equation: Equation, column: int, place: Place) -> list[RenderableType]:
     left = text_of(equation.left)
+    apart = cell_len(left) > column
+    column = min(column, 4) if apart else column
     room = place.width - _INDENT - column
-    right = [_line(pieces) for pieces in lines(equation, room, _width)] or [""]
-    pad = " " * max(0, column - cell_len(left))
-    rows = [Text(pad + left)] if cell_len(left) > column else []
-    rows += [Text((" " * column if place_ or rows else pad + left) + line) for place_, line in enumerate(right)]
+    right = [part for line in _lines(equation, room) for part in broken(line, room)] or [""]
+    rows = [Text(left)] if apart else []
+    lead = "" if apart else " " * (column - cell_len(left)) + left
+    rows += [Text((" " * column if place_ or rows else lead) + line) for place_, line in enumerate(right)]
     return [_indented(row, _INDENT) for row in _with_reason(rows, equation.why, column, place)]
 
 
-def _line(pieces: Sequence[Piece]) -> str:
-    return "".join(_printer.equals(piece.expr) if piece.start else _tail(piece.expr) for piece in pieces)
+def _lines(equation: Equation, room: int) -> list[str]:
+    """The steps of a chain, as many on a line as fit; a step that is longer than a line stands alone."""
+    found: list[str] = []
+    for step in equation.steps:
+        text = _printer.equals(step)
+        if found and cell_len(found[-1]) + cell_len(text) <= room:
+            found[-1] += text
+        else:
+            found.append(text)
+    return found
 
 
-def _tail(expr: Expr) -> str:
-    return "   " + _printer.tail(expr).lstrip()
+_SIGNS = (" + ", " − ", " ⊙ ", " ∗ ", " ⋆ ", " = ", "·")
+
+
+def broken(text: str, width: int) -> list[str]:
+    """Break a formula before a sign, at the outermost parentheses that allow it; what follows is set in by three.
+
+    >>> broken("= (a + b) ⊙ (c + d)", 14)
+    ['= (a + b)', '   ⊙ (c + d)']
+    """
+    found: list[str] = []
+    rest, indent = text.rstrip(), 0
+    while cell_len(rest) > width - indent and (place := _break_at(rest, width - indent)):
+        found.append(" " * indent + rest[:place].rstrip())
+        rest, indent = rest[place:].lstrip(), 3 + text[:1].isspace()
+    return [*found, " " * indent + rest]
+
+
+def _break_at(text: str, width: int) -> int:
+    """The place of the sign at which a text is best broken; 0 where there is none."""
+    depth, columns, best = 0, 0, (999.0, 0)
+    for place, sign in enumerate(text):
+        depth += (sign in "([{") - (sign in ")]}")
+        columns += cell_len(sign)
+        if columns > width:
+            break
+        level = _level_at(text, place, depth)
+        early = 2.0 if columns < width / 3 else 0.0
+        if place > 3 and level is not None and level + early <= best[0]:
+            best = (level + early, place)
+    return best[1]
+
+
+def _level_at(text: str, place: int, depth: int) -> float | None:
+    """How good a place is for a break: the depth of the parentheses; a space without a sign counts half a level more."""
+    if text[place : place + 3] in _SIGNS or (text[place] == "·" and text[place + 1 : place + 3] != "10"):
+        return depth
+    plain = text[place] == " " and text[place - 2 : place + 1] not in _SIGNS and text[place - 1] not in "+−⊙∗⋆=≤≥<>≠≈∑√"
+    return depth + 0.5 if plain else None
 
 
 def _with_reason(rows: list[Text], why: str, column: int, place: Place) -> list[Text]:
     if not why:
         return rows
     reason = Text(f"({clean(why)})", style="dim italic")
-    if rows[0].cell_len + reason.cell_len + 4 <= place.width - _INDENT:
-        return [rows[0].append("   ").append_text(reason), *rows[1:]]
+    if rows[-1].cell_len + reason.cell_len + 4 <= place.width - _INDENT and len(rows) == 1:
+        return [rows[0].append("   ").append_text(reason)]
     wrapped = reason.wrap(Console(width=place.width), max(20, place.width - column - 6))
     return [*rows, *(Text(" " * (column + 3)).append_text(line) for line in wrapped)]
 

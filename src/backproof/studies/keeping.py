@@ -16,6 +16,7 @@ from ..domains.occupancy import Drops
 from ..errors import InputError
 from ..graph import Graph, Node
 from .machine import free_bytes, spelled
+from .optimizer.replay import seen_shape
 from .planned import Planned, planned_step
 from .program import Program
 from .statistics import CHUNK, Statistics
@@ -220,20 +221,22 @@ def _predicted(program: Program, chosen: Keeping) -> int:
     start = sum(t.numel() * t.element_size() for t in program.start.values())
     updated, most = _of_updates(program)
     before = sum(by_graph[id(g)][1] + updated for g in graphs[:-1])
-    zeros = updated // (1 + len(program.optimizer.state)) if program.optimizer and program.optimizer.state else 0
+    zeros = max((updated // (1 + len(r.state)) for r in program.rules if r.state), default=0)
     return start + zeros + before + max(peak, left + most)
 
 
 def _of_updates(program: Program) -> tuple[int, int]:
     """The bytes that an update of all parameters leaves behind (they and their state), and its largest moment."""
-    rule, trained = program.optimizer, [program.start[n] for n in program.trained]
-    if rule is None or not trained:
-        return 0, 0
-    largest = max(trained, key=Tensor.numel)
-    computed = (n.size for n in rule.graph(tuple(largest.shape), 1).nodes if not n.is_leaf)
-    made = sum(computed) / max(largest.numel(), 1)
     done = most = 0
-    for size in (t.numel() * t.element_size() for t in trained):
-        most = max(most, done + int(size * made))
-        done += size * (1 + len(rule.state))
+    made: dict[Any, float] = {}
+    for name in sorted(program.trained, key=lambda n: -program.start[n].numel()):
+        rule, w = program.rule_of(name), program.start[name]
+        if rule is None:
+            continue
+        if rule not in made:  # read off the largest parameter of each rule
+            computed = (n.size for n in rule.graph(seen_shape(w), 1).nodes if not n.is_leaf)
+            made[rule] = sum(computed) / max(w.numel(), 1)
+        size, kept = w.numel() * w.element_size(), 2 if rule.rule.asks else len(rule.state_of(seen_shape(w)))
+        most = max(most, done + int(size * made[rule]))
+        done += size * (1 + kept)
     return done, max(most, done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -231,7 +232,8 @@ class _Formulas:
         known = RULES[name].hyper if isinstance(name, str) and name in RULES else {}
         hyper = dict(self.problem.hyper) if same else {k: v for k, v in self.problem.hyper.items() if k in known}
         hyper |= {k: v for k, v in self.settings.items() if k in known and k not in self.problem.given}
-        return optimizer(name, **{k: _number(v, k) for k, v in hyper.items()})
+        words = RULES[name].choices if isinstance(name, str) and name in RULES else {}
+        return optimizer(name, **{k: v if k in words else _number(v, k) for k, v in hyper.items()})
 
 
 def _floats(given: Given) -> list[float]:
@@ -314,7 +316,7 @@ class _Python:
             ) from None
 
     def _program(self, model: Any, inputs: Any, targets: Any) -> Program:
-        from .trace import _check_finite, _program
+        from .trace import _check_finite, _program, give_rules
 
         self._override_parameters(model)
         program = _program(
@@ -337,7 +339,10 @@ class _Python:
                 for k, v in {**self.values, **self.settings}.items()
                 if k in RULES["adam"].hyper or k in RULES["sgd"].hyper
             }
-            program.optimizer = optimizer(spec, **hyper)
+            spec = self._made_for(spec, model)
+            give_rules(program, spec, model)
+            if hyper and not program.groups:
+                program.optimizer = optimizer(spec, **hyper)
             program.steps = _whole(self.settings.get("steps", self.values.get("steps", self.problem.steps)), "steps")
             if program.graph.loss is None:
                 raise InputError("an update needs a loss: give loss=..., or a model whose output is one number")
@@ -346,6 +351,11 @@ class _Python:
 
             program.exact = _exact_leaves(program.graph, program.start)
         return program
+
+    def _made_for(self, spec: Any, model: Any) -> Any:
+        """An optimizer, or what a function of the model makes: ``lambda model: torch.optim.SGD([...])``."""
+        recipe = callable(spec) and not inspect.isclass(spec) and not isinstance(spec, functools.partial)
+        return spec(model) if recipe and not hasattr(spec, "param_groups") else spec
 
     def _override_parameters(self, model: Any) -> None:
         """Set parameters that ``--set`` names, by their names in the module or as the reader writes them."""

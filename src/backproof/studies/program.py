@@ -15,6 +15,7 @@ from ..formula.read import FormulaOrigin
 from ..formula.witness import witness
 from ..graph import Graph, Node
 from ..optimizers import Optimizer
+from .optimizer.groups import Witnesses
 
 __all__ = ["Batch", "Program", "run_eagerly", "run_original"]
 
@@ -29,7 +30,8 @@ class Program:
         graph: the captured network on all samples.
         start: the leaves' values at the start, by name.
         trained: the names of the parameters that an update changes.
-        optimizer: the update rule, or None for no update.
+        optimizer: the update rule, or None for no update; with parameter groups that of the first.
+        groups: the rules of the parameters by name, where groups give them different ones.
         steps: passes over the data.
         batch: "full" (one update per pass) or "sample" (one update per sample).
         samples: the leaves whose first axis counts samples.
@@ -54,9 +56,23 @@ class Program:
     own_backward: bool = True
     seed: int = 0
     in_kernels: bool = False
+    groups: dict[str, Optimizer] = field(default_factory=dict)
     _joints: dict[int, Joint | None] = field(default_factory=dict)
     _single: Graph | None = None
     _seconds: dict[Any, Joint] = field(default_factory=dict)
+
+    def rule_of(self, name: str) -> Optimizer | None:
+        """The update rule of a parameter; None for one that is not trained."""
+        return self.groups.get(name, self.optimizer) if name in self.trained else None
+
+    @property
+    def rules(self) -> tuple[Optimizer, ...]:
+        """The different update rules in use."""
+        return tuple(dict.fromkeys(r for n in self.trained if (r := self.rule_of(n)) is not None))
+
+    def witnesses(self, parameters: Mapping[str, Any]) -> Witnesses:
+        """torch.optim on these parameters, each with its own rule."""
+        return Witnesses({n: r for n in parameters if (r := self.rule_of(n)) is not None}, parameters)
 
     def batches(self) -> list[int | None]:
         """The sample of each update of one pass: None for all of them."""

@@ -17,6 +17,8 @@ from ..graph import Graph, Node
 from ..progress import task
 from .keeping import Keeping, all_finite
 from .machine import spelled
+from .optimizer.closure import asked_update
+from .optimizer.replay import seen_shape, start_of, updated
 from .program import Program
 from .steps import ParameterStep, Step
 
@@ -30,15 +32,15 @@ class _Run:
         self.program, self.keeping, self.forward = program, keeping, program.by_the_forward
         self.leaves = dict(program.start)
         self.generator = generator_of(program.seed, device_of(program.start))
-        names = program.optimizer.state if program.optimizer else ()
-        zero = {n: torch.zeros_like(self.leaves[n]) for n in program.trained if names}
-        self.state = {n: dict.fromkeys(names, zero[n]) if names else {} for n in program.trained}
+        rules = {n: program.rule_of(n) for n in program.trained}
+        self.state = {n: start_of(r, self.leaves[n]) if r else {} for n, r in rules.items()}
+        self.memory: dict[str, Any] = {}
         self.exact = dict(program.exact) if use_exact and program.exact is not None else None
         self.exact_state: dict[str, dict[str, Array]] = {}
         if self.exact is not None:
             self.exact_state = {
-                n: {s: exact.array(zero[n].long().tolist(), tuple(zero[n].shape)) for s in names} if names else {}
-                for n in program.trained
+                n: {s: exact.array(zero.long().tolist(), tuple(zero.shape)) for s, zero in state.items()}
+                for n, state in self.state.items()
             }
         self.remarks: list[str] = []
         self.total: dict[str, Tensor] = {}
@@ -50,7 +52,12 @@ class _Run:
         values, grads, exact_values = self._read(graph, leaves, sample, number)
         before = {n: dict(self.state[n]) for n in program.trained}
         held = [n.name for n in graph.parameters if n.name not in program.trained]
-        records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
+        if program.optimizer is not None and program.optimizer.rule.asks:
+            if self.exact is not None:
+                self._give_up_exact(number, "the line search of LBFGS is not exact")
+            records = self._asked(graph, leaves, grads)
+        else:
+            records = {n: self._update(n, grads.get(n), number, exact_values) for n in (*program.trained, *held)}
         loss = None if graph.loss is None else float(values[graph.loss.name])
         buffers = self._carry_on(graph, values, exact_values)
         forward = self._derivatives(graph, leaves, grads)
@@ -134,23 +141,27 @@ class _Run:
         self.remarks.append(f"Update {number} and what follows are in floating point (float64): {why}.")
 
     def _update(self, name: str, grad: Tensor | None, number: int, spoken: dict[str, Array]) -> ParameterStep:
-        before, rule = self.leaves[name], self.program.optimizer
+        before, rule = self.leaves[name], self.program.rule_of(name)
         if self.program.accumulate and grad is not None:
             grad = self.total[name] = self.total[name] + grad if name in self.total else grad
         if rule is None or grad is None:
             return ParameterStep(before, grad, before, self.state.get(name, {}))
-        given = {"w": before, "g": grad, **self.state[name]}
-        if before.is_complex():  # torch's rules see real and imaginary part as two parameters
-            given = {key: torch.view_as_real(t) for key, t in given.items()}
-        graph = rule.graph(tuple(given["w"].shape), number)
-        result = evaluate(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
-        if before.is_complex():
-            result = {n: torch.view_as_complex(t.contiguous()) for n, t in result.items() if n in graph.outputs}
+        graph = rule.graph(seen_shape(before), number, str(before.dtype).removeprefix("torch."))
+        after, state = updated(rule, graph, before, grad, self.state[name])
         exact_after = self._exact_update(name, graph, number, spoken)
-        after = result[graph.outputs[0]] if exact_after is None else _floats(exact_after, before)
-        self.leaves[name] = after.to(before.dtype)
-        self.state[name] = {s: result[n].to(before.dtype) for s, n in zip(rule.state, graph.outputs[1:], strict=True)}
+        self.leaves[name] = after if exact_after is None else _floats(exact_after, before).to(before.dtype)
+        self.state[name] = state
         return ParameterStep(before, grad, self.leaves[name], self.state[name])
+
+    def _asked(
+        self, graph: Graph, leaves: Mapping[str, Tensor], grads: Mapping[str, Tensor | None]
+    ) -> dict[str, ParameterStep]:
+        """An update that asks for the loss again: of all parameters together."""
+        before = {n.name: self.leaves[n.name] for n in graph.parameters}
+        moved, state = asked_update(self.program, graph, leaves, self.memory)
+        self.leaves |= moved
+        self.state |= state
+        return {n: ParameterStep(w, grads.get(n), self.leaves[n], self.state.get(n, {})) for n, w in before.items()}
 
     def _exact_update(self, name: str, graph: Graph, number: int, spoken: dict[str, Array]) -> Array | None:
         if self.exact is None or f"grad.{name}" not in spoken:
@@ -163,10 +174,7 @@ class _Run:
             return None
         spoken[f"before.{name}"], spoken[f"after.{name}"] = self.exact[name], result[graph.outputs[0]]
         self.exact[name] = result[graph.outputs[0]]
-        assert self.program.optimizer is not None
-        self.exact_state[name] = dict(
-            zip(self.program.optimizer.state, (result[n] for n in graph.outputs[1:]), strict=True)
-        )
+        self.exact_state[name] = dict(zip(self.exact_state[name], (result[n] for n in graph.outputs[1:]), strict=True))
         return self.exact[name]
 
 

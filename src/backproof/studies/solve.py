@@ -32,6 +32,7 @@ from .confirming.evidence import confirm
 from .derivation.derive import Derived, derive_problem, without_numbers
 from .exercise import Answered, work_exercise
 from .load import load_problem
+from .optimizer.replay import Replay
 from .prepare import Prepared, prepare
 from .program import run_original
 from .remarks import remarks_on
@@ -395,12 +396,4 @@ def _accumulated(prepared: Prepared, steps: Sequence[Step], slopes: Sequence[Slo
 
 
 def _stepped(program: Any, name: str, gradient: Tensor) -> Tensor:
-    graph = program.optimizer.graph(tuple(gradient.shape), 1)
-    zero = torch.zeros_like(gradient)
-    given: Mapping[str, Tensor] = {
-        "w": program.start[name],
-        "g": gradient,
-        **dict.fromkeys(program.optimizer.state, zero),
-    }
-    values = evaluate(graph, {n: given[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
-    return values[graph.outputs[0]]
+    return Replay(program.rule_of(name), program.start[name]).step(gradient)

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from ..capturing.origin import ModuleOrigin, tensors_of
 from ..document.blocks import Document
 from ..domains.entries import Array
 from ..domains.exact import exact
 from ..errors import CaptureError, InputError
 from ..graph import Graph
-from ..optimizers import optimizer as find_optimizer
 from ..result import Result
 from .caveats import caveats, require_numbers
 from .keeping import Keep, Keeping, all_finite, keeping
+from .optimizer.groups import rules_of
 from .program import Batch, Program
 from .running import run
 from .steps import ParameterStep, Step
@@ -151,7 +152,7 @@ def trace(
     """
     _check_choices(arithmetic, evidence, batch, steps)
     program = _program(model, inputs, targets, loss, output, arithmetic)
-    program.optimizer = None if optimizer is None else find_optimizer(optimizer)
+    give_rules(program, optimizer, model)
     program.steps = steps if program.optimizer else 1
     program.batch, program.seed = batch, seed
     if program.optimizer is not None and program.graph.loss is None:
@@ -189,6 +190,19 @@ def _keeping(
             "store='trace.safetensors', or leave the evidence out"
         )
     return chosen
+
+
+def give_rules(program: Program, spec: Any, model: Any) -> None:
+    """Enter the update rule of each parameter; what an optimizer does not hold, it does not train."""
+    if spec is None:
+        return
+    if isinstance(model, Graph):
+        tensors = tensors_of(model.origin.wrapped) if isinstance(model.origin, ModuleOrigin) else {}
+    else:
+        tensors = dict(model.named_parameters()) if isinstance(model, nn.Module) else {}
+    program.optimizer, program.groups = rules_of(spec, tensors)
+    if program.groups:
+        program.trained = tuple(n for n in program.trained if n in program.groups)
 
 
 def _check_choices(arithmetic: str, evidence: str, batch: str, steps: int) -> None:

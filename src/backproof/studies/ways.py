@@ -22,6 +22,7 @@ from ..formula import read_model
 from ..optimizers import optimizer as find_optimizer
 from ..progress import track
 from .answer import Answer
+from .optimizer.replay import Replay
 from .verdicts import TOLERANCE, VALUE_FLOOR, Evidence
 
 __all__ = ["Ran", "by_formulas", "same"]
@@ -403,23 +404,14 @@ def by_formulas(
     if graph.loss is None:
         raise InputError(f"the last formula, '{list(formulas)[-1]}', is the loss and must be one number")
     joint, rule = differentiate(graph), find_optimizer(optimizer, **hyper)
-    state = {n: dict.fromkeys(rule.state, torch.zeros_like(values[n])) for n in parameters}
+    runs = {n: Replay(rule, values[n]) for n in parameters}
     losses = []
-    for t in range(1, steps + 1):
+    for _ in range(steps):
         leaves = {n: values[n.name] for n in joint.graph.nodes if n.is_leaf and n.role != "constant"}
         numbers = evaluate(joint.graph, leaves)
         losses.append(float(numbers[graph.loss]))
         for name in parameters:
             delta = joint.gradients[graph.by_name[name]]
             if delta is not None:
-                values[name], state[name] = _updated(rule, t, values[name], numbers[delta], state[name])
+                values[name] = runs[name].step(numbers[delta])
     return {"losses": losses, **{n: values[n] for n in parameters}}
-
-
-def _updated(rule: Any, t: int, w: Any, g: Any, state: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    # Rules depend on t only through constants; those that don't (SGD) share one graph after the first update.
-    graph = rule.graph(tuple(w.shape), t if rule.rule.name != "sgd" else min(t, 2))
-    leaves = {"w": w, "g": g, **state}
-    numbers = evaluate(graph, {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
-    after = [numbers[n] for n in graph.outputs]
-    return after[0], dict(zip(rule.state, after[1:], strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from ...formula.read import add_formula
 from ...graph import Builder, Graph
 from ..optimizer.recurrence import read
 
-__all__ = ["Density", "density", "quadrature"]
+__all__ = ["Density", "density", "quadrature", "spelled"]
 
 MOST_VALUES = 50
 
@@ -46,6 +47,28 @@ class Density:
     def constant(self) -> Any:
         """K."""
         return None if self.total is None else sympy.simplify(1 / self.total)
+
+
+_BY_NAME = {
+    ("gaussian", 2): "exp(-({0} - {1})**2 / 2)",
+    ("gaussian", 3): "exp(-({0} - {1})**2 / (2 * {2}**2))",
+    ("laplace", 2): "exp(-abs({0} - {1}))",
+    ("laplace", 3): "exp(-abs({0} - {1}) / {2})",
+    ("bernoulli", 2): "{1}**{0} * (1 - {1})**(1 - {0}), {0} in {{0, 1}}",
+}
+
+
+def spelled(text: str) -> str:
+    """A density by its name, "gaussian(y, f)", as its formula; any other text as it is."""
+    found = re.fullmatch(r"\s*(gaussian|laplace|bernoulli)\s*\(([^()]*)\)\s*", text)
+    if found is None:
+        return text
+    names = [n.strip() for n in found[2].split(",")]
+    pattern = _BY_NAME.get((found[1], len(names)))
+    if pattern is None:
+        wanted = "2" if found[1] == "bernoulli" else "2 or 3"
+        raise FormulaError(f"the density {text!r} needs {wanted} names, as in {found[1]}(y, f)")
+    return pattern.format(*names)
 
 
 def density(text: str, y: str, fixed: Sequence[str], names: Sequence[str], place: str) -> Density:

@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 
 from ...document.blocks import Block, Derivation, Equation, Items, Paragraph, Section, Table
-from ...document.math import Add, BigSum, Call, Expr, Function, Mul, Neg, Num, Sym, Words
 from ...errors import FormulaError
 from ...graph import Node
-from ...notation import named
 from ..answer import Answer
 from ..optimizer.sympy_math import formula_of
 from ..prepare import Prepared
 from ..program import Program, run_original
 from ..trace import Step
 from ..verdicts import TOLERANCE, Evidence
-from .densities import Density, density, quadrature
+from .densities import Density, density, quadrature, spelled
+from .from_density import Chain, equations
 from .general import _flat, _unflat, optimum
 
 __all__ = ["likelihood"]
@@ -56,7 +55,7 @@ def likelihood(prepared: Prepared, steps: Sequence[Step], argument: str = "") ->
     Raises:
         FormulaError: the density cannot be read.
     """
-    model = _model(prepared.program, argument)
+    model = _model(prepared.program, spelled(argument))
     if model.found.total is None:
         return Answer(
             remarks=(
@@ -251,93 +250,20 @@ def _slope(model: _Model, at: Tensor, h: float = 1e-5) -> list[float]:
 
 
 # --- the page -------------------------------------------------------------------------------------------------------------------
-def _point(model: _Model, index: str) -> Expr:
-    """p(y_i | f_i)."""
-    given: list[Expr] = [Sym(named(model.y).name, (*named(model.y).sub, index)), Words(" | ")]
-    for k, name in enumerate(model.learned):
-        own = named(name)
-        given += ([Words(", ")] if k else []) + [
-            Sym(own.name, (*own.sub, index) if _per_point(model, name) else own.sub)
-        ]
-    return Call(Function("p"), (Mul(tuple(given)),), "p")
+def _chain(model: _Model) -> Chain:
+    """What the equations are about."""
+    per_point = frozenset(n for n in (model.y, *(s.name for s in model.found.others)) if _per_point(model, n))
+    parameters = model.program.trained[0] if len(model.program.trained) == 1 else ""
+    kind = _kind(model).strip(" ()")
+    return Chain(model.found, model.y, model.learned, per_point, sympy.Integer(model.count), parameters, kind)
 
 
 def _per_point(model: _Model, name: str) -> bool:
-    node = model.program.graph.by_name[name]
-    return node.size > 1
-
-
-def _symbols(model: _Model) -> dict[str, Expr]:
-    found: dict[str, Expr] = {}
-    for s in (model.found.y, *model.found.others):
-        own = named(s.name)
-        found[s.name] = Sym(own.name, (*own.sub, "i")) if _per_point(model, s.name) else own
-    return found
+    return model.program.graph.by_name[name].size > 1
 
 
 def _equations(model: _Model) -> tuple[Equation, ...]:
-    found, shown = model.found, _symbols(model)
-    last, n = _point(model, str(model.count)), Num(model.count)
-
-    def over(body: Expr) -> Expr:
-        return BigSum(body, "i", Num(1), n)
-
-    log = Function("log", "log", r"\log")
-    w = Words("w") if len(model.program.trained) != 1 else named(model.program.trained[0])
-    product = Mul((_point(model, "1"), Words(" ... ") if model.count > 2 else Words(" "), last))
-    logp = Add((formula_of(sympy.log(found.constant), shown), Neg(formula_of(_kernel_part(found), shown))))
-    like = Call(Function("p"), (Mul((Words("y"), Words(" | "), w)),), "p")
-    log_like = Call(log, (like,), "log")
-    kept = any(s.name in model.learned for s in found.dropped.free_symbols)
-    rows = [
-        Equation(like, (product,), _WHY["product"]),
-        Equation(_point(model, "i"), (Mul((Sym("K"), formula_of(found.kernel, shown))),), _kind(model).strip(" ()")),
-        Equation(Sym("K"), (formula_of(found.constant, shown),), _WHY["sum" if found.support else "integral"]),
-        Equation(log_like, (over(Call(log, (_point(model, "i"),), "log")),), _WHY["log"]),
-        Equation(log_like, (over(logp),), _WHY["put in"]),
-        Equation(
-            log_like, (Add((_constant(model, shown), Neg(over(formula_of(found.loss, shown))))),), _same_for_all(model)
-        ),
-        Equation(
-            Call(Function("L"), (w,), "L"),
-            (over(formula_of(found.loss, shown)),),
-            f"{_WHY['kept' if kept else 'dropped']}; {_WHY['sign']}",
-        ),
-    ]
-    return tuple(rows)
-
-
-_WHY = {
-    "product": "independence: the joint density is the product; identical model: the same density for every point",
-    "integral": "the density must integrate to 1",
-    "sum": "the probabilities must sum to 1",
-    "log": "the logarithm of a product is a sum; it rises, so the maximum stays where it is",
-    "put in": "the density put in",
-    "dropped": "the constant is dropped: it does not depend on what is learned",
-    "kept": "nothing else can be dropped",
-    "sign": "the sign is turned: the largest likelihood is the smallest loss",
-}
-
-
-def _kernel_part(found: Density) -> Any:
-    return -sympy.expand_log(sympy.log(found.kernel), force=True)
-
-
-def _constant(model: _Model, shown: Mapping[str, Expr]) -> Expr:
-    """What is dropped, added over the points."""
-    dropped = -model.found.dropped
-    if dropped.free_symbols:
-        return BigSum(formula_of(dropped, shown), "i", Num(1), Num(model.count))
-    return formula_of(model.count * dropped, shown)
-
-
-def _same_for_all(model: _Model) -> str:
-    if model.found.support:
-        return "K is 1 for every point"
-    variance = model.found.variance
-    if variance is None or variance.free_symbols:
-        return "K depends on what is learned, so its logarithm stays in the loss"
-    return f"one constant variance {variance} for every point: K is the same for all and depends on no parameter"
+    return equations(_chain(model))
 
 
 def _page(model: _Model, slope: float, agrees: bool) -> tuple[Block, ...]:

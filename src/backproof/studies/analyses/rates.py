@@ -208,6 +208,10 @@ def _refused(program: Program) -> str:
         return "Learning rates are compared for a problem with a loss and an optimizer."
     if count > MOST_PARAMETERS:
         return f"Learning rates are compared for up to {MOST_PARAMETERS} parameters."
+    if program.optimizer.rule.variant_of:
+        return "Learning rates are compared for the rules of torch.optim, which confirms them."
+    if program.optimizer.rule.whole or len(program.rules) > 1:
+        return "Learning rates are compared for one rule that treats every entry alike."
     if program.optimizer.hyper.get("maximize"):
         return "Learning rates are compared for a loss that is made smaller, not larger."
     return ""

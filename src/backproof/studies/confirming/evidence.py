@@ -264,21 +264,26 @@ def _eager(step: Step, tally: _Tally) -> None:
 
 def _training(program: Program, steps: Sequence[Step], tally: _Tally) -> None:
     """Train the user's own program with torch.optim from the same start, and compare every update."""
-    if program.optimizer is None or not steps or program.graph.loss is None:
+    foreign = any(rule.rule.variant_of for rule in program.rules)  # torch.optim has another form of it
+    if program.optimizer is None or not steps or program.graph.loss is None or foreign:
         return
     narrow = any(t.dtype in (torch.float32, torch.float16, torch.bfloat16) for t in program.start.values())
     oracle = OWN_DTYPE if narrow else "torch.optim"
     start = {n: t.clone() for n, t in program.start.items()} if narrow else _double(program.start, grad=False)
     trained = {n: torch.nn.Parameter(start[n].clone()) for n in program.trained}
-    rule = program.optimizer.torch(list(trained.values()))
+    rule = program.witnesses(trained)
     for step in steps:
-        draws = {n.name: step.leaves[n.name] for n in step.graph.of_role("draw")}
-        leaves = {**program.leaves_for({**start, **trained}, step.sample), **draws}
-        rule.zero_grad()
-        loss = run_eagerly(step.graph, leaves)
-        if loss is not None and loss.requires_grad:
-            loss.backward()
-        rule.step()
+
+        def closure(step: Step = step) -> Any:
+            draws = {n.name: step.leaves[n.name] for n in step.graph.of_role("draw")}
+            rule.zero_grad()
+            loss = run_eagerly(step.graph, {**program.leaves_for({**start, **trained}, step.sample), **draws})
+            if loss is not None and loss.requires_grad:
+                loss.backward()
+            return loss
+
+        closure()
+        rule.step(closure)
         scale = _scale(p.detach() for p in trained.values())
         for name, parameter in trained.items():
             tally.add(
@@ -378,17 +383,14 @@ def _compare_reading(
 
 
 def _compare_update(program: Program, step: Step, tally: _Tally) -> None:
-    if program.optimizer is None:
-        return
     for name, record in step.parameters.items():
-        if record.gradient is None:
-            continue
-        graph = program.optimizer.graph(tuple(record.before.shape), step.number)
+        rule = program.rule_of(name) if name in program.trained else None
+        if record.gradient is None or rule is None or rule.rule.rounds or rule.rule.asks:
+            continue  # bfloat16 on the way, or a line search: nothing that 50 digits would repeat
+        graph = rule.graph(tuple(record.before.shape), step.number, str(record.before.dtype).removeprefix("torch."))
         given = {"w": record.before, "g": record.gradient, **step.state_before[name]}
-        leaves = {
-            n: digits.array(given[n.name].tolist(), n.shape) for n in graph.nodes if n.is_leaf and n.role != "constant"
-        }
-        arrays = digits.run(graph, leaves)
+        inner = [n for n in graph.nodes if n.is_leaf and n.role != "constant"]
+        arrays = digits.run(graph, {n: digits.array(given[n.name].tolist(), n.shape) for n in inner})
         error = _error(record.after, _tensor(arrays[graph.outputs[0]]), _scale([record.after]))
         oracle = "50 digits" if record.after.dtype == torch.float64 else ROUNDING
         tally.add(f"{name} after the update", oracle, error, record.after.numel())

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...differentiate import Joint, differentiate
 from ...document.blocks import Equation
-from ...document.math import Expr, Ref, Sym
+from ...document.math import Expr, Ref, Sym, plain
 from ...domains.printed import Unreadable
 from ...domains.symbols import Layout, Writer
 from ...domains.typed import NotTyped, typed
@@ -27,37 +27,65 @@ from ...errors import MissingRule
 from ...graph import Graph, Node
 from ...notation import delta_of, named
 from ...ops import Elementwise
+from ...ops.arbitrary import base_of
 from ..writing.why import why_gradient, why_value
+from .folding import Entry, Fold, fold
+from .letters import letters
+from .textbook import as_textbook
+from .unknown import gaps
 
 __all__ = ["Backward", "Line", "Phase"]
 
 Phase = Literal["forward", "backward", "gradient", "expanded"]
 _NO_ACTIVATIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "abs", "cast", "log", "exp"})
+_TWICE = frozenset({"softmax_grad", "standardise_grad", "rms_standardise_grad"})
+_DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 MOST_ENTRIES = 256
-MOST_WRITTEN_OUT = 6_000
+MOST_COMPARED = 4_096
+MOST_WRITTEN_OUT = 600
 MOST_SCALARS = 30_000
 
 
 @dataclass(frozen=True)
 class Line:
-    """One equation of a derivation: a node of the joint graph and its formula."""
+    """One equation of a derivation: a node of the joint graph and its formula (``shaped``: with how shapes line up)."""
 
     node: Node
     left: Expr
-    right: Expr
+    shaped: Expr
     rule: str
     phase: Phase
+
+    @cached_property
+    def right(self) -> Expr:
+        """The formula as it is written."""
+        return plain(self.shaped)
 
     def equation(self) -> Equation:
         """The equation for a page."""
         return Equation(self.left, (self.right,), self.rule)
 
 
+def _origins(node: Node) -> list[Node]:
+    """The operands of a node, with transposes and views without a name looked through."""
+    found = []
+    for x in node.inputs:
+        while x.role == "helper" and x.op.family == "shape":
+            x = x.inputs[0]
+        found.append(x)
+    return found
+
+
+def _content(node: Node) -> object:
+    raw = node.value.tolist() if hasattr(node.value, "tolist") else node.value
+    return node.name if node.size > MOST_COMPARED else (node.dtype, node.shape, repr(raw))
+
+
 class Backward:
     """The derivation of one number's gradients.
 
     Args:
-        graph: the forward graph.
+        graph: the forward graph (kept as ``program``; ``graph`` is the textbook's view of it).
         of: what is differentiated.
         wrt: the names of the leaves or values whose gradients are wanted, in the order of the page.
         names: symbols that the reader writes differently.
@@ -73,26 +101,59 @@ class Backward:
         layout: str = "own",
         integers: Mapping[str, object] | None = None,
     ) -> None:
-        self.graph, self.of, self.names = graph, of, names or {}
+        self.program, graph = graph, as_textbook(graph)
+        self.graph, self.of, self.names = (
+            graph,
+            graph.by_name[of.name],
+            letters(graph, self.program, graph.by_name[of.name], names or {}),
+        )
         self.wrt = [graph.by_name[name] for name in wrt]
-        self.joint: Joint = differentiate(graph, of=of, wrt=self.wrt)
+        self.joint: Joint = differentiate(graph, of=self.of, wrt=self.wrt, beyond=True)
         self._layout, self._integers = Layout.of(graph, layout), dict(integers or {})
         self._measured: dict[int, dict[Node, int]] = {}
         self._values = [n for n in graph.nodes if n.role == "value"]
+        self.given_names = frozenset(names or {})
+        self.functions = {f[0] for n in graph.nodes if (f := base_of(n.op)) is not None}
 
     # --- which error signals have a name, and which ---------------------------------------------------------------------
     @cached_property
     def signals(self) -> list[Node]:
         """The values whose error signal has a name, from the loss backwards."""
-        uses = Counter(x for node in self.joint.graph.nodes for x in node.inputs)
+        uses = self._uses()
         found = []
         for value in reversed(self._values):
             adjoint = self.joint.gradients[value]
             if adjoint is None or value is self.of or value in self.wrt:
                 continue
-            if uses[adjoint] > 1 or self._is_before_activation(value):
+            wanted = uses[adjoint] > 1 or self._is_before_activation(value) or self._is_written_twice(adjoint)
+            if wanted or self._is_in_product(value):
                 found.append(value)
         return found
+
+    def _uses(self) -> dict[Node, int]:
+        """In how many equations each node would be written out, if every value and leaf had an equation of its own."""
+        users = self.joint.graph.users
+        found: dict[Node, int] = {}
+        for node in reversed(self.joint.graph.nodes):
+            ends = (u.of is not None and u.of.role != "helper" for u in users[node])
+            found[node] = sum(1 if end else found[u] for end, u in zip(ends, users[node], strict=True))
+        return found
+
+    def _is_written_twice(self, adjoint: Node) -> bool:
+        """Whether what goes back through a softmax or a normalisation mentions its error signal more than once."""
+        return any(n.op.name in _TWICE and n.inputs[0] is adjoint for n in self.joint.graph.users[adjoint])
+
+    def _is_in_product(self, value: Node) -> bool:
+        """Whether it is a factor of a product of two computed matrices, as Q, K and V of an attention are."""
+        return len(value.shape) > 1 and any(
+            user.op.name == "matmul" and len(user.shape) > 1 and not any(x.is_leaf for x in _origins(user))
+            for user in self._users_through_transposes(value)
+        )
+
+    def _users_through_transposes(self, value: Node) -> list[Node]:
+        users = list(self.graph.users[value])
+        turned = [u for u in users if u.op.name == "permute" and u.role == "helper"]
+        return users + [v for u in turned for v in self.graph.users[u]]
 
     def _is_before_activation(self, value: Node) -> bool:
         return any(
@@ -112,15 +173,16 @@ class Backward:
     def _deltas(self) -> dict[str, Sym]:
         """Name of the value -> the symbol of its error signal: δ with the subscript of s, where that tells them apart."""
         symbols = {v: named(v.name, symbols=self.names) for v in self.signals}
-        letters = Counter(s.name for v, s in symbols.items() if self._is_before_activation(v)) or Counter(
+        counts = Counter(s.name for v, s in symbols.items() if self._is_before_activation(v)) or Counter(
             s.name for s in symbols.values()
         )
-        ranked = [*letters.most_common(2), ("", 0), ("", 0)]
+        ranked = [*counts.most_common(2), ("", 0), ("", 0)]
         main = ranked[0][0] if ranked[0][1] > ranked[1][1] else ""
+        main = "s" if any(s.name == "s" for s in symbols.values()) else main
         found = {}
         for value, own in symbols.items():
             ref = Ref(value.name, (), "gradient")
-            plain = own.name == main and (own.sub or letters[main] == 1)
+            plain = own.name == main and (own.sub or own.sup or counts[main] == 1)
             found[value.name] = Sym("delta", own.sub, own.sup, "", ref) if plain else delta_of(value, self.names)
         return found
 
@@ -141,14 +203,21 @@ class Backward:
             adjoint = grads[self.graph.by_name[value]]
             assert adjoint is not None
             known[adjoint.name] = sym
-        for node in self.joint.graph.of_role("constant"):
-            if node.size > 1:
-                known[node.name] = Sym(
-                    "c", (node.name.removeprefix("constant").lstrip("#") or "1",), ref=Ref(node.name)
-                )
+        known |= self._constants
         return Writer(
             self.joint.graph, self._layout, 1, self.names, known=known, integers=self._integers, unnamed=unnamed
         )
+
+    @cached_property
+    def _constants(self) -> dict[str, Expr]:
+        """Constant tensors have symbols, equal ones the same."""
+        symbols: dict[object, Expr] = {}
+        found: dict[str, Expr] = {}
+        for node in self.joint.graph.of_role("constant"):
+            if node.size > 1:
+                own = Sym("c", (node.name.removeprefix("constant").lstrip("#") or "1",), ref=Ref(node.name))
+                found[node.name] = symbols.setdefault(_content(node), own)
+        return found
 
     @cached_property
     def writer(self) -> Writer:
@@ -163,12 +232,22 @@ class Backward:
     @cached_property
     def forward(self) -> list[Line]:
         """What each value on the way is computed from."""
-        needed = self._ancestors()
+        needed = self.behind
         return [
-            Line(v, self.writer.symbol(v), self.writer.matrix(v), why_value(v, self.graph), "forward")
+            Line(v, self.writer.symbol(v), self.writer.shaped(v), why_value(v, self.program), "forward")
             for v in self._values
             if v in needed
         ]
+
+    @property
+    def gaps(self) -> list[str]:
+        """What has no textbook form, in words."""
+        return gaps(self.graph, self.behind)
+
+    @cached_property
+    def behind(self) -> set[Node]:
+        """Everything that is differentiated depends on, itself included."""
+        return self._ancestors()
 
     def _ancestors(self) -> set[Node]:
         found, stack = set[Node](), [self.of]
@@ -223,7 +302,11 @@ class Backward:
         adjoint = self.joint.gradients[of]
         assert adjoint is not None
         rule = self.rule(of) if phase != "expanded" else "the error signals put in"
-        return Line(adjoint, writer.symbol(adjoint), writer.matrix(adjoint), rule, phase)
+        return Line(adjoint, writer.symbol(adjoint), writer.shaped(adjoint), rule, phase)
+
+    def folds(self, lines: Sequence[Line]) -> list[Fold]:
+        """Equations in order, with those that repeat with another number written once."""
+        return fold([Entry(line.left, line.right, line.rule.translate(_DIGITS)) for line in lines])
 
     @property
     def lines(self) -> list[Line]:
@@ -237,13 +320,13 @@ class Backward:
             node = stack.pop(0)
             users = tuple(u for u in self.graph.users[node] if self.joint.gradients.get(u) is not None)
             reason = why_gradient(node, users, self.graph, self.names)
-            top, name = self.names.get(self.of.name, self.of.name), self.names.get(node.name, node.name)
-            said.append(reason if node is of else f"d{top}/d{name}: {reason}")
+            top, name = named(self.of.name, symbols=self.names).name, self.names.get(node.name, node.name)
+            said.append(reason if node is of else f"∂{top}/∂{name}: {reason}")
             for user in (self._named_user(u) for u in users):
                 if user is not None and user not in passed and user is not self.of and user not in self.signals:
                     passed.add(user)
                     stack.append(user)
-        return "; ".join(said[:4])
+        return "; ".join(said[:3])
 
     def _named_user(self, user: Node) -> Node | None:
         while user.role == "helper":
@@ -256,7 +339,7 @@ class Backward:
     # --- typed formulas -----------------------------------------------------------------------------------------------------
     def typed(self, expr: Expr) -> str | None:
         """The formula in the language of problems, where all its quantities are single numbers."""
-        if any(n.size > 1 or n.shape for n in self._ancestors()):
+        if any(n.size > 1 or n.shape for n in self.behind):
             return None
         try:
             return typed(expr, self._typed_name)
@@ -280,7 +363,8 @@ class Backward:
             expanded: whether to use the expanded formulas of the gradients.
 
         Returns:
-            the gradient of every wanted quantity, and of every value with a named error signal.
+            the gradient of every wanted quantity, and of every value with a named error signal; without those behind an
+            operation that has no textbook form.
 
         Raises:
             MissingRule: a formula on the page has a part that cannot be read back.
@@ -297,7 +381,12 @@ class Backward:
         lines = [*self.forward, *self.expanded] if expanded else self.lines
         writer = self.expander if expanded else self.writer
         for line in lines:
-            result = self._value(line, writer, meaning, functions)
+            try:
+                result = self._value(line, writer, meaning, functions)
+            except MissingRule:
+                if self.gaps:
+                    continue  # behind an operation without a form; the page says so
+                raise
             if line.node.of is None:
                 values[line.node.name] = result
             else:
@@ -324,7 +413,7 @@ class Backward:
         """What an equation says: by its formula of whole tensors, or where that leaves open a shape, entry by entry."""
         node = line.node
         try:
-            value = whole_value(line.right, meaning, functions)
+            value = whole_value(line.shaped, meaning, functions)
             if (node.of or node).name in self._layout.flipped and value.ndim > 1:
                 value = value.mT
             if not value.ndim:
@@ -335,8 +424,9 @@ class Backward:
         except Unreadable as reason:
             if node.size > MOST_ENTRIES or node.size * self._entry_sizes(writer)[node] > MOST_SCALARS:
                 raise MissingRule(f"the printed formula of {node.name} cannot be read back: {reason}") from None
-        flat = [
-            whole_value(entry, meaning, functions)
-            for entry in np.asarray(writer.entries(node), dtype=object).reshape(-1)
-        ]
+        try:
+            entries = np.asarray(writer.entries(node), dtype=object).reshape(-1)
+            flat = [whole_value(entry, meaning, functions) for entry in entries]
+        except Unreadable as reason:
+            raise MissingRule(f"the printed formula of {node.name} cannot be read back: {reason}") from None
         return torch.stack([v.double().reshape(()) for v in flat]).reshape(node.shape)

@@ -68,7 +68,7 @@ def difference_is_zero(work: Backward, wrt: Node) -> tuple[bool, int]:
     Raises:
         TooMuch: it is too long, or has cases.
     """
-    if not work.is_expandable or sum(n.size for n in work.graph.nodes if not n.is_leaf) > MOST_SCALARS:
+    if not work.is_expandable or sum(n.size for n in work.program.nodes if not n.is_leaf) > MOST_SCALARS:
         raise TooMuch("the composed formula is too long for SymPy")
     values = _composed(work)
     top = values[work.of.name].reshape(-1)[0]
@@ -86,7 +86,7 @@ def difference_is_zero(work: Backward, wrt: Node) -> tuple[bool, int]:
 
 def _composed(work: Backward) -> dict[str, Array]:
     """Every named quantity as an expression in the leaves' symbols."""
-    graph = work.graph
+    graph = work.program
     if sum(n.size for n in graph.nodes) > MOST_SCALARS * 4 or sum(n.size for n in work.wrt) > MOST_SCALARS:
         raise TooMuch("the network is too large for SymPy")
     algebra = Entries(_Algebra())

@@ -102,7 +102,7 @@ def confirm(
         functions: the arbitrary functions; each gets random ones.
         draws: where what is random comes from.
     """
-    rows, free = _Rows(), [n for n in work.graph.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
+    rows, free = _Rows(), [n for n in work.program.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
     notes: list[Evidence] = []
     for draw in range(DRAWS if free or functions else 1):
         try:
@@ -110,23 +110,26 @@ def confirm(
             _compare(work, leaves, chosen, rows)
             if not draw:
                 _differences(work, leaves, chosen, rows, draws)
-        except MissingRule as reason:
+        except BackproofError as reason:
+            if not work.gaps and not isinstance(reason, MissingRule):
+                raise
             notes.append(Evidence("printed formulas", AUTOGRAD, None, None, 0, 0, str(reason)[:200]))
             break
-    return (*rows.evidence(), *notes, *_by_sympy(work))
+    left_out = [Evidence("printed formulas", AUTOGRAD, None, None, 0, 0, text[:200]) for text in work.gaps]
+    return (*rows.evidence(), *notes, *left_out, *_by_sympy(work))
 
 
 def random_place(
     work: Backward, start: Mapping[str, Tensor], functions: Sequence[str], draws: Draws
 ) -> tuple[dict[str, Tensor], dict[str, Elementwise]]:
     """Random numbers for all leaves without one, and random functions, at which every value is finite."""
-    free = [n for n in work.graph.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
+    free = [n for n in work.program.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
     return _finite_draw(work, start, free, functions, draws)
 
 
 def values_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
     """Every named value with these numbers and functions."""
-    values = _read(put_in(work.graph, chosen), leaves)
+    values = _read(put_in(work.program, chosen), leaves)
     return {n.name: v for n, v in values.items() if n.role == "value"}
 
 
@@ -138,10 +141,22 @@ def _finite_draw(
         chosen = {name: draws.function(name) for name in functions}
         leaves = {n: t.double() if t.is_floating_point() else t for n, t in start.items()}
         leaves |= {n.name: draws.tensor(n.shape) for n in free}
-        values = _read(put_in(work.graph, chosen), leaves)
-        if all(bool(torch.isfinite(v).all()) for v in values.values() if v.is_floating_point()):
+        values = _read(put_in(work.program, chosen), leaves)
+        if not any(bool(v.isnan().any()) for v in values.values()) and _is_finite(values, work.of.name):
             return leaves, chosen
     raise MissingRule("at no random numbers is every value finite")
+
+
+def _is_finite(values: Mapping[Node, Tensor], of: str) -> bool:
+    """Whether the output is finite, and every value that no constant made infinite (a mask of -inf does so on purpose)."""
+    masked = set[str]()
+    for node, value in values.items():
+        if not (value.is_floating_point() and bool(value.isinf().any())):
+            continue
+        if node.role != "constant" and not any(x.name in masked for x in node.inputs):
+            return False
+        masked.add(node.name)
+    return of not in masked
 
 
 def _read(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[Node, Tensor]:
@@ -166,21 +181,21 @@ def _compare(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, 
 def gradients_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
     """torch's own gradients of the original program by every wanted quantity and every named error signal's value."""
     wanted = [n.name for n in [*work.wrt, *work.signals]]
-    held = {n.name for n in work.graph.of_role("buffer", "draw")}
+    held = {n.name for n in work.program.of_role("buffer", "draw")}
     tracked = {n: t.detach().clone().requires_grad_(t.is_floating_point() and n not in held) for n, t in leaves.items()}
-    origin = work.graph.origin
+    origin = work.program.origin
     if isinstance(origin, FormulaOrigin):
         values = witness(origin, tracked, {n: as_torch(op) for n, op in chosen.items()})
     else:
-        values = run_original(work.graph, tracked)
-        if work.of is work.graph.loss and work.of.name not in values:
-            loss = run_eagerly(work.graph, tracked)
+        values = run_original(work.program, tracked)
+        if work.of is work.program.loss and work.of.name not in values:
+            loss = run_eagerly(work.program, tracked)
             values = values if loss is None else {**values, work.of.name: loss}
     sources = {n: {**tracked, **values}[n] for n in wanted if n in tracked or n in values}
     sources = {n: t for n, t in sources.items() if t.requires_grad}
     top = values[work.of.name].reshape(())
     grads = torch.autograd.grad(top, list(sources.values()), allow_unused=True)
-    shapes = {n: work.graph.by_name[n].shape for n in sources}
+    shapes = {n: work.program.by_name[n].shape for n in sources}
     return {
         n: torch.zeros(shapes[n], dtype=torch.float64) if g is None else g.detach().reshape(shapes[n])
         for (n, _), g in zip(sources.items(), grads, strict=True)
@@ -192,14 +207,14 @@ def _differences(
     work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise], rows: _Rows, draws: Draws
 ) -> None:
     """Central differences of the forward formulas in 50 digits, at random entries."""
-    graph = put_in(work.graph, chosen)
+    graph = put_in(work.program, chosen)
     cost = sum(n.size * max((x.size for x in n.inputs), default=1) for n in graph.nodes)
-    places = [(n.name, i) for n in work.wrt if n.is_leaf for i in range(n.size)]
+    ours = work.evaluate(leaves, chosen)
+    places = [(n.name, i) for n in work.wrt if n.is_leaf and n.name in ours for i in range(n.size)]
     if not places or cost > MOST_WORK:
         return
     if len(places) > MOST_DIFFERENCES:
         places = [places[int(i)] for i in draws.random.choice(len(places), MOST_DIFFERENCES, replace=False)]
-    ours = work.evaluate(leaves, chosen)
     arrays = {n: digits.array(t.tolist(), tuple(t.shape)) for n, t in leaves.items()}
     scale = max((float(t.abs().max()) for t in ours.values() if t.numel()), default=1.0)
     for name, i in places:

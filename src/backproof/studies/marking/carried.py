@@ -158,7 +158,7 @@ class _Walk:
     def _update(self, name: str) -> None:
         delta, rule, number = (
             self.gradients.get(self.step.graph.by_name[name]),
-            self.program.optimizer,
+            self.program.rule_of(name),
             self.step.number,
         )
         if delta is None or rule is None:
@@ -175,7 +175,9 @@ class _Walk:
         self._judge(item, out, worlds, tainted)
         for world, values in zip(self.state.worlds, worlds, strict=True):
             world.leaves[name] = values[out]
-            world.state[name] = {s: values[n] for s, n in zip(rule.state, graph.outputs[1:], strict=True)}
+            world.state[name] = {
+                s: values[n] for s, n in zip(rule.state_of(tuple(before.shape)), graph.outputs[1:], strict=True)
+            }
         (self.state.tainted.add if tainted else self.state.tainted.discard)(name)
 
 

@@ -45,7 +45,7 @@ def mark_formulas(solved: Result, formulas: Mapping[str, str]) -> dict[str, Mark
     gradients come from torch's autograd on the problem itself.
     """
     if isinstance(solved, Derived):
-        graph, top, places = solved.work.graph, solved.work.of.name, _derived_places(solved)
+        graph, top, places = solved.work.program, solved.work.of.name, _derived_places(solved)
     elif isinstance(solved, Solution) and (loss := solved.prepared.program.graph.loss) is not None:
         program = solved.prepared.program
         graph, top = program.graph, loss.name

@@ -12,7 +12,7 @@ import torch
 
 from ...errors import InputError
 from ...optimizers import Optimizer
-from ...optimizers.witness import scalars_like, torch_class, torch_settings
+from ...optimizers.witness import hand_sparse, scalars_like, torch_class, torch_settings
 from ..verdicts import TOLERANCE, Evidence
 from .recurrence import Closed, T, read, solve_recurrence, symbol_of
 
@@ -34,8 +34,12 @@ def closed_forms(optimizer: Optimizer, gradient: Any = GRADIENT, start: Any = ST
 
 
 def _symbols(optimizer: Optimizer) -> dict[str, Any]:
-    numeric = {k: v for k, v in optimizer.hyper.items() if not isinstance(v, bool)}
-    return {k: symbol_of(k) if v else sympy.Integer(0) for k, v in numeric.items()}
+    return {k: _symbol(k, v) if v else sympy.Integer(0) for k, v in optimizer.numbers().items()}
+
+
+def _symbol(name: str, value: Any) -> Any:
+    """A positive symbol; a setting below 0 stands as its number."""
+    return symbol_of(name) if float(value) > 0 else _rational(value)
 
 
 def numbers_at(closed: Closed, optimizer: Optimizer, values: Mapping[Any, Any], t: int) -> dict[str, float]:
@@ -91,7 +95,7 @@ def stepped(optimizer: Optimizer, values: Mapping[Any, Any], t: int, exact: bool
             f"one by one; give t up to {MOST_UPDATES}"
         )
     number: Any = _rational if exact else _mpf
-    given: dict[str, Any] = {k: number(v) for k, v in _numeric(optimizer).items()}
+    given: dict[str, Any] = {k: number(v) for k, v in optimizer.numbers().items()}
     state: dict[str, Any] = {n: number(0) for n in optimizer.state} | {"w": number(values.get(START, 0))}
     seen: dict[str, Any] = {}
     for k in range(1, t + 1):
@@ -102,10 +106,6 @@ def stepped(optimizer: Optimizer, values: Mapping[Any, Any], t: int, exact: bool
         seen = {n.name.partition("#")[0]: v for n, v in result.items() if n.role == "value" and not n.is_leaf}
     found = {**seen, **state}
     return found if exact else {n: float(v) for n, v in found.items()}
-
-
-def _numeric(optimizer: Optimizer) -> dict[str, Any]:
-    return {k: v for k, v in optimizer.hyper.items() if not isinstance(v, bool)}
 
 
 def _read_fast(optimizer: Optimizer, graph: Any, leaves: Mapping[str, Any]) -> dict[Any, Any]:
@@ -127,9 +127,13 @@ def confirmed(
     optimizer: Optimizer, closed: Closed, what: str, t: int = 57, gradient: Any = 1.7, start: Any = 0.25
 ) -> tuple[Evidence, ...]:
     """The closed forms against updates made one by one in exact numbers, and against torch.optim in float64."""
-    values: dict[Any, Any] = {symbol_of(k): _rational(v) for k, v in _numeric(optimizer).items()}
+    values: dict[Any, Any] = {symbol_of(k): _rational(v) for k, v in optimizer.numbers().items()}
     values |= {GRADIENT: _rational(gradient), START: _rational(start)}
-    rows = (_exactly(optimizer, closed, values, what), _with_torch(optimizer, closed, values, what, t))
+    rows = [_exactly(optimizer, closed, values, what)]
+    try:
+        rows.append(_with_torch(optimizer, closed, values, what, t))
+    except ValueError:  # torch's class refuses these settings, such as eps = 0
+        pass
     return tuple(row for row in rows if row.looked_at)
 
 
@@ -176,6 +180,7 @@ def _torch_run(optimizer: Optimizer, gradient: float, start: float, t: int) -> d
     with scalars_like(parameter):
         for _ in range(t):
             parameter.grad = torch.tensor([gradient], dtype=torch.float64)
+            hand_sparse(theirs)
             theirs.step()
     state = theirs.state[parameter]
     kept = {n: float(state[k]) for n, k in rule.kept.items() if n in optimizer.state and state.get(k) is not None}

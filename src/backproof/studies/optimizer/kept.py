@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ...errors import InputError
 __all__ = ["SHAPE", "Kept", "classes", "measured"]
 
 SHAPE = (256, 128)
+MOST_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,16 @@ def measured(kind: Any, settings: Mapping[str, Any] | None = None, dtype: torch.
     Raises:
         InputError: the class cannot be made with these settings, or cannot take a step.
     """
+    return _measured(kind, tuple(sorted((settings or {}).items())), dtype)
+
+
+@lru_cache(maxsize=128)
+def _measured(kind: Any, settings: tuple[tuple[str, Any], ...], dtype: torch.dtype) -> Kept:
     generator = torch.Generator().manual_seed(0)
     twin = torch.randn(SHAPE, generator=generator, dtype=torch.float32).to(dtype).requires_grad_()
     slope = torch.randn(SHAPE, generator=generator, dtype=torch.float32).to(dtype)
     try:
-        optimizer = kind([twin], **dict(settings or {}))
+        optimizer = kind([twin], **dict(settings))
         _step(optimizer, twin, slope)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{kind.__name__} could not take a step on a twin parameter: {str(error)[:200]}") from None
@@ -74,17 +81,29 @@ def measured(kind: Any, settings: Mapping[str, Any] | None = None, dtype: torch.
 
 def _step(optimizer: Any, twin: Tensor, slope: Tensor) -> None:
     if isinstance(optimizer, torch.optim.LBFGS):
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = ((twin - slope) ** 2 * (1 + slope.abs())).sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
+        _fill(optimizer, twin, slope)
         return
     twin.grad = slope.to_sparse() if isinstance(optimizer, torch.optim.SparseAdam) else slope
     optimizer.step()
+
+
+def _fill(optimizer: Any, twin: Tensor, slope: Tensor) -> None:
+    """Steps of LBFGS on a loss that goes on curving, until it keeps as many pairs as it ever will."""
+    turn = [0]
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        turn[0] += 1
+        shifted = twin - slope.roll(turn[0], 0)
+        loss = (shifted.abs() ** 1.5 + shifted**2 / 2 * (1 + slope.abs())).sum()
+        loss.backward()
+        return loss
+
+    history = optimizer.param_groups[0]["history_size"]
+    for _ in range(MOST_STEPS):
+        optimizer.step(closure)
+        if len(optimizer.state[twin].get("old_dirs") or ()) >= history:
+            return
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,14 @@ from ...notation import named
 from ...optimizers import RULES, Optimizer
 from ...optimizers import optimizer as find_optimizer
 from ..answer import Answer
-from ..verdicts import TOLERANCE, Evidence
+from ..verdicts import Evidence
 from .constant import GRADIENT, LATEST, confirmed, numbers_at
-from .kept import classes, measured
+from .page import chain, equations_of
 from .recurrence import Closed, T, read, solve_recurrence, symbol_of, turned
-from .study import chain, equations_of, quantity
+from .study import quantity
 from .sympy_math import formula_of
 
-__all__ = ["constant_gradient", "kept_by_all"]
+__all__ = ["constant_gradient"]
 
 _RATES = ("momentum", "beta1", "beta2", "alpha", "rho", "dampening")
 PLOTTED = 200
@@ -79,7 +79,7 @@ def constant_gradient(
     sections = tuple(_section(e, given, gradient, t, answers[e.label]) for e in entries)
     blocks = (*sections, _dependence_section(entries, gradient, answers), *_plots(entries, given, gradient, t))
     derivation = tuple(eq for e in entries for eq in _equations(e, gradient, t))
-    return Answer(answers, blocks, evidence, _remarks(entries), derivation)
+    return Answer(answers, blocks, evidence, _remarks(entries, gradient), derivation)
 
 
 # --- what is given ------------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def _entry(label: str, name: str, own: Mapping[str, Any], given: Mapping[str, An
         raise InputError(f"{label} needs the value '{unknown[0]}'; given: {', '.join(given)}")
     stand_in = {s: given[v] if _positive(given[v]) else _stand_in(name, s) for s, v in symbols.items()}
     rule = find_optimizer(name, **{**fixed, **stand_in})
-    numbers = {k: sympy.Rational(repr(float(v))) for k, v in rule.hyper.items() if not isinstance(v, bool)}
+    numbers = {k: sympy.Rational(repr(float(v))) for k, v in rule.numbers().items()}
     hyper = {**numbers, **{s: symbol_of(v) for s, v in symbols.items()}}
     closed = solve_recurrence(rule, hyper, symbol_of(gradient), 0)
     return _Entry(label, rule, closed, {symbol_of(v): s for s, v in symbols.items()})
@@ -204,8 +204,26 @@ def _limits(entry: _Entry) -> dict[str, Any]:
     return found
 
 
-def _remarks(entries: Sequence[_Entry]) -> tuple[str, ...]:
-    """Which equations would divide by zero before the first update."""
+def _remarks(entries: Sequence[_Entry], gradient: str) -> tuple[str, ...]:
+    """Which equations would divide by zero before the first update, and which averages are none."""
+    return (*_divisions(entries), *(r for e in entries for r in _no_averages(e, gradient)))
+
+
+def _no_averages(entry: _Entry, gradient: str) -> Iterator[str]:
+    """The states that are proportional to the gradient and do not tend to it: sums of the past, not means of it."""
+    c = symbol_of(gradient)
+    for name, limit in _limits(entry).items():
+        share = sympy.simplify(limit / c)
+        if share.is_finite is False or share.has(c) or share == 1 or share == 0:
+            continue
+        missing = turned(sympy.simplify(1 / share))
+        yield (
+            f"{entry.label}: {name} is no average of the gradients. The mean of a constant gradient {gradient} is {gradient}; this "
+            f"{name} tends to {limit}. An exponential moving average has the factor {missing} before the new gradient."
+        )
+
+
+def _divisions(entries: Sequence[_Entry]) -> tuple[str, ...]:
     broken = {e.label: _broken_at_zero(e.rule) for e in entries}
     return tuple(
         f"{label}: the equations of {' and '.join(names)} would divide by 1 - 1 = 0 at t = 0, so t is counted from 1."
@@ -337,51 +355,3 @@ def _plots(entries: Sequence[_Entry], given: Mapping[str, Any], gradient: str, t
 
 def _stand(value: Any, otherwise: float) -> Any:
     return otherwise if isinstance(value, sympy.Symbol) else value
-
-
-# --- what every optimizer keeps ---------------------------------------------------------------------------------------------------
-def kept_by_all() -> Answer:
-    """How many numbers each optimizer of torch.optim keeps per parameter: measured, and compared with its rule here."""
-    values: dict[str, float] = {}
-    rows: list[Any] = []
-    evidence = []
-    variants: list[tuple[str, str, dict[str, Any]]] = [(n, n, {}) for n in sorted(classes())]
-    variants += [("sgdm", "sgd", {"momentum": 0.9}), ("adam amsgrad", "adam", {"amsgrad": True})]
-    for label, name, settings in sorted(variants):
-        found = measured(classes()[name], settings)
-        values[label] = _whole(found.total)
-        what = ", ".join(found.values) or "nothing"
-        rows.append((label, Num(values[label]), Num(sum(found.bytes.values())), what, ", ".join(found.scalars)))
-        if name in RULES:
-            ours = len(find_optimizer(name, **settings).per_parameter)
-            agrees = abs(ours - found.total) <= TOLERANCE
-            error = float(abs(ours - found.total))
-            evidence.append(
-                Evidence(
-                    f"values that {label} keeps per parameter",
-                    "measured: one step of torch.optim's class",
-                    agrees,
-                    error,
-                    1,
-                    1,
-                )
-            )
-    head = (("optimizer",), ("values per parameter",), ("bytes, float32",), ("what",), ("once per tensor",))
-    table = Table(head, tuple(rows), "Counted after one step on a 256 x 128 matrix of float32 numbers", (1, 2))
-    text = Paragraph(
-        (
-            "Beside the parameter and its gradient, which every optimizer needs, an optimizer keeps values of its own for "
-            "each parameter. They are counted in torch.optim itself. Adafactor keeps rows and columns instead of entries, "
-            "so its number depends on the shape; LBFGS keeps pairs of vectors, up to 2 x history_size + 2 values, and what "
-            "is shown is what one step (up to 20 inner iterations) left.",
-        )
-    )
-    return Answer(
-        {"state_values": values},
-        (Section("How many values each keeps", (text, table), "given", "kept"),),
-        tuple(evidence),
-    )
-
-
-def _whole(value: float) -> float:
-    return int(value) if value == int(value) else value

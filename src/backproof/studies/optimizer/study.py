@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy
 import torch
 
-from ...document.blocks import Block, Callout, Derivation, Document, Equation, Paragraph, Plot, Section, Series, Table
-from ...document.math import Expr, Num, Sym, Words
-from ...domains.symbols import Writer
+from ...document.blocks import Document, Equation
 from ...errors import FormulaError, InputError
 from ...formula import read_quantity
-from ...notation import named
-from ...optimizers import RULES, Optimizer
+from ...optimizers import RULES, Optimizer, variants_of
 from ...optimizers import optimizer as find_optimizer
 from ...optimizers.witness import torch_class, torch_settings
 from ...result import Result, plain, written
-from ..verdicts import Evidence, summary
-from ..writing.updates import HYPER, known_symbols
-from ..writing.worked import evidence_section
+from ..verdicts import Evidence
 from .constant import GRADIENT, LATEST, START, closed_forms, confirmed, numbers_at
-from .kept import Kept, classes, measured
+from .kept import SHAPE, Kept, classes, measured
+from .linear import Linear, best_rate, linear_update
 from .recurrence import Closed, T, symbol_of
+from .scale import Scale, scale_dependence
 from .stability import Stability, stability
-from .sympy_math import formula_of
 
-__all__ = ["Compared", "OptimizerStudy", "chain", "equations_of", "optimizer", "path_section", "quantity"]
+if TYPE_CHECKING:
+    from .compared import Compared
 
-SHOWN: Mapping[str, Expr] = {**HYPER, "g": Sym("g"), "w0": Sym("w", ("0",)), "L": Sym("L")}
+__all__ = ["OptimizerStudy", "optimizer", "quantity"]
 
 
-def optimizer(spec: Any, **hyper: Any) -> OptimizerStudy:
+def optimizer(spec: Any, *, variant: str = "", **hyper: Any) -> OptimizerStudy:
     """Study an optimizer: its equations, its state, its path under a constant gradient, its stability limit.
 
     Args:
-        spec: a torch.optim class, an instance, (class, settings), or a name such as "adam".
+        spec: a torch.optim class, an instance, (class, settings), or a name such as "adam"; or a class of your own.
+        variant: another published form, such as "eps-hat" of Adam; "" is torch's. ``.variants`` lists them.
         **hyper: hyper-parameters that are not the defaults.
 
     Returns:
-        An :class:`OptimizerStudy`. Optimizers without a rule of formulas here (LBFGS, Muon, your own class) have their
-        state measured and nothing else.
+        An :class:`OptimizerStudy`. A class of your own has its steps recorded on small twins, its state measured, and its
+        rule fitted to the closest known one (``.fitted``).
 
     Raises:
         InputError: it is no optimizer, or a setting is unknown or out of range.
@@ -61,8 +59,8 @@ def optimizer(spec: Any, **hyper: Any) -> OptimizerStudy:
     """
     kind = _foreign(spec)
     if kind is not None:
-        return OptimizerStudy(kind.__name__.lower(), None, kind, dict(hyper))
-    rule = find_optimizer(spec, **{k: _setting(k, v) for k, v in hyper.items()})
+        return OptimizerStudy(kind.__name__, None, kind, {**_settings_of(spec, kind), **hyper})
+    rule = find_optimizer(spec, variant=variant, **{k: _setting(k, v) for k, v in hyper.items()})
     try:
         kind = torch_class(rule.rule.name)
     except KeyError:
@@ -79,6 +77,14 @@ def _foreign(spec: Any) -> Any:
         return None
     own = kind.__module__.startswith("torch.optim") and kind.__name__.lower() in RULES
     return None if own else kind
+
+
+def _settings_of(spec: Any, kind: Any) -> dict[str, Any]:
+    """The settings of an instance of somebody's own class."""
+    if isinstance(spec, type):
+        return {}
+    known = inspect.signature(kind).parameters
+    return {k: v for k, v in spec.param_groups[0].items() if k in known and k != "params"}
 
 
 def _setting(name: str, value: Any) -> Any:
@@ -140,7 +146,8 @@ class OptimizerStudy(Result):
         if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
             raise InputError(f"{dtype!r} is not a floating-point dtype; give one as torch.bfloat16 or 'bfloat16'")
         if self.rule is not None:
-            return dict.fromkeys(self.rule.per_parameter, kind.itemsize)
+            count = math.prod(SHAPE)
+            return {s: _whole(n * kind.itemsize / count) for s, n in self.rule.values_of(SHAPE).items()}
         found = self._measured(kind)
         assert found is not None
         return found.bytes
@@ -149,7 +156,7 @@ class OptimizerStudy(Result):
     def values(self) -> float:
         """The numbers kept per parameter."""
         if self.rule is not None:
-            return len(self.rule.per_parameter)
+            return _whole(sum(self.rule.values_of(SHAPE).values()) / math.prod(SHAPE))
         assert self.kept is not None
         return self.kept.total
 
@@ -162,12 +169,22 @@ class OptimizerStudy(Result):
     @property
     def equations(self) -> tuple[Equation, ...]:
         """The update's equations (those of a late update); empty without formulas."""
+        from .page import equations_of
+
         return () if self.rule is None else equations_of(self.rule)
 
     @cached_property
     def closed(self) -> Closed:
         """The closed forms under a constant gradient g, solved from the equations."""
-        return closed_forms(self._formulas("closed forms"))
+        rule = self._formulas("closed forms")
+        if rule.rule.ranks or rule.rule.asks:
+            raise InputError(f"{self.name} has no closed form for one number: its step depends on everything at once")
+        return closed_forms(rule)
+
+    @property
+    def closable(self) -> bool:
+        """Whether closed forms of it are looked for at all."""
+        return self.rule is not None and not (self.rule.rule.ranks or self.rule.rule.asks)
 
     def _formulas(self, what: str) -> Optimizer:
         if self.rule is None:
@@ -203,12 +220,48 @@ class OptimizerStudy(Result):
         """The stability limit with its formula."""
         return stability(self._formulas("stability limit"))
 
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The other published forms of this rule that are known here."""
+        return () if self.rule is None else variants_of(self.rule.rule.variant_of or self.rule.rule.name)
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How the way that w goes depends on the size of the gradients."""
+        return scale_dependence(self._formulas("dependence on the gradient's size"))
+
+    @cached_property
+    def linear(self) -> Linear:
+        """One late update on a quadratic as a linear map of (w, state)."""
+        return linear_update(self._formulas("linear update"))
+
+    def rate(self, curvature: float) -> float:
+        """What an update multiplies the distance to the minimum by, in the long run, at a curvature."""
+        return self.linear.rate(curvature)
+
+    def best_lr(self, low: float, high: float) -> tuple[float, float]:
+        """The learning rate that is best for all curvatures from ``low`` to ``high``, and the rate of convergence then."""
+        if not 0 < low <= high < math.inf:
+            raise InputError(f"curvatures lie in an interval of positive numbers, not [{low}, {high}]")
+        return best_rate(self._formulas("best learning rate"), low, high)
+
+    def noise_floor(self, curvature: float, variance: float = 1.0) -> float:
+        """The variance of w in the long run when each gradient has noise of this variance."""
+        return variance * self.linear.floor(curvature)
+
+    @property
+    def scalable(self) -> bool:
+        """Whether the rule can be replayed on gradients alone."""
+        return self.rule is not None and not self.rule.rule.asks
+
     def stability_limit(self) -> float:
         """The largest curvature of a quadratic on which it converges (for adaptive rules, of the preconditioned one)."""
         return self.stability.value
 
     def compare(self, other: Any, **hyper: Any) -> Compared:
         """This optimizer beside another one."""
+        from .compared import Compared
+
         return Compared(self, other if isinstance(other, OptimizerStudy) else optimizer(other, **hyper))
 
     # --- evidence -------------------------------------------------------------------------------------------------------------
@@ -217,13 +270,14 @@ class OptimizerStudy(Result):
         """The closed forms and the state, each confirmed."""
         if self.rule is None:
             return ()
-        found = list(confirmed(self.rule, self.closed, self.name)) if self.kind is not None else []
+        plain = self.kind is not None and not (self.rule.rule.ranks or self.rule.rule.asks)
+        found = list(confirmed(self.rule, self.closed, self.name)) if plain else []
         if self.kept is not None:
             ours, theirs = sum(self.state.values()), sum(self.kept.bytes.values())
-            names = {self.rule.rule.kept.get(s, s) for s in self.rule.per_parameter}
+            names = {self.rule.rule.kept.get(s, s) for s in self.rule.values_of(SHAPE)}
             same = ours == theirs and names == set(self.kept.bytes)
             what = f"bytes that {self.name} keeps per parameter"
-            found.append(Evidence(what, "measured: one step of torch.optim's class", same, abs(ours - theirs), 1, 1))
+            found.append(Evidence(what, "measured: steps of torch.optim's class", same, abs(ours - theirs), 1, 1))
         return tuple(found)
 
     @property
@@ -232,6 +286,13 @@ class OptimizerStudy(Result):
         return any(e.agrees is False for e in self.evidence)
 
     # --- shown ------------------------------------------------------------------------------------------------------------------
+    @cached_property
+    def fitted(self) -> Any:
+        """For a class without formulas here: the closest known rule, and in what it deviates from that."""
+        from ..deviations.fitting import fitted
+
+        return fitted(self.kind, self.hyper)
+
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """Equations, state, closed forms, stability limit and evidence as plain data."""
         record: dict[str, Any] = {
@@ -245,10 +306,18 @@ class OptimizerStudy(Result):
         if self.rule is not None:
             record |= {
                 "equations": [{"name": written(e.left)[0], "formula": written(e.steps[0])[1]} for e in self.equations],
-                "under_constant_gradient": {n: str(f) for n, f in self.closed.forms.items()},
-                "no_closed_form": list(self.closed.unsolved),
+                "under_constant_gradient": {n: str(f) for n, f in self.closed.forms.items()} if self.closable else {},
+                "no_closed_form": list(self.closed.unsolved if self.closable else self.rule.state),
                 "stability_limit": self.limit(),
+                "variant": self.rule.rule.name.partition("/")[2] or "torch",
+                "variants": list(self.variants),
+                "source": self.rule.rule.source,
+                "scale": {"power": self.scale.power, "longer": {f"{c:g}": v for c, v in self.scale.longer.items()}}
+                if self.scalable
+                else None,
             }
+        else:
+            record["fitted"] = self.fitted.to_dict()
         found: dict[str, Any] = plain({**record, "evidence": [e.to_dict() for e in self.evidence]}, full)
         return found
 
@@ -263,63 +332,17 @@ class OptimizerStudy(Result):
 
     def document(self) -> Document:
         """The study as a page."""
-        blocks: list[Block] = []
-        if self.rule is not None:
-            source = self.rule.rule.source
-            blocks.append(Section("The rule", (Paragraph((source,)), Derivation(self.equations)), "update", "rule"))
-        blocks.append(self._state_section())
-        if self.rule is not None:
-            blocks += [path_section(self), *self._stability_section()]
-        if self.evidence:
-            blocks.append(evidence_section(self.evidence))
-        verdict = summary(self.evidence) if self.evidence else "the state is measured; there are no formulas here"
-        standing = "finding" if self.finding else "agrees" if self.evidence else ""
-        title = f"The optimizer {self.rule.described() if self.rule else self.name}"
-        return Document(title, tuple(blocks), "", verdict, standing, self.to_dict())  # type: ignore[arg-type]
+        from .page import document_of
 
-    def _state_section(self) -> Section:
-        theirs = self.rule.rule.kept if self.rule else {}
-        half = self.state_for(torch.bfloat16)
-        rows = tuple(
-            (named(n), theirs.get(n, n), Num(b), Num(half[n]) if n in half else None) for n, b in self.state.items()
-        )
-        table = Table((("state",), ("in torch",), ("bytes, float32",), ("bytes, bfloat16",)), rows, "", (2, 3))
-        how = (
-            f"{self.values:g} numbers per parameter, {sum(self.state.values()):g} bytes in float32. torch keeps them in "
-            "the parameter's own dtype."
-        )
-        once = ", ".join(self.scalars)
-        text = how + (f" Once per tensor: {once}." if once else "")
-        measured = () if self.rule else (Callout("note", ("There are no formulas of it here: this is measured.",)),)
-        return Section("What it keeps", (Paragraph((text,)), *((table,) if rows else ()), *measured), "given", "state")
-
-    def _stability_section(self) -> tuple[Block, ...]:
-        try:
-            limit = self.stability
-        except InputError:
-            return ()
-        if not 0 < limit.value < math.inf:
-            return ()
-        of = "of the preconditioned quadratic" if limit.preconditioned else "of a quadratic"
-        text = Paragraph(
-            (
-                f"The largest curvature {of} on which it converges: there an eigenvalue of one update's matrix reaches "
-                f"{limit.where}.",
-            )
-        )
-        row = Equation(Sym("L", ("max",)), (formula_of(limit.formula, SHOWN), Num(limit.value)))
-        return (Section("When it is stable", (text, Derivation((row,))), "result", "stability"),)
+        return document_of(self)
 
 
-def equations_of(rule: Optimizer, symbols: Mapping[str, Expr] | None = None) -> tuple[Equation, ...]:
-    """The equations of an update, with the settings and the gradient written as asked."""
-    graph = rule.graph((), 1000)
-    scribe = Writer(graph, known={**known_symbols(graph), "g": Sym("g"), **(symbols or {})})
-    return tuple(Equation(scribe.symbol(n), (scribe.matrix(n),)) for n in graph.nodes if n.role == "value")
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value
 
 
 def _numbers(rule: Optimizer) -> dict[str, Any]:
-    return {k: v for k, v in rule.hyper.items() if not isinstance(v, bool) and v}
+    return {k: v for k, v in rule.numbers().items() if v}
 
 
 def _argument(name: str, value: Any) -> Any:
@@ -339,90 +362,3 @@ def _time(t: Any) -> Any:
     if not (1 <= number <= LATEST and number == int(number)):
         raise InputError(f"t is a number of updates, a whole number from 1 to 10^15, not {t}")
     return int(number)
-
-
-def path_section(study: OptimizerStudy) -> Section:
-    """The closed forms under a constant gradient, with how each was found, and a plot."""
-    closed = study.closed
-    text = Paragraph(("The gradient is the same number ", Sym("g"), " in every update, and t counts the updates made."))
-    rows = tuple(
-        Equation(_at_time(n), tuple(formula_of(x, SHOWN) for x in chain(closed, n)), closed.how[n])
-        for n in closed.forms
-    )
-    blocks: list[Block] = [text, Derivation(rows)]
-    if closed.unsolved:
-        names = ", ".join(closed.unsolved)
-        blocks.append(Callout("note", (f"No closed form was found for {names}; the plot makes the updates.",)))
-    blocks.append(_path_plot(study))
-    return Section("Under a constant gradient", tuple(blocks), "update", "constant-gradient")
-
-
-def chain(closed: Closed, name: str) -> tuple[Any, ...]:
-    """The sum behind a closed form, where there is one, and the form."""
-    return (*([closed.sums[name]] if name in closed.sums else []), closed.forms[name])
-
-
-def _at_time(name: str) -> Expr:
-    own = named(name)
-    return Sym(own.name, own.sub if "t" in own.sub else (*own.sub, "t"), own.sup, own.accent)
-
-
-def _path_plot(study: OptimizerStudy) -> Plot:
-    times = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50)
-    found = [study.under_constant_gradient(1, t) for t in times]
-    names = [n for n in ("w", *(study.rule.state if study.rule else ())) if n in found[0]]
-    series = tuple(Series(n, tuple(map(float, times)), tuple(f[n] for f in found)) for n in names)
-    return Plot(series, "updates t", "", (Words("g = 1"),), f"{', '.join(names)} over 50 updates with gradient 1")
-
-
-@dataclass(frozen=True)
-class Compared(Result):
-    """Two optimizers side by side."""
-
-    one: OptimizerStudy
-    two: OptimizerStudy
-
-    @property
-    def finding(self) -> bool:  # type: ignore[override]
-        """Whether anything disagrees in either study."""
-        return self.one.finding or self.two.finding
-
-    def to_dict(self, full: bool = False) -> dict[str, Any]:
-        """Both records, and where they differ."""
-        return {"one": self.one.to_dict(full), "two": self.two.to_dict(full), "differs": self.differs()}
-
-    def differs(self) -> list[str]:
-        """What differs: the equations, the numbers kept, the stability limit."""
-        a, b = self.one, self.two
-        found = []
-        if [written(e.left)[0] + written(e.steps[0])[0] for e in a.equations] != [
-            written(e.left)[0] + written(e.steps[0])[0] for e in b.equations
-        ]:
-            found.append("equations")
-        found += ["state"] if a.state != b.state else []
-        return found + (["stability_limit"] if a.limit() != b.limit() else [])
-
-    def document(self) -> Document:
-        """A table, then both rules and both paths."""
-        rows = (
-            ("numbers per parameter", Num(self.one.values), Num(self.two.values)),
-            ("bytes per parameter, float32", Num(sum(self.one.state.values())), Num(sum(self.two.state.values()))),
-            *self._limits(),
-        )
-        names = (self.one.name, self.two.name)
-        table = Table((("",), (names[0],), (names[1],)), rows, "", (1, 2))
-        rules = tuple(
-            Section(f"The rule of {s.name}", (Derivation(s.equations),), "update")
-            for s in (self.one, self.two)
-            if s.rule
-        )
-        paths = tuple(path_section(s) for s in (self.one, self.two) if s.rule)
-        evidence = (*self.one.evidence, *self.two.evidence)
-        blocks = (table, *rules, *paths, *((evidence_section(evidence),) if evidence else ()))
-        verdict = summary(evidence) if evidence else ""
-        return Document(f"{names[0]} and {names[1]}", blocks, "", verdict, "", self.to_dict())
-
-    def _limits(self) -> tuple[Any, ...]:
-        pair = [s.limit() for s in (self.one, self.two)]
-        cells = [Num(v) if isinstance(v, float) and math.isfinite(v) else "none" for v in pair]
-        return (("stability limit of the curvature", *cells),)

@@ -88,7 +88,9 @@ def propagate(
         advance(note="measured")
         facts = facts_of(network, run, maps)
         diagnosis = diagnose(layers, facts, Trials(network, maps, facts, seed))
-    return Propagation(layers, diagnosis, graph.title, seeds if over else 0, (*notes, *_silent(layers), *caveats(graph)))
+    return Propagation(
+        layers, diagnosis, graph.title, seeds if over else 0, (*notes, *_silent(layers), *caveats(graph))
+    )
 
 
 # --- what is read -------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Trials:
             "gains = {  # parameter: (gain of the activation behind it, fan-in)",
             *rows,
             "}",
-            *([f"biases = {set(biases)!r}"] if biases else []),
+            *([f"biases = {biases!r}"] if biases else []),
             "for name, p in model.named_parameters():",
             "    if name in gains:",
             "        gain, fan_in = gains[name]",

@@ -201,7 +201,10 @@ def _parameter_table(writer: StepWriter, name: str) -> Table:
             if record.gradient is None
             else _num(record.gradient, exact_grad, Ref(name, place, "gradient", step.number))
         )
-        row += [_num(t, None, Ref(name, place, "state", step.number, s)) for s, t in record.state.items()]
+        row += [
+            _num(t.expand(record.before.shape), None, Ref(name, place, "state", step.number, s))
+            for s, t in record.state.items()
+        ]
         row.append(_num(record.after, exact_after, Ref(name, place, "after", step.number)))
         rows.append(tuple(row))
     head: tuple[Parts, ...] = (

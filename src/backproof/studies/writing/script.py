@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from torch import Tensor
 from ...domains.numbers import HELPERS, code, helper_source
 from ...errors import InputError
 from ...graph import Graph, Node
-from ...optimizers.base import Equations
+from ...optimizers.base import Equations, Optimizer
 from ..trace import Trace
 
 __all__ = ["script_of"]
@@ -177,35 +178,51 @@ class _Script:
 
     def _update(self) -> list[str]:
         """The update rule, for the first update and for the later ones where they differ."""
-        rule = self.program.optimizer
-        if rule is None:
+        if self.program.optimizer is None:
             return []
+        if self.program.optimizer.rule.asks:
+            raise InputError("a script without Backproof is not written for LBFGS: its line search is no formula")
+        return [text for k, (rule, shape) in enumerate(self.kinds) for text in self._one_update(rule, shape, k)]
+
+    @property
+    def kinds(self) -> list[tuple[Optimizer, tuple[int, ...]]]:
+        """The different updates: a rule, with the parameter's shape where its equations depend on it."""
+        return list(dict.fromkeys(self._kind(n) for n in self.program.trained))
+
+    def _kind(self, name: str) -> tuple[Optimizer, tuple[int, ...]]:
+        rule, shape = self.program.rule_of(name), tuple(self.program.start[name].shape)
+        assert rule is not None
+        return rule, shape if rule.equations(2, shape) != rule.equations(2) else ()
+
+    def _one_update(self, rule: Optimizer, shape: tuple[int, ...], place: int) -> list[str]:
         lines = [
-            "def update(w, g, state, t):",
+            f"def update{place or ''}(w, g, state, t):",
             f'    """One update: {rule.described()}. Returns the new parameter and the new state."""',
         ]
-        hyper = {k: v for k, v in rule.hyper.items() if not isinstance(v, bool)}
+        dtype = str(next(iter(self.program.start.values())).dtype).removeprefix("torch.")
+        hyper = rule.numbers(dtype)
+        spans = self._spans(rule, shape, dtype)
+        turn = _in_torch if not (rule.rule.whole or rule.rule.name == "sparseadam") else _as_tensors
         lines += [
             f"    {k} = {float(v)!r}"
             for k, v in hyper.items()
-            if _used(k, tuple(e for _, found in self._spans() for e in found))
+            if _used(k, tuple(e for _, found in spans for e in found))
         ]
-        lines += [f"    {s} = state[{s!r}]" for s in rule.state]
-        spans = self._spans()
+        states = rule.state_of(shape)
+        kept = {s: f"torch.as_tensor({s}, dtype=w.dtype)" if s in rule.rule.shared else s for s in states}
+        lines += [f"    {s} = state[{s!r}]" for s in states]
         if len(spans) == 1:
-            lines += [f"    {name} = {_in_torch(text)}" for name, text in spans[0][1]]
+            lines += [f"    {name} = {turn(text)}" for name, text in spans[0][1]]
         for k, (last, equations) in enumerate(spans if len(spans) > 1 else []):
             head = "else" if k == len(spans) - 1 else f"{'el' if k else ''}if t <= {last}"
-            lines += [f"    {head}:", *(f"        {name} = {_in_torch(text)}" for name, text in equations)]
-        return ["\n".join([*lines, f"    return w, {_mapping({s: s for s in rule.state})}"])]
+            lines += [f"    {head}:", *(f"        {name} = {turn(text)}" for name, text in equations)]
+        return ["\n".join([*lines, f"    return w, {_mapping(kept)}"])]
 
-    def _spans(self) -> list[tuple[int, Equations]]:
+    def _spans(self, rule: Optimizer, shape: tuple[int, ...], dtype: str) -> list[tuple[int, Equations]]:
         """The different sets of equations in order, each with the last update that it holds for."""
-        rule = self.program.optimizer
-        assert rule is not None
         spans: list[tuple[int, Equations]] = []
         for t in range(1, max(len(self.trace.steps), 2) + 1):
-            found = rule.equations(t)
+            found = rule.equations(t, shape, dtype)
             if spans and spans[-1][1] == found:
                 spans.pop()
             spans.append((t, found))
@@ -213,14 +230,13 @@ class _Script:
 
     def _loop(self, graph: Graph, has_loss: bool) -> str:
         program = self.program
-        trained, rule = list(program.trained), program.optimizer
+        trained = list(program.trained)
         count = len({s.sample for s in self.trace.steps})
         samples = (
             "[None]"
             if count == 1 and self.trace.steps[0].sample is None
             else f"list(range({program.start[program.samples[0]].shape[0]}))"
         )
-        zeros = _mapping(dict.fromkeys(rule.state, "torch.zeros_like(data[name])")) if rule else "{}"
         loss = repr(graph.loss.name) if graph.loss is not None else None
         lines = [
             "def as_list(value):",
@@ -229,7 +245,7 @@ class _Script:
             "",
             "steps = []",
             f"trained = {trained!r}",
-            f"state = {{name: {zeros} for name in trained}}",
+            f"state = {_mapping({n: self._zeros(n) for n in trained})}",
             f"by_sample = {list(program.samples)!r}",
             f"samples = {samples}",
             f"for sample in (samples * {program.steps})[:{len(self.trace.steps)}]:",
@@ -258,12 +274,27 @@ class _Script:
         yield '    record["buffers"] = {n: {"before": as_list(data[n]), "after": as_list(v)} for n, v in new.items()}'
         yield "    data |= new"
 
+    def _zeros(self, name: str) -> str:
+        """The state of a parameter at the start."""
+        rule = self.program.rule_of(name)
+        shape = tuple(self.program.start[name].shape)
+        shapes = {s: rule.shape_of(s, shape) for s in rule.state_of(shape)} if rule else {}
+        return _mapping(
+            {
+                s: f"torch.zeros_like(data[{name!r}])" if own == shape else f"data[{name!r}].new_zeros({own})"
+                for s, own in shapes.items()
+            }
+        )
+
     def _updates_of(self) -> Iterable[str]:
         yield "    for name in trained:"
         yield "        before, gradient = data[name], gradients.get(name)"
         if self.program.optimizer is not None:
             yield "        if gradient is not None:"
-            yield "            data[name], state[name] = update(before, gradient, state[name], len(steps) + 1)"
+            several = len(self.kinds) > 1
+            which = {n: f"update{self.kinds.index(self._kind(n)) or ''}" for n in self.program.trained}
+            call = f"{_mapping(which)}[name]" if several else "update"
+            yield f"            data[name], state[name] = {call}(before, gradient, state[name], len(steps) + 1)"
         yield '        record["parameters"][name] = {'
         yield '            "before": as_list(before), "gradient": as_list(gradient), "after": as_list(data[name]),'
         yield '            "state": {k: as_list(v) for k, v in state[name].items()},'
@@ -300,6 +331,39 @@ _TORCH = {
 def _in_torch(text: str) -> str:
     """An update formula as torch code: its functions are torch's, everything else is Python already."""
     return re.sub(r"\b(sqrt|max|abs|sign|where)\(", lambda m: _TORCH[m[1]] + "(", text)
+
+
+_AS_TENSORS = {
+    "sqrt": "(({0}) ** 0.5)",
+    "min": "torch.minimum(*torch.broadcast_tensors(torch.as_tensor({0}).double(), torch.as_tensor({1}).double()))",
+    "max": "torch.maximum(*torch.broadcast_tensors(torch.as_tensor({0}).double(), torch.as_tensor({1}).double()))",
+}
+
+
+class _Calls(ast.NodeTransformer):
+    """Rules over whole matrices take plain numbers and tensors alike; torch's functions take tensors."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        assert isinstance(node.func, ast.Name)
+        name, keywords = node.func.id, {k.arg: k for k in node.keywords}
+        if name in ("bfloat16", "float16", "float32", "float64"):
+            return _expression(f"({ast.unparse(node.args[0])}).to(torch.{name})")
+        if name == "max" and keywords:
+            return _expression(f"torch.amax({', '.join(map(ast.unparse, [*node.args, *node.keywords]))})")
+        if name in _AS_TENSORS:
+            return _expression(_AS_TENSORS[name].format(*map(ast.unparse, node.args)))
+        node.func = _expression({"norm": "torch.linalg.vector_norm"}.get(name, f"torch.{name}"))
+        return node
+
+
+def _expression(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def _as_tensors(text: str) -> str:
+    """An update formula of a rule over matrices as torch code."""
+    return ast.unparse(ast.fix_missing_locations(_Calls().visit(ast.parse(text, mode="eval"))))
 
 
 def _mapping(names: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from ...domains.printed import Unreadable, value_of
 from ...domains.symbols import Writer
 from ...graph import Node
 from ...notation import named
+from ...optimizers import Optimizer
 from ..verdicts import TOLERANCE
 from .written import MOST_ENTRIES, MOST_LEAVES, StepWriter, number_of
 
@@ -41,6 +42,13 @@ HYPER: dict[str, Sym] = {
     "step_min": Sym("s", ("min",)),
     "step_max": Sym("s", ("max",)),
     "initial_accumulator_value": Sym("S", ("0",)),
+    "eps1": Sym("epsilon", ("1",)),
+    "eps2": Sym("epsilon", ("2",)),
+    "beta2_decay": Sym("kappa"),
+    "d": Sym("d"),
+    "ns_a": Sym("a"),
+    "ns_b": Sym("b"),
+    "ns_c": Sym("c"),
     "t": Sym("t"),
 }
 
@@ -73,13 +81,15 @@ def _known(graph: Any, symbols: Mapping[str, Expr], times: tuple[str, str]) -> d
     return known
 
 
-def rule_equations(writer: StepWriter, parameter: Node | None = None) -> tuple[Equation, ...]:
+def rule_equations(
+    writer: StepWriter, parameter: Node | None = None, rule: Optimizer | None = None
+) -> tuple[Equation, ...]:
     """The update rule for a whole parameter (or for w in general)."""
-    rule = writer.program.optimizer
+    rule = rule or (writer.program.rule_of(parameter.name) if parameter is not None else writer.program.optimizer)
     if rule is None:
         return ()
     t = max(writer.step.number, 1)
-    graph = rule.graph(parameter.shape if parameter is not None else (), t)
+    graph = rule.graph(parameter.shape if parameter is not None else rule.plain_shape, t)
     own: dict[str, Expr] = {"w": named(parameter.name, symbols=writer.names)} if parameter is not None else {}
     own["g"] = Partial(writer.writer.loss_symbol(), own.get("w", Sym("w")))
     scribe = Writer(graph, known=_known(graph, own, ("t-1", "t")), base=writer.base)
@@ -88,8 +98,14 @@ def rule_equations(writer: StepWriter, parameter: Node | None = None) -> tuple[E
 
 def entry_updates(writer: StepWriter, name: str) -> Iterable[Equation]:
     """For each entry of a parameter the update with its numbers put in."""
-    rule, record = writer.program.optimizer, writer.step.parameters[name]
-    if rule is None or record.gradient is None or record.before.numel() > MOST_ENTRIES:
+    rule, record = writer.program.rule_of(name), writer.step.parameters[name]
+    if (
+        rule is None
+        or rule.rule.rounds
+        or rule.rule.asks
+        or record.gradient is None
+        or record.before.numel() > MOST_ENTRIES
+    ):
         return
     if record.before.is_complex():
         return
@@ -120,13 +136,9 @@ def _values(writer: StepWriter, name: str, graph: Any) -> dict[str, Any]:
     arrays = digits.run(graph, leaves_in)
     found: dict[str, Any] = {n.name: _float_array(arrays[n]) for n in graph.nodes if n.size and not n.op.name == "leaf"}
     found |= given
-    outputs = dict(
-        zip(
-            ("w", *(writer.program.optimizer.state if writer.program.optimizer else ())),
-            graph.outputs,
-            strict=True,
-        )
-    )
+    rule = writer.program.rule_of(name)
+    states = rule.state_of(tuple(record.before.shape)) if rule else ()
+    outputs = dict(zip(("w", *states), graph.outputs, strict=True))
     found[outputs["w"].name] = record.after
     found |= {outputs[s].name: tensor for s, tensor in record.state.items() if s in outputs}
     return found
@@ -175,15 +187,16 @@ def _number(leaf: Num | Sym, values: Mapping[str, Any], writer: StepWriter, name
     exact = writer.step.exact.get({"before": f"before.{name}", "gradient": f"grad.{name}"}.get(kind or "", ""))
     ref = Ref(name, place, kind, writer.step.number) if kind else None  # type: ignore[arg-type]
     if tensor.ndim == 0:
-        return number_of(tensor, _spelled(writer, leaf.ref.name) if exact is None else exact[()], ref)
+        return number_of(tensor, _spelled(writer, name, leaf.ref.name) if exact is None else exact[()], ref)
     return number_of(tensor[place], None if exact is None else exact[place], ref)
 
 
-def _spelled(writer: StepWriter, name: str) -> Any:
+def _spelled(writer: StepWriter, parameter: str, name: str) -> Any:
     """An exact hyper-parameter as it was given ("1/3")."""
     import sympy
 
-    value = writer.program.optimizer.hyper.get(name) if writer.program.optimizer else None
+    rule = writer.program.rule_of(parameter)
+    value = rule.hyper.get(name) if rule else None
     return value if isinstance(value, sympy.Basic) else None
 
 

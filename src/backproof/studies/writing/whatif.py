@@ -181,6 +181,8 @@ class _Formulas:
     def _rules(self) -> dict[str, object]:
         """The assignments of each update; updates with the same ones share them."""
         rule = self.program.optimizer
+        if len(self.program.rules) > 1 or (rule is not None and (rule.rule.whole or rule.rule.asks)):
+            raise Untranslatable("the update rule is not the same formula for every entry")
         if rule is None:
             return {"rules": [], "ruleOf": [], "state": [], "hyper": {}}
         variants: list[Any] = []
@@ -191,7 +193,7 @@ class _Formulas:
                 variants.append(found)
             which.append(variants.index(found))
         used = {name for variant in variants for name in variant["hyper"]}
-        hyper = {k: float(v) for k, v in rule.hyper.items() if k in used}
+        hyper = {k: float(v) for k, v in rule.numbers().items() if k in used}
         return {"rules": variants, "ruleOf": which, "state": list(rule.state), "hyper": hyper}
 
     def _rule(self, graph: Graph, state: tuple[str, ...]) -> dict[str, Any]:

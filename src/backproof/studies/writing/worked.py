@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,7 @@ from ...document.blocks import (
 from ...document.math import Expr, Num, Ref, Sym, Words
 from ...graph import Graph, Node
 from ...notation import layer_symbols, symbol
+from ...optimizers import Optimizer
 from ...result import written
 from ..caveats import caveats, marks
 from ..program import Program
@@ -150,22 +151,22 @@ class Page:
         return tuple(sections)
 
     def _rule(self, writer: StepWriter) -> Section:
-        rule = self.program.optimizer
-        assert rule is not None
+        blocks = [b for rule in self.program.rules for b in self._one_rule(writer, rule)]
+        return Section("Update rule", tuple(blocks), "update", "rule")
+
+    def _one_rule(self, writer: StepWriter, rule: Optimizer) -> Iterable[Block]:
+        """A rule, for which parameters it is where there are several, and its settings."""
         hyper = [
             Equation(HYPER[k], (Num(float(v)),), k)
             for k, v in rule.hyper.items()
             if k in HYPER and not isinstance(v, bool) and (k == "lr" or v)
         ]
-        text = Paragraph(
-            (f"{rule.described()}. {rule.rule.source if rule.state else 'One step against the gradient.'}",)
-        )
-        return Section(
-            "Update rule",
-            (text, Derivation(rule_equations(writer)), Derivation(tuple(hyper))),
-            "update",
-            "rule",
-        )
+        own = [n for n in self.program.trained if self.program.rule_of(n) == rule]
+        whose = f" For {', '.join(own)}." if len(self.program.rules) > 1 else ""
+        source = rule.rule.source if rule.state else "One step against the gradient."
+        yield Paragraph((f"{rule.described()}. {source}{whose}",))
+        yield Derivation(rule_equations(writer, None, rule))
+        yield Derivation(tuple(hyper))
 
     def values(self, writer: StepWriter) -> list[Node]:
         """What is drawn and the named values, in the order of the forward pass."""

@@ -1,0 +1,1 @@
+"""How sharply the loss curves, and which learning rates that allows."""

@@ -1,0 +1,368 @@
+"""Single edits of an update rule's formulas: what somebody who writes the rule down again may write otherwise.
+
+Nothing here knows a rule or a mistake by name. An edit moves a term or a factor, drops one, adds one that the rule has
+elsewhere, takes another name, another sign, another function, another order or another count of the updates.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from .program import Line, Path, Program, put, sites
+
+__all__ = ["Edit", "further_edits", "plain_edits"]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A changed program, the kind of change, what was changed, and from which line to which.
+
+    Args:
+        kind: "moved", "dropped", "sign", "name", "order", "count", "factor", "function", "swapped", "start", "narrow",
+            "constant".
+        what: the expression concerned, as text.
+        where: the line it was changed in (its name), and for a move the line it went to.
+        inside: the innermost function around it before, and after.
+    """
+
+    program: Program
+    kind: str
+    what: str
+    where: tuple[str, ...]
+    inside: tuple[str, str] = ("", "")
+    how: str = ""
+
+
+def plain_edits(program: Program) -> Iterator[Edit]:
+    """The plain single edits: something left out, turned round, swapped, in another order, moved within its line."""
+    yield from _dropped(program)
+    yield from _counts(program)
+    yield from _signs(program)
+    yield from _order(program)
+    yield from (e for e in _moved(program) if e.where[0] == e.where[1])
+    yield from _swapped(program)
+
+
+def further_edits(program: Program) -> Iterator[Edit]:
+    """The other single edits: moves between lines, other starts, names, functions and factors."""
+    yield Edit(replace(program, narrow=program.state), "narrow", "the state", ())
+    yield from _starts(program)
+    yield from _names(program)
+    yield from _functions(program)
+    yield from _decay_moved(program)
+    yield from (e for e in _moved(program) if e.where[0] != e.where[1])
+    yield from _factors(program)
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------------
+def _expr(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def _text(tree: ast.expr) -> str:
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def _bin(left: ast.expr, op: ast.operator, right: ast.expr) -> ast.BinOp:
+    return ast.BinOp(left, op, right)
+
+
+def _with(program: Program, k: int, tree: ast.expr) -> Program:
+    lines = list(program.lines)
+    lines[k] = Line(lines[k].name, tree)
+    return replace(program, lines=tuple(lines))
+
+
+def _places(program: Program) -> Iterator[tuple[int, Path, ast.expr]]:
+    for k, line in enumerate(program.lines):
+        for path, node in sites(line.tree):
+            yield k, path, node
+
+
+def _around(line: Line, path: Path) -> str:
+    """The innermost function that a place is inside of."""
+    name, tree = "", line.tree
+    for step, k in path:
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
+            name = tree.func.id
+        value = getattr(tree, step)
+        tree = value if k is None else value[k]
+    return name
+
+
+def _in_exponent(line: Line, path: Path) -> bool:
+    tree: ast.AST = line.tree
+    for step, k in path:
+        if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Pow) and step == "right":
+            return True
+        value = getattr(tree, step)
+        tree = value if k is None else value[k]
+    return False
+
+
+def _everywhere(program: Program, name: str, new: ast.expr, only: int | None = None) -> Program:
+    """Every use of a name replaced, in one line or in all."""
+
+    class Renamer(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            return new if node.id == name else node
+
+    lines = [
+        Line(line.name, Renamer().visit(ast.parse(_text(line.tree), mode="eval")).body) if only in (None, k) else line
+        for k, line in enumerate(program.lines)
+    ]
+    return replace(program, lines=tuple(lines))
+
+
+# --- the edits ------------------------------------------------------------------------------------------------------------------
+COUNTS = {
+    "t - 1": "t counts from 0",
+    "t + 1": "t is one ahead",
+    "n * (t - 1) + i + 1": "one count of updates is shared by all parameters",
+}
+
+
+def _counts(program: Program) -> Iterator[Edit]:
+    if "t" in program.names:
+        for text, how in COUNTS.items():
+            yield Edit(_everywhere(program, "t", _expr(text)), "count", "t", (), how=how)
+            for k, line in enumerate(program.lines):
+                if "t" in {n.id for n in ast.walk(line.tree) if isinstance(n, ast.Name)}:
+                    yield Edit(_everywhere(program, "t", _expr(text), k), "count", "t", (line.name,), how=how)
+    if "lr" in program.names:
+        yield Edit(
+            _everywhere(program, "lr", _expr("lr_first")), "count", "lr", (), how="the rate is the one at the start"
+        )
+
+
+def _dropped(program: Program) -> Iterator[Edit]:
+    for k, path, node in _places(program):
+        for kept, gone in _halves(node):
+            line = program.lines[k]
+            yield Edit(_with(program, k, put(line.tree, path, kept)), "dropped", gone, (line.name,),
+                       (_around(line, path), ""))  # fmt: skip
+    for k, line in enumerate(program.lines[:-1]):
+        if (
+            any(other.name == line.name for j, other in enumerate(program.lines) if j != k)
+            or line.name in program.state
+        ):
+            lines = (*program.lines[:k], *program.lines[k + 1 :])
+            yield Edit(replace(program, lines=lines), "dropped", f"{line.name} = {_text(line.tree)}", (line.name,))
+
+
+def _halves(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
+    """What may be left of an expression when a part is forgotten, and what then is gone."""
+    if isinstance(node, ast.BinOp):
+        sign = {ast.Add: "+ ", ast.Sub: "- ", ast.Mult: "* ", ast.Div: "/ ", ast.Pow: "** "}.get(type(node.op), "")
+        yield node.left, sign + _text(node.right)
+        if not isinstance(node.op, ast.Pow):
+            back = {ast.Add: " +", ast.Mult: " *"}.get(type(node.op), "")
+            other = ast.UnaryOp(ast.USub(), node.right) if isinstance(node.op, ast.Sub) else node.right
+            other = _bin(ast.Constant(1), ast.Div(), node.right) if isinstance(node.op, ast.Div) else other
+            yield other, _text(node.left) + back
+    elif isinstance(node, ast.UnaryOp):
+        yield node.operand, "-"
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        for part in node.args[1:] if node.func.id == "where" else node.args:
+            if node.func.id != "where":
+                yield part, node.func.id + "(...)"
+            else:
+                yield part, f"the case {_text(node.args[0])}"
+
+
+def _signs(program: Program) -> Iterator[Edit]:
+    for k, path, node in _places(program):
+        line = program.lines[k]
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
+            op: ast.operator = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+            new = put(line.tree, path, _bin(node.left, op, node.right))
+            yield Edit(_with(program, k, new), "sign", _text(node.right), (line.name,))
+        if isinstance(node, ast.Name):
+            new = put(line.tree, path, ast.UnaryOp(ast.USub(), node))
+            yield Edit(_with(program, k, new), "sign", node.id, (line.name,))
+    yield Edit(_everywhere(program, "g", _expr("-g")), "sign", "g", ())
+
+
+def _swapped(program: Program) -> Iterator[Edit]:
+    inner = {line.name for line in program.lines} | {"w", "g", "t"}
+    settings = [n for n in program.names if n not in inner and n not in program.state]
+    for a, b in combinations(settings, 2):
+        once = _everywhere(program, a, _expr("swap_"))
+        both = _everywhere(_everywhere(once, b, _expr(a)), "swap_", _expr(b))
+        yield Edit(both, "swapped", f"{a} and {b}", ())
+
+
+def _order(program: Program) -> Iterator[Edit]:
+    count = len(program.lines)
+    for k in range(count):
+        rest = [*program.lines[:k], *program.lines[k + 1 :]]
+        for to in range(count):
+            if to != k:
+                lines = (*rest[:to], program.lines[k], *rest[to:])
+                after = lines[to - 1].name if to else ""
+                yield Edit(
+                    replace(program, lines=lines), "order", program.lines[k].name, (program.lines[k].name, after)
+                )
+
+
+def _moved(program: Program) -> Iterator[Edit]:
+    """A term, a factor or a divisor taken out at one place and put in at another."""
+    for k, path, node in _places(program):
+        for kept, part, op in _parts(node):
+            cut = _with(program, k, put(program.lines[k].tree, path, kept))
+            yield from _placed(program, cut, k, path, part, op)
+
+
+def _parts(node: ast.expr) -> Iterator[tuple[ast.expr, ast.expr, ast.operator]]:
+    """What stays when a part is taken out, the part, and the operation that joined it."""
+    if not isinstance(node, ast.BinOp) or isinstance(node.op, (ast.Pow, ast.MatMult)):
+        return
+    yield node.left, node.right, node.op
+    if isinstance(node.op, (ast.Add, ast.Mult)):
+        yield node.right, node.left, node.op
+    if isinstance(node.op, (ast.Add, ast.Sub)):
+        for factor, _ in _factors_of(node.right):
+            yield node.left, factor, node.op
+    if isinstance(node.op, ast.Mult) and isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.Sub):
+        # (1 - a) * x is x - a * x
+        for factor, _ in _factors_of(_bin(node.left.right, ast.Mult(), node.right)):
+            yield node.right, factor, ast.Sub()
+
+
+def _factors_of(term: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """A product without one of its factors, and that factor."""
+    if isinstance(term, ast.BinOp) and isinstance(term.op, ast.Mult):
+        yield term.left, term.right
+        yield term.right, term.left
+        for smaller, gone in _factors_of(term.left):
+            yield _bin(smaller, ast.Mult(), term.right), gone
+
+
+def _decay_moved(program: Program) -> Iterator[Edit]:
+    """A term taken out of a line and added to the gradient wherever that is used; or, times the rate, to the step."""
+    for k, path, node in _places(program):
+        for kept, part, op in _parts(node):
+            if not isinstance(op, (ast.Add, ast.Sub)):
+                continue
+            source, inside = program.lines[k], _around(program.lines[k], path)
+            cut = _with(program, k, put(source.tree, path, kept))
+            for g in ("g", "g_1"):
+                if g in program.names:
+                    new = _everywhere(cut, g, _bin(_expr(g), ast.Add(), part))
+                    yield Edit(new, "moved", _text(part), (source.name, g), (inside, ""), how=g)
+            last = len(program.lines) - 1
+            if "lr" in program.names and k != last:
+                scaled = _bin(_expr("lr"), ast.Mult(), part)
+                new = _with(cut, last, _bin(cut.lines[last].tree, ast.Sub(), scaled))
+                yield Edit(
+                    new, "moved", _text(part), (source.name, program.lines[last].name), (inside, ""), how="the step"
+                )
+
+
+def _placed(program: Program, cut: Program, k: int, path: Path, part: ast.expr, op: ast.operator) -> Iterator[Edit]:
+    source = program.lines[k]
+    additive = isinstance(op, (ast.Add, ast.Sub))
+    ops: tuple[ast.operator, ...] = (ast.Add(), ast.Sub()) if additive else (ast.Mult(), ast.Div())
+    before = _around(source, path)
+    for to, line in enumerate(cut.lines):
+        for way, node in sites(line.tree):
+            if isinstance(node, ast.Constant) or _in_exponent(line, way):
+                continue
+            for join in ops:
+                new = put(line.tree, way, _bin(node, join, part))
+                yield Edit(_with(cut, to, new), "moved", _text(part), (source.name, line.name),
+                           (before, _around(line, way)), how=_text(node))  # fmt: skip
+
+
+def _starts(program: Program) -> Iterator[Edit]:
+    """A state that starts otherwise, or is forgotten after each update."""
+    for k, line in enumerate(program.lines):
+        if line.name in program.state:
+            names = {n.id for n in ast.walk(line.tree) if isinstance(n, ast.Name)}
+            gradient = next((n for n in ("g_2", "g_1", "g") if n in names), "g")
+            for first in (gradient, f"{gradient}**2", f"abs({gradient})", "1", "0"):
+                tree = ast.Call(ast.Name("where", ast.Load()), [_expr("t == 1"), _expr(first), line.tree], [])
+                yield Edit(_with(program, k, tree), "start", line.name, (line.name,), how=first)
+            yield Edit(_everywhere(program, line.name, ast.Constant(0), k), "start", line.name, (line.name,), how="")
+
+
+def _names(program: Program) -> Iterator[Edit]:
+    """One use of a name, or all of them in a line, taken from another name."""
+    assigned = [line.name for line in program.lines]
+    pool = dict.fromkeys([*program.names, *assigned, *(f"{s}_old" for s in (*program.state, "w")), "g_old"])
+    for k, path, node in _places(program):
+        if not isinstance(node, ast.Name):
+            continue
+        line = program.lines[k]
+        for name in (*pool, "0", "1"):
+            if name != node.id:
+                new = put(line.tree, path, _expr(name))
+                yield Edit(_with(program, k, new), "name", node.id, (line.name,), how=name)
+
+
+def pool_of(program: Program) -> list[ast.expr]:
+    """Factors that the rule has somewhere: expressions of settings and t alone, and 1 minus a setting."""
+    inner = {line.name for line in program.lines} | {"w", "g"} | set(program.state)
+    settings = [n for n in program.names if n not in inner]
+    found = {n: _expr(n) for n in settings} | {f"1 - {n}": _expr(f"1 - {n}") for n in settings if n not in ("t", "lr")}
+    for _, _, node in _places(program):
+        used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        if used and used <= set(settings) and isinstance(node, ast.BinOp):
+            found[_text(node)] = node
+    found |= {f"1 - {n}**t": _expr(f"1 - {n}**t") for n in settings if n not in ("t", "lr", "eps", "weight_decay")}
+    roots = {f"sqrt({text})": _expr(f"sqrt({text})") for text in found}
+    return [*found.values(), *roots.values(), ast.Constant(2)]
+
+
+def scaled_by(program: Program, factors: list[ast.expr]) -> Iterator[Edit]:
+    """Every expression of the program multiplied and divided by every factor."""
+    for k, path, node in _places(program):
+        line = program.lines[k]
+        if isinstance(node, ast.Constant) or _in_exponent(line, path):
+            continue
+        for factor in factors:
+            for op in (ast.Mult(), ast.Div()):
+                new = put(line.tree, path, _bin(node, op, factor))
+                yield Edit(_with(program, k, new), "factor", _text(node), (line.name,), (_around(line, path), ""),
+                           how=("divided by " if isinstance(op, ast.Div) else "multiplied by ") + _text(factor))  # fmt: skip
+
+
+def _factors(program: Program) -> Iterator[Edit]:
+    yield from scaled_by(program, pool_of(program))
+
+
+def _functions(program: Program) -> Iterator[Edit]:
+    for k, path, node in _places(program):
+        line = program.lines[k]
+        yield from _exchanged(program, k, path, node)
+        for name in ("abs", "sqrt", "sign", "square", "mean", "sum", "norm", "max"):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                if len(node.args) == 2 and name == "max" and node.func.id == "max":
+                    continue
+                if len(node.args) == 1 and node.func.id != name:
+                    new = put(line.tree, path, ast.Call(ast.Name(name, ast.Load()), node.args, []))
+                    yield Edit(_with(program, k, new), "function", _text(node), (line.name,), how=name)
+            if not isinstance(node, ast.Constant):
+                new = put(line.tree, path, ast.Call(ast.Name(name, ast.Load()), [node], []))
+                yield Edit(_with(program, k, new), "function", _text(node), (line.name,), how=name)
+
+
+def _exchanged(program: Program, k: int, path: Path, node: ast.expr) -> Iterator[Edit]:
+    """Another operation on the same operands: the smaller for the larger, a sum for it, a size for a square."""
+    line = program.lines[k]
+    new: list[ast.expr] = []
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 2:
+        other = {"max": "min", "min": "max"}.get(node.func.id)
+        if other:
+            new = [ast.Call(ast.Name(other, ast.Load()), node.args, []), _bin(node.args[0], ast.Add(), node.args[1])]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        new = [ast.Call(ast.Name("abs", ast.Load()), [node.left], [])]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        new = [ast.Call(ast.Name("max", ast.Load()), [node.left, node.right], [])]
+    for tree in new:
+        yield Edit(
+            _with(program, k, put(line.tree, path, tree)), "function", _text(node), (line.name,), how=_text(tree)
+        )

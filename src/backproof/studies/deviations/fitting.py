@@ -1,0 +1,86 @@
+"""An optimizer of somebody's own: its steps recorded on small twins, and its rule fitted to the closest known one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...document.blocks import Block, Paragraph, Section, Table
+from ...document.math import Num
+from ...optimizers import Optimizer
+from .check import Deviation, deviation_of, ranked_rules, targets_of
+
+__all__ = ["Fitted", "fitted"]
+
+TRIED = 4
+SECONDS = 6.0
+RECORDED = 5
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the rule of somebody's class is.
+
+    Args:
+        rule: the closest known rule, with the settings carried over.
+        deviation: None where it is that rule; else in what it deviates (with an empty name where that was not found).
+        distance: the mean relative difference of the updates.
+        recorded: (gradient, w after) of the first updates of one entry.
+    """
+
+    rule: Optimizer
+    deviation: Deviation | None
+    distance: float
+    recorded: tuple[tuple[float, float], ...]
+
+    @property
+    def says(self) -> str:
+        """The result in one phrase: "adam, with eps inside the root"."""
+        if self.deviation is None:
+            return f"{self.rule.rule.name} ({self.rule.described()})"
+        if self.deviation.name:
+            return f"{self.rule.rule.name}, but {self.deviation.name}"
+        return f"none that is known here; the closest is {self.rule.rule.name}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fit as plain data."""
+        return {
+            "closest": self.rule.rule.name,
+            "is": self.says,
+            "distance": self.distance,
+            "deviation": None if self.deviation is None else self.deviation.to_dict(),
+            "recorded": [{"gradient": g, "w": w} for g, w in self.recorded],
+        }
+
+    def blocks(self) -> tuple[Block, ...]:
+        """The fit as part of a page."""
+        rows = tuple((str(k + 1), Num(g), Num(w)) for k, (g, w) in enumerate(self.recorded))
+        table = Table(
+            (("update",), ("gradient",), ("w after it",)), rows, "Recorded on a small twin, one entry", (1, 2)
+        )
+        parts: list[Block] = [Paragraph((f"Its rule is {self.says}.",)), table]
+        if self.deviation is not None and self.deviation.lines:
+            lines = tuple((a or "(none)", b or "(none)") for a, b in self.deviation.lines)
+            parts.append(Table(((self.rule.rule.name,), ("this class",)), lines, "The formulas that differ"))
+        return (Section("The closest known rule", tuple(parts), "update", "fitted"),)
+
+
+def fitted(kind: Any, settings: Mapping[str, Any]) -> Fitted:
+    """Fit the rule of a class: every known rule as it is, then the nearest ones with single edits.
+
+    Raises:
+        InputError: the class cannot be made with these settings, or cannot take a step.
+    """
+    ranked = ranked_rules(kind, settings)
+    found = [(gap, rule, deviation_of(kind, settings, rule, {}, 0.0)) for gap, rule in ranked[: 2 * TRIED]]
+    gap, rule, deviation = next((f for f in found if f[2] is None), found[0])
+    if deviation is not None:
+        torchs = [(g, r) for g, r in ranked if not r.rule.variant_of][:TRIED]
+        ways = [(r, quick) for quick in (True, False) for r in torchs[: TRIED if quick else 2]]
+        named = ((g, r, deviation_of(kind, settings, r, {}, SECONDS, quick)) for (g, r), quick in ways)
+        gap, rule, deviation = next((f for f in named if f[2] is not None and f[2].name), (gap, rule, deviation))
+    target = targets_of(kind, settings, rule)[0]
+    spot = (0,) * target.probes.start.ndim
+    rows = tuple((float(target.probes.gradients[k][spot]), float(target.went[k][spot])) for k in range(RECORDED))
+    return Fitted(rule, deviation, gap, rows)

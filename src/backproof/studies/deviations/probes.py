@@ -1,0 +1,122 @@
+"""Probes: small parameters, gradients and rates under which two optimizers are compared update by update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import InputError
+from ...optimizers.witness import hand_sparse, scalars_like
+
+__all__ = ["NAMES", "SHAPES", "Probes", "probes", "walked"]
+
+SHAPES: tuple[tuple[int, ...], ...] = ((3, 2), (2,))
+MATRICES: tuple[tuple[int, ...], ...] = ((3, 2), (2, 3))
+UPDATES = 10
+NAMES = (
+    "random gradients",
+    "gradients about as small as eps",
+    "a learning rate that changes",
+    "a spike, then small gradients and zeros",
+    "the same gradient in every update",
+    "no gradient at all",
+)
+"""What each probe is, in words."""
+TINY = 3e-9
+Array = Any
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What happens to one parameter in all probes: arrays with the probes along the first axis.
+
+    Args:
+        start: [probes, *shape], w before the first update.
+        gradients: per update an array [probes, *shape].
+        lr: per update an array [probes, 1...].
+        hyper: the other settings of the reference rule.
+        place, count: which of how many parameters this is.
+    """
+
+    start: Array
+    gradients: list[Array]
+    lr: list[Array]
+    hyper: Mapping[str, float]
+    place: int
+    count: int
+
+    @property
+    def updates(self) -> int:
+        """The number of updates."""
+        return len(self.gradients)
+
+
+def probes(shape: tuple[int, ...], place: int, count: int, hyper: Mapping[str, float], least: float = TINY) -> Probes:
+    """The probes for a parameter of a shape; ``least`` is the size of the tiny gradients."""
+    rng = np.random.default_rng(7 + place)
+    size = (len(NAMES), *shape)
+    start = rng.normal(size=size)
+    steps = rng.normal(size=(UPDATES, *size))
+    flat = (1,) * len(shape)
+    start[1] *= least
+    steps[:, 1] *= least * 10.0 ** rng.uniform(-0.5, 0.5, size=(UPDATES, *shape))
+    steps[:, 3] *= np.where(np.arange(UPDATES) == 1, 30.0, 0.2).reshape(-1, *flat)
+    steps[3:6, 3] *= rng.integers(0, 2, size=shape)
+    steps[:, 4] = steps[:1, 4]
+    steps[:, 5] = 0
+    rate = np.full((UPDATES, len(NAMES), *flat), float(hyper.get("lr", 1.0)))
+    rate[4:, 2] *= 0.1
+    rate[7:, 2] *= 4
+    own = {k: v for k, v in hyper.items() if k != "lr"}
+    return Probes(start, list(steps), list(rate), own, place, count)
+
+
+def walked(make: Any, given: Sequence[Probes]) -> list[Array]:
+    """Where somebody's optimizer goes: per parameter an array [updates, probes, *shape].
+
+    Args:
+        make: from a list of parameters to an optimizer.
+        given: the probes of each parameter.
+
+    Raises:
+        InputError: it cannot be made, or cannot take a step.
+    """
+    found = [np.full((p.updates, *p.start.shape), np.nan) for p in given]
+    for k in range(len(NAMES)):
+        parameters = [torch.tensor(p.start[k], dtype=torch.float64).requires_grad_() for p in given]
+        with scalars_like(parameters[0]):
+            _walk(make, parameters, given, k, found)
+    return found
+
+
+def _walk(make: Any, parameters: list[Any], given: Sequence[Probes], k: int, found: list[Array]) -> None:
+    try:
+        optimizer = make(parameters)
+        for t in range(given[0].updates):
+            for p, own in zip(parameters, given, strict=True):
+                p.grad = torch.tensor(own.gradients[t][k], dtype=torch.float64)
+            _set_rate(optimizer, float(given[0].lr[t][k].reshape(-1)[0]))
+            _step(optimizer, parameters)
+            for place, p in enumerate(parameters):
+                found[place][t, k] = p.detach().numpy()
+    except InputError:
+        raise
+    except Exception as error:  # a user's own code may raise anything
+        raise InputError(
+            f"the optimizer could not take a step on a small parameter: {type(error).__name__}: {str(error)[:200]}"
+        ) from None
+
+
+def _set_rate(optimizer: Any, lr: float) -> None:
+    for group in getattr(optimizer, "param_groups", ()):
+        if "lr" in group and float(group["lr"]) != lr:
+            group["lr"] = lr
+
+
+def _step(optimizer: Any, parameters: Sequence[Any]) -> None:
+    hand_sparse(optimizer)
+    optimizer.step()

@@ -1,0 +1,229 @@
+"""An edit of an update rule in words of the field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+
+from .edits import Edit
+from .program import Program, text_of
+from .search import Found
+
+__all__ = ["changed_lines", "said"]
+
+ROLES = {
+    "eps": "eps",
+    "lr": "the learning rate",
+    "weight_decay": "the weight decay",
+    "dampening": "the dampening",
+    "momentum": "the momentum",
+    "amsgrad": "AMSGrad",
+}
+
+
+def said(found: Found, start: Program) -> str:
+    """The deviation as one phrase."""
+    programs = [start, *(e.program for e in found.edits)]
+    parts = [_SAID[e.kind](e, before) for e, before in zip(found.edits, programs, strict=False)]
+    if found.number is not None:
+        parts[0] += f": {_number(found.number)}"
+    together = _both_corrections(found)
+    return together or ", and ".join(parts)
+
+
+def changed_lines(start: Program, end: Program) -> list[tuple[str, str]]:
+    """The lines that differ: (the reference's, the other's); one side is empty for a line that is only in the other."""
+    ours, theirs = [text_of(x) for x in start.lines], [text_of(x) for x in end.lines]
+    if sorted(ours) == sorted(theirs):
+        return [("; ".join(ours), "; ".join(theirs))] if ours != theirs else []
+    if len(ours) == len(theirs):
+        return [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
+    return [(a, "") for a in ours if a not in theirs] + [("", b) for b in theirs if b not in ours]
+
+
+def _both_corrections(found: Found) -> str:
+    gone = [e for e in found.edits if e.kind == "dropped" and _is_correction(e.what)]
+    return "no bias correction, neither of m nor of v" if len(gone) == 2 else ""
+
+
+def _is_correction(text: str) -> bool:
+    return bool(re.search(r"1 - \w+ ?\*\* ?t", text))
+
+
+def _role(what: str) -> str:
+    for name, words in ROLES.items():
+        if re.search(rf"\b{name}\b", what):
+            return words if what == name else f"{words} ({what})"
+    return what
+
+
+def _moved(e: Edit, before: Program) -> str:
+    source, to = e.where
+    if "weight_decay" in e.what:
+        return _moved_decay(e, before)
+    if e.inside[1] == "sqrt" != e.inside[0]:
+        return f"{_role(e.what)} is inside the root, added to {e.how}" if e.what == "eps" else (
+            f"{_role(e.what)} is inside the root, at {e.how}"
+        )  # fmt: skip
+    if e.inside[0] == "sqrt" != e.inside[1]:
+        return f"{_role(e.what)} is outside the root, at {e.how}"
+    if _is_correction(e.what):
+        early = " before the maximum is taken" if e.inside[1] == "max" else ""
+        return (
+            f"the bias correction {e.what} comes{early} at {e.how} in the line of {to} instead of in that of {source}"
+        )
+    if source != to and to in before.state:
+        return f"{_role(e.what)} is inside the buffer {to}, at {e.how}, instead of in the line of {source}"
+    return f"{_role(e.what)} stands at {e.how} in the line of {to} instead of in that of {source}"
+
+
+def _moved_decay(e: Edit, before: Program) -> str:
+    source, to = e.where
+    if source != "w" and to in ("w", "the step"):
+        return "the weight decay is decoupled from the gradient (as in AdamW) instead of L2"
+    if source == "w" and to != "w":
+        return "the weight decay is L2, added to the gradient, instead of decoupled"
+    if to in before.state:
+        return f"the weight decay enters {to} instead of the line of {source}"
+    scale = "" if "lr" in e.what else ", not multiplied by the learning rate"
+    return f"the weight decay stands at {e.how} in the line of {to}{scale}"
+
+
+def _dropped(e: Edit, before: Program) -> str:
+    bare = e.what.strip("+-*/ ")
+    line = e.where[0]
+    if _is_correction(e.what):
+        return f"no bias correction in {line} ({e.what} is missing)"
+    if e.what.startswith("the case t"):
+        return f"the first update is not treated apart in {line}: {_later(e, before)}"
+    if e.what.startswith("the case"):
+        return f"{e.what} is missing in {line}"
+    if "weight_decay" in e.what:
+        if e.what.startswith("lr *") or bare in ("lr",):
+            return "the weight decay is not multiplied by the learning rate"
+        return "there is no weight decay"
+    if bare == "lr" and any("weight_decay" in text_of(x) for x in before.lines if x.name == line):
+        return "the weight decay is not multiplied by the learning rate"
+    if e.what == "- 1" and re.search(r"\(t - 1\)", _line(before, line)):
+        return f"the count of updates is off by one: {_line(e.program, line)}"
+    if "(...)" in e.what:
+        return f"{bare.removesuffix('(...)')} is not applied in {line}"
+    if "=" in e.what:
+        return f"the step {e.what} is left out"
+    return f"{_role(bare)} is missing in {line} ({e.what})"
+
+
+def _line(program: Program, name: str) -> str:
+    return next((text_of(x) for x in program.lines if x.name == name), "")
+
+
+def _later(e: Edit, before: Program) -> str:
+    text = _line(e.program, e.where[0])
+    if "dampening" in text:
+        return "the dampening also damps the first gradient"
+    return f"{text} in every update, instead of {_line(before, e.where[0]).partition(' = ')[2]}"
+
+
+def _sign(e: Edit, before: Program) -> str:
+    if e.what in ("g", "g_1") and (not e.where or e.where[0] in ("g_1",)):
+        return "the gradient has the other sign: it goes uphill (maximize)"
+    if "weight_decay" in e.what:
+        return "the weight decay has the other sign"
+    final = e.where and e.where[0] == "w"
+    if final:
+        return "the step has the other sign: it goes uphill (maximize)"
+    return f"{e.what} has the other sign in {e.where[0] if e.where else 'every line'}"
+
+
+def _named(e: Edit, before: Program) -> str:
+    line, new = e.where[0], e.how
+    if new.endswith("_old"):
+        return f"{line} uses {e.what} of before the update ({new}) instead of the new one"
+    if new in ("0", "1"):
+        return f"{line} has {new} in the place of {e.what}"
+    if e.what.endswith("hat") and new == e.what.removesuffix("_hat"):
+        return f"no bias correction: {line} uses {new} instead of {e.what}"
+    return f"{line} uses {new} in the place of {e.what}"
+
+
+def _counted(e: Edit, before: Program) -> str:
+    if e.what == "lr":
+        return "a learning rate that changes later is ignored: " + e.how
+    if e.how.startswith("one count"):
+        return e.how
+    return f"the count of updates is off by one: {e.how}" + (f" in {e.where[0]}" if e.where else "")
+
+
+def _factor(e: Edit, before: Program) -> str:
+    line = e.where[0]
+    where = {"sqrt": " inside the root", "max": " inside the maximum"}.get(e.inside[0], "")
+    return f"{e.what} is {e.how}{where} in the line of {line}"
+
+
+def _order(e: Edit, before: Program) -> str:
+    name, after = e.where
+    places = [x.name for x in e.program.lines]
+    stale = [
+        x.name for x in e.program.lines[: places.index(name)] if re.search(rf"\b{name}\b", text_of(x).partition("=")[2])
+    ]
+    if name in before.state and stale and not _used_before(name, before):
+        return f"{stale[0]} uses {name} of before the update"
+    at = f"after {after}" if after else "first of all"
+    if any("weight_decay" in text_of(x) for x in before.lines if x.name == name):
+        at += " (the weight decay comes at another place)"
+    return f"the order is another: {name} is computed {at}"
+
+
+def _used_before(name: str, program: Program) -> bool:
+    """Whether a line above the one that assigns a name uses it."""
+    for line in program.lines:
+        if line.name == name:
+            return False
+        if re.search(rf"\b{name}\b", text_of(line).partition("=")[2]):
+            return True
+    return False
+
+
+def _started(e: Edit, before: Program) -> str:
+    if not e.how:
+        return f"{e.what} is forgotten after each update"
+    return f"{e.what} starts with {e.how} in the first update"
+
+
+def _function(e: Edit, before: Program) -> str:
+    over = e.how in ("mean", "sum", "norm", "max")
+    if over:
+        return f"{e.where[0]} takes the {e.how} of {e.what} over the whole tensor instead of entry by entry"
+    return f"{e.where[0]} has {e.how} of {e.what}" if e.how.isalpha() else f"{e.where[0]} has {e.how} for {e.what}"
+
+
+def _constant(e: Edit, before: Program) -> str:
+    if e.how == "times a number":
+        return f"{e.what} is multiplied by a number in {e.where[0]}"
+    return (
+        f"{_role(e.what)} has another value" if not e.where else f"the number {e.what} is another one in {e.where[0]}"
+    )
+
+
+_SAID: Mapping[str, Callable[[Edit, Program], str]] = {
+    "moved": _moved,
+    "dropped": _dropped,
+    "sign": _sign,
+    "name": _named,
+    "count": _counted,
+    "factor": _factor,
+    "order": _order,
+    "start": _started,
+    "function": _function,
+    "constant": _constant,
+    "swapped": lambda e, before: f"{e.what} are swapped",
+    "narrow": lambda e, before: "the state is kept in float32",
+}
+
+
+def _number(value: float) -> str:
+    near = Fraction(value).limit_denominator(20)
+    if abs(float(near) - value) <= 1e-7 * abs(value) and near.denominator > 1:
+        return f"{near} = {value:.6g}"
+    return f"{value:.6g}"

@@ -1,0 +1,1 @@
+"""Several optimizers on one loss, each at its own best rate."""

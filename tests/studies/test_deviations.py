@@ -1,0 +1,109 @@
+"""``bp.check_optimizer``: no false alarm on torch's own classes, and injected deviations named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import backproof as bp
+from backproof.optimizers import RULES
+
+from .deviants import FIRST, HELD_OUT, THIRD, Own
+
+QUICK = {"DampedFromTheStart", "RateInside", "NesterovOfBefore", "GrowingWeights", "Uphill", "SharedCount", "EtasSwapped",
+         "NoRoot", "Averaged", "DeafToSchedules", "AdagradEpsInside", "HalfCorrected"}  # fmt: skip
+UNNAMED = {"MeanNotSquared"}
+"""Two changes at once, the one of which alone gives no number: not found."""
+EVERY = [pytest.param(*entry, id=entry[0].__name__) for entry in (*FIRST, *HELD_OUT, *THIRD)]
+SOME = [p for p in EVERY if p.id in QUICK]
+
+
+def named(kind: Any, rule: str, settings: dict[str, Any], words: tuple[str, ...]) -> None:
+    found = bp.check_optimizer((kind, {**kind.settings, **settings}), rule, seconds=60)
+    assert not found.ok and found.finding
+    assert any(w in (found.cause or "") for w in words), found.cause
+    assert (found.first_step and found.deviations[0].lines) or "float32" in str(found.cause)
+
+
+@pytest.mark.parametrize(("kind", "rule", "settings", "words"), SOME)
+def test_a_deviation_is_named(kind: Any, rule: str, settings: dict[str, Any], words: tuple[str, ...]) -> None:
+    named(kind, rule, settings, words)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("kind", "rule", "settings", "words"), [p for p in EVERY if p.id not in QUICK | UNNAMED])
+def test_every_deviation_is_named(kind: Any, rule: str, settings: dict[str, Any], words: tuple[str, ...]) -> None:
+    named(kind, rule, settings, words)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, r in RULES.items() if not r.variant_of and not r.asks))
+def test_no_false_alarm(name: str) -> None:
+    found = bp.check_optimizer(name, name)
+    assert found.ok and found.cause is None and all(e.agrees for e in found.evidence)
+
+
+def test_what_cannot_be_named_is_said_so() -> None:
+    class Odd(Own):
+        def one(self, p: Any, g: Any, s: dict[str, Any], h: dict[str, Any]) -> None:
+            p -= 0.01 * torch.sin(3 * g) * torch.exp(p.clamp(max=1)) / (1 + g.abs() ** 3)
+
+    found = bp.check_optimizer(Odd, "sgd", seconds=0.5)
+    assert not found.ok and found.cause is None and "explains it" in found.text()
+    assert found.to_dict()["deviations"][0]["deviation"] is None
+
+
+class Plain:
+    """An optimizer without torch's base class."""
+
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        self.params, self.lr = list(params), lr
+
+    def step(self) -> None:
+        with torch.no_grad():
+            for p in self.params:
+                p -= self.lr * p.grad
+
+
+def test_a_plain_class() -> None:
+    found = bp.check_optimizer(Plain, "sgd")
+    assert "ignored" in str(found.cause)  # it has no parameter groups in which a schedule could change the rate
+
+
+class Refuses(Own):
+    def one(self, p: Any, g: Any, s: dict[str, Any], h: dict[str, Any]) -> None:
+        raise ArithmeticError("no")
+
+
+@pytest.mark.parametrize(
+    ("mine", "against", "why"),
+    [
+        (Refuses, "sgd", "ArithmeticError: no"),
+        (3, "sgd", "no optimizer"),
+        (Plain, "lbfgs", "asks for the loss"),
+        (Plain, "x", "known"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(mine: Any, against: Any, why: str) -> None:
+    with pytest.raises(bp.InputError, match=why):
+        bp.check_optimizer(mine, against)
+
+
+def test_an_own_class_is_fitted_to_the_closest_rule() -> None:
+    exact = bp.optimizer(next(k for k, *_ in FIRST if k.__name__ == "EpsBeforeCorrection"))
+    assert exact.fitted.deviation is None and exact.fitted.rule.rule.name in ("adam/eps-hat", "sparseadam")
+    near = bp.optimizer(next(k for k, *_ in FIRST if k.__name__ == "Uphill"))
+    assert near.fitted.rule.rule.name == "rmsprop" and "uphill" in near.fitted.says
+    assert near.state == {"v": 4} and "closest" in near.text()
+
+
+def test_the_command(cli: Any, tmp_path: Any) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nclass Mine(torch.optim.SGD):\n"
+        "    def step(self, closure=None):\n        super().step()\n        super().step()\n"
+    )
+    done = cli("optimizer", f"{tmp_path}/own.py:Mine", "--against", "sgd", "--json")
+    assert done.status == 1 and '"ok": false' in done.out
+    assert cli("optimizer", "adam", "--against", "adam").status == 0
+    assert cli("optimizer", "adam", "--against", "sgd", "--compare", "sgd").status == 2
