@@ -143,6 +143,20 @@ def test_compiled_functions_are_compared_with_their_eager_form() -> None:
     assert wrong.ok is False and "forward pass differs" in (wrong.cause or "")
 
 
+def test_a_softmax_taken_for_an_elementwise_function_is_named_and_definitions_are_whole_words() -> None:
+    x, t = normal(5), torch.tensor([0.1, 0.2, 0.0, 0.4, 0.3], dtype=torch.float64)
+
+    def loss(x: Tensor, t: Tensor) -> Tensor:
+        return ((torch.softmax(x, 0) - t) ** 2).sum()
+
+    given = {"x": x.requires_grad_(), "t": t}
+    defined = {"s": "softmax(x)", "a": "2 * (s - t)"}  # "a" and "s" are letters of softmax too
+    right = bp.check(loss, given, claim={"x": "s * (a - sum(a * s))", **defined})
+    wrong = bp.check(loss, given, claim={"x": "a * s * (1 - s)", **defined})
+    assert right.ok is True and wrong.ok is False and len(wrong.wrong) == 5
+    assert wrong.cause is not None and "as in an elementwise function" in wrong.cause
+
+
 def test_a_captured_graph_is_checked_by_its_own_derivation_too() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     graph = bp.capture(module, normal(5, 3), loss=F.mse_loss, targets=normal(5, 2))

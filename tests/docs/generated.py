@@ -65,6 +65,7 @@ ANALYSES = {
     "fit": "a plot of the points and the fitted curve, for one input and one target per sample",
     "kinks": "where the loss is not differentiable, and the slopes to both sides where the givens are on a kink",
     "softmax": '`"softmax:p"`: the Jacobian of the softmax `p` entry by entry, and the gradient through it in closed form',
+    "elementwise": '`"elementwise:p"`: what comes of taking the softmax `p` for an elementwise function, entry by entry',
     "margin": '`"margin:p,y,margin"`: what the hinge loss sum over j != y of max(0, p_j - p_y + margin) is designed to do',
     "rates": "runs at many learning rates, and the interval of reasonable ones",
     "watch": "the fit after several updates, and the loss and the size of the gradient per update",

@@ -57,6 +57,42 @@ def test_every_term_is_active_from_margin_one_on() -> None:
     assert "every term" in answers["words"] and "always active" in answers["words"]
 
 
+ALONE = "as in an elementwise function"
+
+
+@pytest.mark.parametrize(
+    ("o", "y", "margin", "cause"),
+    [
+        ([2, 1, 0.5], 0, 1, ALONE),
+        ([0.3, -1.2, 2.0, 0.1], 3, 0.15, ALONE),
+        ([1.5, -0.5, 0.25, 3, 2], 0, 1.7, ALONE),
+        ([1, 2], 1, 0.9, "factor 1/2"),  # of two classes the one forgotten half is as large as the other
+    ],
+)
+def test_an_elementwise_softmax_is_refuted_entry_by_entry(o: list[float], y: int, margin: float, cause: str) -> None:
+    solved = bp.solve(ID, o=o, y=y, margin=margin)
+    said = solved.answers["elementwise"]
+    _, right, jacobian = by_torch(o, y, margin)
+    p = torch.softmax(torch.tensor(o, dtype=torch.float64), 0).requires_grad_()
+    others = [j for j in range(len(o)) if j != y]
+    (a,) = torch.autograd.grad(torch.relu(p[others] - p[y] + margin).sum(), p)
+    claimed = a * jacobian.diagonal()
+    assert said["gradient"] == pytest.approx(claimed.tolist(), abs=1e-9)
+    assert said["wrong"] == [j for j in range(len(o)) if abs(claimed[j] - right[j]) > 1e-9] and said["wrong"]
+    assert said["ok"] is False and cause in said["cause"]
+    text = " ".join(solved.text().split())
+    assert "If softmax were elementwise" in text and f"wrong in {len(said['wrong'])} of {len(o)} entries" in text
+    mine = [e for e in solved.evidence if "custom backward" in e.oracle or "Gaussian" in e.oracle]
+    assert [e.agrees for e in mine] == [True, True]
+
+
+def test_with_one_class_or_no_loss_an_elementwise_softmax_does_no_harm() -> None:
+    for settings in ({"o": [2], "y": 0}, {"o": [6, 0, 0], "y": 0, "margin": 0.5}):
+        solved = bp.solve(ID, **settings)
+        said = solved.answers["elementwise"]
+        assert said["ok"] is True and said["wrong"] == [] and "happens to be right" in " ".join(solved.text().split())
+
+
 def test_a_confident_sample_costs_nothing() -> None:
     answers = bp.solve(ID, o=[6, 0, 0], y=0, margin=0.5).answers
     assert answers["loss"] == 0 and answers["gradient"] == [0, 0, 0] and answers["active"] == []
@@ -103,6 +139,7 @@ def test_a_network_of_ones_own_may_ask_the_same() -> None:
 @pytest.mark.parametrize(
     ("also", "says"),
     [
+        ("elementwise:h", "softmax of a named list"),
         ("softmax:q", "softmax of a named list"),
         ("margin:p", "names the probabilities"),
         ("margin:p,y,o", "given numbers"),

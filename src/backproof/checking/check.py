@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..graph import Graph
 from .checked import Checked
 from .claims import claimed_gradients
 from .compiled import compiled_notes, compiled_of, eager_of
-from .derived import loss_of, with_derivation
+from .derived import closeness, loss_of, with_complex_step, with_derivation
 from .examine import Examination
 from .operators import with_opcheck
-from .program import program_of
+from .program import Program, program_of
 from .second import gradient_program
 
 __all__ = ["check"]
@@ -43,7 +43,8 @@ def check(
 
     Args:
         fn: a function of tensors, an ``nn.Module`` (its parameters are checked too) or ``Function.apply``; or a captured graph
-            with a loss, whose gradients are compared with Backproof's own derivation too (inputs may then be left out).
+            with a loss, whose gradients are compared with Backproof's own derivation and with the complex step too (inputs
+            may then be left out).
         inputs: a tensor, a tuple, or a dict of keywords. If some require a gradient only those are checked, else all floats.
         reference: a trusted implementation of the same function; forward and backward are compared with it in float64.
         claim: somebody's gradient of a scalar ``fn``: by name (of an input or parameter) a tensor, a formula in the names of
@@ -97,8 +98,8 @@ def check(
 
 
 def _graph(graph: Graph, inputs: Any, claim: Any, seed: int) -> Checked:
-    """The loss of a captured graph, with Backproof's own derivation as one more oracle."""
-    loss, leaves = loss_of(graph, inputs)
+    """The loss of a captured graph, with Backproof's own derivation and the complex step as further oracles."""
+    loss, leaves, drawn = loss_of(graph, inputs)
     program = program_of(loss, leaves)
     exam = Examination(
         loss, program, None, None, leaves, seed, True, title=f"the loss of {graph.title or 'a captured graph'}"
@@ -106,9 +107,18 @@ def _graph(graph: Graph, inputs: Any, claim: Any, seed: int) -> Checked:
     if claim is not None:
         exam.claims = claimed_gradients(claim, program, leaves)
     found = exam.verdict()
+    fixed = {**leaves, **drawn}
+    found = with_derivation(graph, fixed, _claimed(exam, program), found)
+    exact = exam.prepared()
+    wide = fixed | dict(zip(map(str, exact.names), exact.start, strict=True))
+    close = closeness(fixed if exam.claims else wide)
+    return with_complex_step(graph, wide, _claimed(exam, exact), found, close, seed)
+
+
+def _claimed(exam: Examination, program: Program) -> dict[str, Tensor | None]:
+    """The gradients that are checked, by name."""
     ones = [torch.ones_like(o) for o in program.at(program.start)]
-    gradients = dict(zip(map(str, program.names), exam.claimed(program, program.start, ones), strict=True))
-    return with_derivation(graph, leaves, gradients, found)
+    return dict(zip(map(str, program.names), exam.claimed(program, program.start, ones), strict=True))
 
 
 def _title(fn: Any) -> str:

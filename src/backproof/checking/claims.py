@@ -134,8 +134,14 @@ def _needed(text: str, defined: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _mentions(text: str, name: str) -> bool:
+    if not is_latex(text):  # whole words, or "a" would be found in "softmax"
+        return _bare(name) in {_bare(word) for word in re.findall(r"[^\W\d]\w*", text)}
     plain = re.sub(r"[\\{}_\s^()\[\]]", "", name)
     return plain in re.sub(r"[\\{}_\s^()\[\]]", "", text)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\\{}_\s]", "", name)
 
 
 def _spelled(name: str) -> str:

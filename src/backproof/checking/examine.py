@@ -45,7 +45,7 @@ class Examination(Asking):
     # --- the way to a verdict ---------------------------------------------------------------------------------------------
     def verdict(self) -> Checked:
         """Ask the oracles, compare, and say what was found."""
-        program = self._prepared()
+        program = self.prepared()
         try:
             outputs = self._first_run(program)
             return self._judged(program, outputs)
@@ -85,7 +85,7 @@ class Examination(Asking):
         return Checked(ok, wrong, cause, where, tuple(dict.fromkeys(self.notes)), tuple(self.oracles), self.title, size)
 
     # --- before anything is compared ----------------------------------------------------------------------------------------
-    def _prepared(self) -> Program:
+    def prepared(self) -> Program:
         """The program in double precision where it can be run so, else as it is."""
         if all(v.dtype not in WIDE for v in self.program.start):
             return self.program

@@ -23,6 +23,7 @@ ANALYSES = (
     "kinks",
     "softmax",
     "margin",
+    "elementwise",
     "rates",
     "watch",
     "against",

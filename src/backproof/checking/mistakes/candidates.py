@@ -386,13 +386,14 @@ def _other_function(step: Step, flat: list[Any]) -> Iterator[Candidate]:
         return
     if step.name in ("cat", "stack"):
         yield from _reordered(step, flat)
-    if step.name == "sum" and len(flat) >= 2 and isinstance(flat[1], int) and first.ndim > 1:
+    if step.name == "sum" and len(flat) >= 2 and isinstance(flat[1], int) and first.ndim:
         axis = int(flat[1])
         for other in range(first.ndim):
             if other != axis % first.ndim:
                 yield f"the sum is taken over axis {other} where axis {axis} belongs", [first, other, *flat[2:]], None
         head = lambda x, d, *r: x.select(d[0], 0).unsqueeze(d[0]) if r and r[0] else x.select(d[0], 0)  # noqa: E731
-        yield "the sum over the axis is forgotten", flat, lambda x, *_: x
+        alone = "each entry is passed back as if it stood alone, as in an elementwise function"
+        yield f"the sum over the axis is forgotten: {alone}", flat, lambda x, *_: x
         yield (
             "only the first entry counts where a sum over its axis belongs (broadcasting is not summed back)",
             flat,

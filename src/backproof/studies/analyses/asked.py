@@ -21,6 +21,7 @@ _HOME = {
     "kinks": "kinks",
     "softmax": "softmax",
     "margin": "margin",
+    "elementwise": "elementwise",
     "rates": "rates",
     "watch": "fitting",
     "against": "fitting",

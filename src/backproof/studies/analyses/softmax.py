@@ -46,7 +46,7 @@ from ..verdicts import TOLERANCE, Evidence
 from ..writing.written import matrix_of
 from .kinks import one_sided
 
-__all__ = ["closed_form", "softmax"]
+__all__ = ["FORMULA", "closed_form", "softmax", "softmax_node"]
 
 MOST = 1000
 MOST_ROWS = 12
@@ -67,7 +67,7 @@ def softmax(prepared: Prepared, steps: Sequence[Step], name: str = "p") -> Answe
         prepared, steps: the problem and its record.
         name: the quantity that is a softmax of a list of numbers.
     """
-    node = _found(prepared, name)
+    node = softmax_node(prepared, name)
     step, o = steps[0], node.inputs[0]
     p = step.values[name]
     jacobian = torch.diag(p) - torch.outer(p, p)
@@ -89,7 +89,8 @@ def softmax(prepared: Prepared, steps: Sequence[Step], name: str = "p") -> Answe
     return Answer(answers, (section,), tuple(evidence), remarks, tuple(derivation))
 
 
-def _found(prepared: Prepared, name: str) -> Node:
+def softmax_node(prepared: Prepared, name: str) -> Node:
+    """The softmax of a named list of numbers that is called so; anything else is refused."""
     graph = prepared.program.graph
     node = graph.by_name.get(name)
     if node is None or node.op.name != "softmax" or len(node.shape) != 1 or node.inputs[0].role == "helper":
