@@ -48,6 +48,7 @@ def ops_table() -> Coverage:
     from .domains import (
         REGISTERED,
         ball_layers,  # noqa: F401  more rules of balls
+        mixing,  # noqa: F401  more rules of boxes
     )
     from .domains.affine import affine
     from .domains.balls import balls

@@ -449,3 +449,57 @@ def test_the_gradient_confirms_a_field_and_finds_a_wrong_one(monkeypatch: pytest
             wrong(right(self, *args, **more)) if len(args) == 2 and "axis" not in more else right(self, *args, **more)
         ))  # fmt: skip
         assert outcome(net)[0][0] is False
+
+
+class Mixes(nn.Module):
+    """A convolution, and something that mixes positions along an axis."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv, self.how = nn.Conv1d(1, 2, 3, stride=2), how
+        self.weight = nn.Parameter(torch.ones(2, 2) / 2)
+        self.rnn = nn.RNN(2, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return {
+            "einsum over channels": lambda: torch.einsum("ncl,dc->ndl", y, self.weight),
+            "einsum over positions": lambda: torch.einsum("ncl,nck->nl", y, y),
+            "cumsum": lambda: y.cumsum(-1),
+            "from the end": lambda: y.flip(-1).cumsum(-1).flip(-1),
+            "fft": lambda: torch.fft.fft(y).abs(),
+            "recurrence": lambda: self.rnn(y.transpose(1, 2))[0].transpose(1, 2),
+            "opaque": lambda: torch.special.i0(y),
+        }[self.how]()
+
+
+@pytest.mark.parametrize(
+    "how, reason",
+    [
+        ("einsum over channels", ""),
+        ("einsum over positions", "the sum over all positions"),
+        ("cumsum", "running total"),
+        ("from the end", "running total"),
+        ("fft", "Fourier transform"),
+        ("recurrence", "the recurrence in rnn"),
+        ("opaque", "places are not followed"),
+    ],
+)
+def test_what_mixes_positions_is_named_and_its_cells_are_what_the_gradient_says(how: str, reason: str) -> None:
+    net = Mixes(how).double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.rand(p.shape) + 0.1)
+    found = bp.receptive_field(net, (1, 1, 15))
+    layer = found.layers[-1]
+    assert (reason in layer.reason and layer.is_global) if reason else not layer.is_global
+    assert not found.finding and found["conv"].size == (3,)
+    x = torch.rand(1, 1, 15, dtype=torch.float64, requires_grad=True)
+    for unit in range(7):
+        (grad,) = torch.autograd.grad(net(x)[0, ..., unit].sum(), x)
+        seen, says = (
+            {int(i) for i in grad[0, 0].nonzero()},
+            found.indices(layer.name, unit) if layer.output_size else set(),
+        )
+        assert says == seen or (reason and (not says or seen <= says)), (unit, says, seen)
+        assert says == seen or how not in ("cumsum", "from the end", "recurrence", "einsum over channels")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -22,7 +23,9 @@ from .base import Domain
 from .positions import Track, moved, promoted, removed, reshaped, through, united, whole
 from .relations import Relation, adaptive, gathered, offsets, transposed, windows
 
-__all__ = ["Axis", "Seen", "boxes", "index_of", "local_relation", "seen_input"]
+__all__ = [
+    "Axis", "Seen", "boxes", "index_of", "local_relation", "place_of", "pointwise", "relabelled", "seen_input", "together",
+]  # fmt: skip
 
 boxes = Domain("boxes", "index sets of the input, axis by axis")
 
@@ -75,12 +78,14 @@ def seen_input(shape: Sequence[int]) -> Seen:
     return tuple(Axis((whole(i, shape[i]),)) for i in range(2, len(shape)))
 
 
-def _where(node: Node) -> str:
+def place_of(node: Node) -> str:
+    """Where a node is, for a reason: its module, or its name at the top."""
     return node.module or node.name
 
 
 # --- branches -----------------------------------------------------------------------------------------------------------
-def _together(node: Node, operands: Sequence[Seen]) -> Seen | None:
+def together(node: Node, operands: Sequence[Seen]) -> Seen | None:
+    """What is seen through any of the operands, whose axes are the node's; None where there is none."""
     if not operands:
         return None
     return reduce(lambda a, b: tuple(_union(node, x, y) for x, y in zip(a, b, strict=True)), operands)
@@ -93,14 +98,14 @@ def _union(node: Node, a: Axis, b: Axis) -> Axis:
     tracks = [*a.tracks, *b.tracks]
     apart = [t for t in tracks if t.digits]
     if apart and len(apart) < len(tracks):
-        reasons = tuple(dict.fromkeys((*reasons, f"a value spread over all positions in {_where(node)}")))
+        reasons = tuple(dict.fromkeys((*reasons, f"a value spread over all positions in {place_of(node)}")))
         tracks = apart
     try:
         found, clash = united(tracks, node.shape)
     except ValueError as error:
-        return Axis((), (*reasons, f"{error} ({_where(node)})"))
+        return Axis((), (*reasons, f"{error} ({place_of(node)})"))
     if clash:
-        return Axis((), (*reasons, f"paths that move at different speeds meet in {_where(node)}"))
+        return Axis((), (*reasons, f"paths that move at different speeds meet in {place_of(node)}"))
     return Axis(tuple(found), reasons)
 
 
@@ -108,8 +113,9 @@ def _union(node: Node, a: Axis, b: Axis) -> Axis:
 @boxes.rule(
     "elementwise", "arithmetic", "comparison", "loss", "normalisation", "stop_gradient", "cast", "where", "expand"
 )
-def _pointwise(node: Node, *operands: Seen | None) -> Seen | None:
-    return _together(node, [_aligned(node, x, v) for x, v in zip(node.inputs, operands, strict=False) if v is not None])
+def pointwise(node: Node, *operands: Seen | None) -> Seen | None:
+    """Entry by entry: what the operands see, their axes aligned as broadcasting does."""
+    return together(node, [_aligned(node, x, v) for x, v in zip(node.inputs, operands, strict=False) if v is not None])
 
 
 def _aligned(node: Node, operand: Node, seen: Seen) -> Seen:
@@ -141,7 +147,7 @@ def _windows(node: Node, x: Seen | None, *_: Any) -> Seen | None:
     if x is None:
         return None
     if len(node.inputs) > 1 and not _by_channel(node):
-        x = tuple(axis.each(lambda t: removed(t, 1), f"{_where(node)} mixes the axis") for axis in x)
+        x = tuple(axis.each(lambda t: removed(t, 1), f"{place_of(node)} mixes the axis") for axis in x)
     return tuple(_through(node, axis) for axis in x)
 
 
@@ -157,7 +163,7 @@ def _through(node: Node, axis: Axis) -> Axis:
     if node.op.name == "adaptive_avg_pool":
         gone = [i for i in range(2, len(outputs)) if outputs[i] == 1 < inputs[i]]
         if any(t.axes & set(gone) for t in axis.tracks):
-            return axis.lost(f"the pool over all positions in {_where(node)}")
+            return axis.lost(f"the pool over all positions in {place_of(node)}")
 
     def change(track: Track) -> Track | None:
         found: Track | None = track
@@ -166,13 +172,13 @@ def _through(node: Node, axis: Axis) -> Axis:
                 found = through(found, i, local_relation(node, i - 2), outputs[i], inputs[i])
         return found
 
-    return axis.each(change, f"positions are mixed with other axes in {_where(node)}")
+    return axis.each(change, f"positions are mixed with other axes in {place_of(node)}")
 
 
 def _along(node: Node, axis: Axis, dim: int, local: Relation) -> Axis:
     """Every track through windows along one axis."""
     inputs, outputs = node.inputs[0].shape[dim], node.shape[dim]
-    return axis.each(lambda t: through(t, dim, local, outputs, inputs), f"positions are mixed in {_where(node)}")
+    return axis.each(lambda t: through(t, dim, local, outputs, inputs), f"positions are mixed in {place_of(node)}")
 
 
 # --- axes that are folded, moved, cut -----------------------------------------------------------------------------------
@@ -192,7 +198,7 @@ def _folded(node: Node, x: Seen | None) -> Seen | None:
 def _fold(node: Node, axis: Axis, gone: set[int], rest: dict[int, int], soft: bool) -> Axis:
     if not any(t.axes & gone for t in axis.tracks):
         return axis.each(lambda t: moved(t, rest), "")
-    reason = f"{node.op.name} over all positions in {_where(node)}"
+    reason = f"{node.op.name} over all positions in {place_of(node)}"
     found = axis.each(lambda t: _without(t, gone), reason)
     if soft and not found.tracks:
         return axis.with_reason(reason)  # what is seen as a whole is seen besides the local part
@@ -212,10 +218,10 @@ def _product(node: Node, a: Seen | None, b: Seen | None = None, *_: Any) -> Seen
     ranks = [len(x.shape) for x in node.inputs[:2]]
     for number, seen in enumerate((a, b)):
         if seen is not None and node.op.name == "outer":
-            found.append(_relabelled(node, seen, {i: i + number * ranks[0] for i in range(ranks[number])}))
+            found.append(relabelled(node, seen, {i: i + number * ranks[0] for i in range(ranks[number])}))
         elif seen is not None:
             found.append(_contracted(node, seen, number, ranks))
-    return _together(node, found)
+    return together(node, found)
 
 
 def _contracted(node: Node, seen: Seen, number: int, ranks: Sequence[int]) -> Seen:
@@ -230,12 +236,13 @@ def _contracted(node: Node, seen: Seen, number: int, ranks: Sequence[int]) -> Se
     if number == 1 and rank > 1:
         places[rank - 1] = result - 1
     places = {i: p for i, p in places.items() if operand[i] == node.shape[p]}
-    reason = f"the sum over all positions in {_where(node)}"
+    reason = f"the sum over all positions in {place_of(node)}"
     cut = tuple(axis.each(lambda t: removed(t, summed), reason) for axis in seen)
-    return _relabelled(node, cut, places)
+    return relabelled(node, cut, places)
 
 
-def _relabelled(node: Node, seen: Seen, places: dict[int, int]) -> Seen:
+def relabelled(node: Node, seen: Seen, places: dict[int, int]) -> Seen:
+    """The same with each axis of the operand at another place of the result."""
     return tuple(axis.each(lambda t: moved(t, places), "") for axis in seen)
 
 
@@ -244,13 +251,13 @@ def _reshaped(node: Node, x: Seen | None) -> Seen | None:
     if x is None:
         return None
     old, new = node.inputs[0].shape, node.shape
-    return tuple(a.each(lambda t: reshaped(t, old, new), f"positions are cut up in {_where(node)}") for a in x)
+    return tuple(a.each(lambda t: reshaped(t, old, new), f"positions are cut up in {place_of(node)}") for a in x)
 
 
 @boxes.rule("permute")
 def _permuted(node: Node, x: Seen | None) -> Seen | None:
     places = {d % len(node.shape): i for i, d in enumerate(node.attrs["dims"])}
-    return None if x is None else _relabelled(node, x, places)
+    return None if x is None else relabelled(node, x, places)
 
 
 def _shifted(by: int, step: int = 1) -> Relation:
@@ -269,7 +276,7 @@ def _padded(node: Node, x: Seen | None) -> Seen | None:
 
 def _padded_along(node: Node, axis: Axis, dim: int, before: int) -> Axis:
     inputs, outputs = node.inputs[0].shape[dim], node.shape[dim]
-    reason = f"positions are mixed in {_where(node)}"
+    reason = f"positions are mixed in {place_of(node)}"
     return axis.each(lambda t: through(t, dim, _shifted(-before), outputs, inputs), reason)
 
 
@@ -294,7 +301,7 @@ def _selected(node: Node, x: Seen | None) -> Seen | None:
             return None
         return Track((), Relation(0, (found.relation.at(node.attrs["index"] % shape[dim]),)))
 
-    return None if x is None else tuple(a.each(pick, f"one position is picked in {_where(node)}") for a in x)
+    return None if x is None else tuple(a.each(pick, f"one position is picked in {place_of(node)}") for a in x)
 
 
 # --- entries picked by index ----------------------------------------------------------------------------------------------
@@ -311,14 +318,14 @@ def _picked(node: Node, x: Seen | None, index: Seen | None) -> Seen | None:
     found = [] if index is None else [tuple(a.each(lambda t: t, "") for a in index)]
     if x is not None:
         found.append(tuple(_picked_along(node, axis) for axis in x))
-    return _together(node, found)
+    return together(node, found)
 
 
 def _picked_along(node: Node, axis: Axis) -> Axis:
     entries, grown = index_of(node.inputs[1]), len(node.inputs[1].shape) - 1
     rank = len(node.inputs[0].shape)
     if any(0 in t.axes for t in axis.tracks) and entries is None:
-        return axis.lost(f"positions are picked by what is computed in {_where(node)}")
+        return axis.lost(f"positions are picked by what is computed in {place_of(node)}")
     if entries is not None:
         axis = _along(node, axis, 0, gathered(entries, node.inputs[0].shape[0]))
     return axis.each(lambda t: moved(t, {i: i + grown if i else 0 for i in range(rank)}), "")
@@ -329,9 +336,9 @@ def _gathered(node: Node, x: Seen | None, index: Seen | None) -> Seen | None:
     dim = node.attrs["dim"] % len(node.shape)
     found = [] if index is None else [index]
     if x is not None:
-        reason = f"positions are picked by what is computed in {_where(node)}"
+        reason = f"positions are picked by what is computed in {place_of(node)}"
         found.append(tuple(a.each(lambda t: removed(t, dim), reason) for a in x))
-    return _together(node, found)
+    return together(node, found)
 
 
 # --- side by side ---------------------------------------------------------------------------------------------------------
@@ -343,8 +350,22 @@ def _joined(node: Node, *xs: Seen | None) -> Seen | None:
         return None
     if node.op.name == "stack":
         places = {i: i + (i >= dim) for i in range(len(node.shape) - 1)}
-        return _together(node, [_relabelled(node, x, places) for x in present])
+        found = together(node, [relabelled(node, x, places) for x in present])
+        return None if found is None else tuple(_stepped(node, a, [x[k] for x in present]) for k, a in enumerate(found))
     return tuple(_side_by_side(node, dim, [None if x is None else x[k] for x in xs]) for k in range(len(present[0])))
+
+
+def _stepped(node: Node, whole: Axis, steps: Sequence[Axis]) -> Axis:
+    """The steps of a recurrence, one after another: each sees what the one before it sees, and more."""
+    fields = [
+        set(axis.tracks[0].relation.at(0)) for axis in steps if len(axis.tracks) == 1 and not axis.tracks[0].digits
+    ]
+    grows = len(fields) == len(steps) > 2 and (_nested(fields) or _nested(fields[::-1]))
+    return whole.with_reason(f"the recurrence in {place_of(node.inputs[0])}") if grows else whole
+
+
+def _nested(fields: Sequence[set[int]]) -> bool:
+    return all(a <= b for a, b in pairwise(fields)) and fields[0] < fields[-1]
 
 
 def _side_by_side(node: Node, dim: int, pieces: Sequence[Axis | None]) -> Axis:
@@ -352,7 +373,7 @@ def _side_by_side(node: Node, dim: int, pieces: Sequence[Axis | None]) -> Axis:
     if not any(dim in t.axes for axis in axes for t in axis.tracks):
         return reduce(lambda a, b: _union(node, a, b), axes)
     reasons = tuple(dict.fromkeys(r for axis in axes for r in axis.reasons))
-    lost = Axis((), (*reasons, f"pieces are set side by side along the axis in {_where(node)}"))
+    lost = Axis((), (*reasons, f"pieces are set side by side along the axis in {place_of(node)}"))
     found, start = [], 0
     for operand, piece in zip(node.inputs, pieces, strict=True):
         size = operand.shape[dim]

@@ -18,7 +18,9 @@ from ..graph import Graph, Node
 from .boxes import index_of
 from .positions import Digit
 
-__all__ = ["Mask", "carried_back", "paths_to", "seen_cells", "seen_channels", "unit_mask"]
+__all__ = [
+    "Mask", "back_rule", "carried_back", "fold", "full", "paths_to", "pointwise_back", "seen_cells", "seen_channels", "unit_mask",
+]  # fmt: skip
 
 Mask = np.ndarray[Any, np.dtype[Any]]
 Kernels = Mapping[Node, Mask]
@@ -104,7 +106,7 @@ def _spatial(mask: Mask | None, count: int, source: Node) -> Mask:
     shape = (count, *source.shape[2:])
     if mask is None:
         return np.zeros(shape, bool)
-    found = _fold(np.asarray(mask[:, :1]), 2, source.shape[1])[:, 0, 0]
+    found = fold(np.asarray(mask[:, :1]), 2, source.shape[1])[:, 0, 0]
     return np.array(np.broadcast_to(found, shape))
 
 
@@ -128,7 +130,9 @@ _Back = Callable[[Node, Mask], "list[Mask | None]"]
 _RULES: dict[str, _Back] = {}
 
 
-def _rule(*keys: str) -> Callable[[_Back], _Back]:
+def back_rule(*keys: str) -> Callable[[_Back], _Back]:
+    """Register how a mask goes back through operations or families, by name."""
+
     def add(function: _Back) -> _Back:
         _RULES.update(dict.fromkeys(keys, function))
         return function
@@ -144,14 +148,14 @@ def _back(node: Node, mask: Mask) -> list[Mask | None]:
 
 
 # --- what masks are made of ---------------------------------------------------------------------------------------------
-def _fold(mask: Mask, axis: int, size: int) -> Mask:
+def fold(mask: Mask, axis: int, size: int) -> Mask:
     """What is seen from any index of an axis (of a mask, counted with the units' axis), as an axis of length 1."""
     if mask.shape[axis] == 1:
         return mask if mask.dtype == bool or size == 1 else mask * size
     return np.asarray(mask.any(axis, keepdims=True) if mask.dtype == bool else mask.sum(axis, keepdims=True))
 
 
-def _full(mask: Mask, axis: int, size: int) -> Mask:
+def full(mask: Mask, axis: int, size: int) -> Mask:
     """The mask with an axis written out."""
     return np.repeat(mask, size, axis) if mask.shape[axis] == 1 < size else mask
 
@@ -168,7 +172,7 @@ def _at(axis: int, where: Any) -> tuple[Any, ...]:
 
 def _taps_back(mask: Mask, axis: int, taps: Iterable[int], stride: int, outputs: int, inputs: int) -> Mask:
     """Through windows: input s o + t is seen by output o, for each tap t."""
-    mask, found = _full(mask, axis, outputs), _empty(mask, axis, inputs)
+    mask, found = full(mask, axis, outputs), _empty(mask, axis, inputs)
     for t in taps:
         low, high = max(-(t // stride), 0), min((inputs - 1 - t) // stride, outputs - 1)
         if low <= high:
@@ -179,7 +183,7 @@ def _taps_back(mask: Mask, axis: int, taps: Iterable[int], stride: int, outputs:
 
 def _transposed_back(mask: Mask, axis: int, taps: Iterable[int], stride: int, outputs: int, inputs: int) -> Mask:
     """Through a transposed convolution: input i is seen by outputs s i + t."""
-    mask, found = _full(mask, axis, outputs), _empty(mask, axis, inputs)
+    mask, found = full(mask, axis, outputs), _empty(mask, axis, inputs)
     for t in taps:
         low, high = max(-(t // stride), 0), min((outputs - 1 - t) // stride, inputs - 1)
         if low <= high:
@@ -189,8 +193,11 @@ def _transposed_back(mask: Mask, axis: int, taps: Iterable[int], stride: int, ou
 
 
 # --- rules --------------------------------------------------------------------------------------------------------------
-@_rule("elementwise", "arithmetic", "comparison", "loss", "normalisation", "stop_gradient", "cast", "expand", "where")
-def _pointwise(node: Node, mask: Mask) -> list[Mask | None]:
+@back_rule(
+    "elementwise", "arithmetic", "comparison", "loss", "normalisation", "stop_gradient", "cast", "expand", "where"
+)
+def pointwise_back(node: Node, mask: Mask) -> list[Mask | None]:
+    """Entry by entry: the mask, folded along the axes in which an operand was broadcast."""
     return [_narrowed(mask, node, x) for x in node.inputs]
 
 
@@ -200,16 +207,16 @@ def _narrowed(mask: Mask, node: Node, operand: Node) -> Mask | None:
         return None
     if node.op.name == "batch_norm" and len(operand.shape) == 1:
         for i in (0, *range(2, len(node.shape))):
-            mask = _fold(mask, i + 1, node.shape[i])
+            mask = fold(mask, i + 1, node.shape[i])
         return mask.reshape(mask.shape[0], mask.shape[2])
     extra = len(node.shape) - len(operand.shape)
     for i, size in enumerate(node.shape):
         if i < extra or operand.shape[i - extra] == 1 < size:
-            mask = _fold(mask, i + 1, size)
+            mask = fold(mask, i + 1, size)
     return mask.reshape(mask.shape[0], *mask.shape[1 + extra :])
 
 
-@_rule("conv", "conv_transpose", "max_pool", "max_pool_index", "avg_pool", "adaptive_avg_pool")
+@back_rule("conv", "conv_transpose", "max_pool", "max_pool_index", "avg_pool", "adaptive_avg_pool")
 def _windows(node: Node, mask: Mask) -> list[Mask | None]:
     shape = node.inputs[0].shape
     for i in range(2, len(shape)):
@@ -232,7 +239,7 @@ def _window_back(node: Node, mask: Mask, i: int, outputs: int, inputs: int) -> M
 
 def _rows_back(mask: Mask, axis: int, rows: Sequence[Sequence[int]], inputs: int) -> Mask:
     """Through a list: output o sees the inputs rows[o]."""
-    mask, found = _full(mask, axis, len(rows)), _empty(mask, axis, inputs)
+    mask, found = full(mask, axis, len(rows)), _empty(mask, axis, inputs)
     for o, row in enumerate(rows):
         for i in row:
             found[_at(axis, i)] += mask[_at(axis, o)]
@@ -243,9 +250,9 @@ def _channels_back(node: Node, mask: Mask) -> Mask:
     """Each group of output channels sees its group of input channels."""
     groups, outputs, inputs = node.attrs["groups"], node.shape[1], node.inputs[0].shape[1]
     if groups == 1 or mask.shape[2] == 1:
-        return _fold(mask, 2, outputs // groups)
+        return fold(mask, 2, outputs // groups)
     apart = mask.reshape(*mask.shape[:2], groups, outputs // groups, *mask.shape[3:])
-    together = _fold(apart, 3, outputs // groups)[:, :, :, 0]
+    together = fold(apart, 3, outputs // groups)[:, :, :, 0]
     return np.repeat(together, inputs // groups, 2)
 
 
@@ -272,7 +279,7 @@ def _dims(node: Node) -> list[int]:
     return sorted({d % rank for d in (range(rank) if dim is None else [dim] if isinstance(dim, int) else dim)})
 
 
-@_rule("reduce", "argmax", "argmin")
+@back_rule("reduce", "argmax", "argmin")
 def _reduced(node: Node, mask: Mask) -> list[Mask | None]:
     if not node.attrs.get("keepdim"):
         for d in _dims(node):
@@ -280,19 +287,19 @@ def _reduced(node: Node, mask: Mask) -> list[Mask | None]:
     return [mask]
 
 
-@_rule("softmax")
+@back_rule("softmax")
 def _softmax(node: Node, mask: Mask) -> list[Mask | None]:
     dim = node.attrs["dim"] % len(node.shape)
-    return [_fold(mask, dim + 1, node.shape[dim])]
+    return [fold(mask, dim + 1, node.shape[dim])]
 
 
-@_rule("linear", "matmul")
+@back_rule("linear", "matmul")
 def _product(node: Node, mask: Mask) -> list[Mask | None]:
     a, b = (len(x.shape) for x in node.inputs[:2])
     if node.op.name == "linear":
-        return [_fold(mask, len(node.shape), node.shape[-1])]
+        return [fold(mask, len(node.shape), node.shape[-1])]
     if node.op.name == "outer":
-        return [_fold(mask, 2, node.shape[1])[:, :, 0], _fold(mask, 1, node.shape[0])[:, 0]]
+        return [fold(mask, 2, node.shape[1])[:, :, 0], fold(mask, 1, node.shape[0])[:, 0]]
     shape = list(node.shape)
     if a == 1:
         mask = np.expand_dims(mask, mask.ndim - (b > 1))
@@ -300,7 +307,7 @@ def _product(node: Node, mask: Mask) -> list[Mask | None]:
     if b == 1:
         mask, shape = mask[..., None], [*shape, 1]
     rank = len(shape)
-    left, right = _fold(mask, rank, shape[-1]), _fold(mask, rank - 1, shape[-2])
+    left, right = fold(mask, rank, shape[-1]), fold(mask, rank - 1, shape[-2])
     return [_factor(left, shape, node.inputs[0], -2), _factor(right, shape, node.inputs[1], -1)]
 
 
@@ -308,29 +315,29 @@ def _factor(mask: Mask, shape: Sequence[int], operand: Node, own: int) -> Mask:
     """The mask of a product's factor: batch axes that it lacks are folded, a vector has one axis."""
     if len(operand.shape) == 1:
         for i in range(len(shape)):
-            mask = _fold(mask, i + 1, shape[i] if i != len(shape) + own else 1)
+            mask = fold(mask, i + 1, shape[i] if i != len(shape) + own else 1)
         return mask.reshape(mask.shape[0], 1)
     extra = len(shape) - len(operand.shape)
     for i in range(len(shape) - 2):
         if i < extra or operand.shape[i - extra] == 1 < shape[i]:
-            mask = _fold(mask, i + 1, shape[i])
+            mask = fold(mask, i + 1, shape[i])
     return mask.reshape(mask.shape[0], *mask.shape[1 + extra :])
 
 
 # --- the same entries elsewhere -----------------------------------------------------------------------------------------
-@_rule("reshape")
+@back_rule("reshape")
 def _reshaped(node: Node, mask: Mask) -> list[Mask | None]:
     full = np.broadcast_to(mask, (mask.shape[0], *node.shape))
     return [full.reshape(mask.shape[0], *node.inputs[0].shape)]
 
 
-@_rule("permute")
+@back_rule("permute")
 def _permuted(node: Node, mask: Mask) -> list[Mask | None]:
     dims = [d % len(node.shape) for d in node.attrs["dims"]]
     return [np.transpose(mask, [0, *(i + 1 for i in np.argsort(dims))])]
 
 
-@_rule("pad")
+@back_rule("pad")
 def _padded(node: Node, mask: Mask) -> list[Mask | None]:
     pad, rank = node.attrs["pad"], len(node.shape)
     for i in range(len(pad) // 2):
@@ -339,7 +346,7 @@ def _padded(node: Node, mask: Mask) -> list[Mask | None]:
     return [mask]
 
 
-@_rule("slice")
+@back_rule("slice")
 def _sliced(node: Node, mask: Mask) -> list[Mask | None]:
     dim = node.attrs["dim"] % len(node.shape)
     size = node.inputs[0].shape[dim]
@@ -347,17 +354,17 @@ def _sliced(node: Node, mask: Mask) -> list[Mask | None]:
     return [_taps_back(mask, dim + 1, [start], node.attrs["step"], node.shape[dim], size)]
 
 
-@_rule("select")
+@back_rule("select")
 def _selected(node: Node, mask: Mask) -> list[Mask | None]:
     size = node.inputs[0].shape
     dim = node.attrs["dim"] % len(size)
     return [_rows_back(np.expand_dims(mask, dim + 1), dim + 1, [[node.attrs["index"] % size[dim]]], size[dim])]
 
 
-@_rule("cat", "stack")
+@back_rule("cat", "stack")
 def _joined(node: Node, mask: Mask) -> list[Mask | None]:
     dim = node.attrs["dim"] % len(node.shape)
-    mask = _full(mask, dim + 1, node.shape[dim])
+    mask = full(mask, dim + 1, node.shape[dim])
     found: list[Mask | None] = []
     start = 0
     for x in node.inputs:
@@ -368,21 +375,21 @@ def _joined(node: Node, mask: Mask) -> list[Mask | None]:
     return found
 
 
-@_rule("embedding")
+@back_rule("embedding")
 def _picked(node: Node, mask: Mask) -> list[Mask | None]:
     entries, index = index_of(node.inputs[1]), node.inputs[1]
     size, grown = node.inputs[0].shape[0], len(index.shape)
     if entries is not None:
         return [_rows_back(mask, 1, [[e] for e in entries], size), None]
     for i in range(grown):
-        mask = _fold(mask, i + 1, node.shape[i])
+        mask = fold(mask, i + 1, node.shape[i])
     rest = mask.reshape(mask.shape[0], 1, *mask.shape[1 + grown :])
     for i in range(grown, len(node.shape)):
-        mask = _fold(mask, i + 1, node.shape[i])
+        mask = fold(mask, i + 1, node.shape[i])
     return [rest, mask.reshape(mask.shape[0], *mask.shape[1 : 1 + grown])]
 
 
-@_rule("gather")
+@back_rule("gather")
 def _gathered(node: Node, mask: Mask) -> list[Mask | None]:
     dim = node.attrs["dim"] % len(node.shape)
-    return [_fold(mask, dim + 1, node.shape[dim]), mask]
+    return [fold(mask, dim + 1, node.shape[dim]), mask]

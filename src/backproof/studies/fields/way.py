@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from ...domains import mixing
 from ...domains.boxes import Seen, boxes, local_relation, seen_input
 from ...domains.positions import Track
 from ...domains.relations import Relation
@@ -14,6 +15,8 @@ from ...errors import InputError
 from ...graph import Graph, Node
 
 __all__ = ["Change", "Step", "changes", "read_fields", "unproductive", "way"]
+
+_ = mixing  # imported for what it registers
 
 WINDOWS = ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool")
 CONFIRMED = 12
