@@ -22,7 +22,7 @@ SMOOTH = [
 def _point(op: Elementwise, count: int) -> list[sympy.Rational]:
     """Fractions inside the operation's region that no float64 is."""
     low, high = op.region
-    share = [sympy.Rational(5, 7), sympy.Rational(3, 11)]
+    share = [sympy.Rational(5, 7), sympy.Rational(3, 11), sympy.Rational(8, 13)]
     return [sympy.nsimplify(low) + (sympy.nsimplify(high) - sympy.nsimplify(low)) * share[i] for i in range(count)]
 
 
