@@ -45,7 +45,9 @@ def plain_name(name: str) -> str:
     """A name without what formats write differently: lowered and raised letters, spaces, signs of one meaning."""
     text = unicodedata.normalize("NFKC", name).replace("−", "-").replace("′", "'").replace("×", "x")
     text = "".join(character(w) for w in re.split(r"(?<![A-Za-z])([A-Za-z]+)(?![A-Za-z])", text))
-    return re.sub(r"[\s{}_,()^:.#⁠]", "", text).replace("ε", "ϵ").replace("ϵ", "ε").replace("ϕ", "φ").replace("ϱ", "ρ")
+    return (
+        re.sub(r"[\s{}\[\]_,()^:.#⁠]", "", text).replace("ε", "ϵ").replace("ϵ", "ε").replace("ϕ", "φ").replace("ϱ", "ρ")
+    )
 
 
 # --- what each construction is worth --------------------------------------------------------------------------------------
@@ -383,7 +385,7 @@ class _Text:
             self.at < len(self.text) and self.text[self.at].isalpha() and self.text[self.at] not in _LOW + _HIGH + "ᵀ"
         ):
             self.at += 1
-        digits = re.compile(r"\d+[a-z]*(?=\()").match(self.text, self.at)
+        digits = re.compile(r"(?:\d+[a-z]*|\[[^\]]*\])(?=[(′])").match(self.text, self.at)
         self.at = digits.end() if digits and self.at > start else self.at
         assert self.at > start, self.text[self.at :]
         return self.text[start : self.at]
@@ -436,8 +438,29 @@ def _split(text: str) -> list[str]:
 
 # --- LaTeX ----------------------------------------------------------------------------------------------------------------
 _TOKEN = re.compile(r"\\begin\{cases\}|\\end\{cases\}|\\\\|\\[A-Za-z]+|\\.|\d+(?:\.\d+)?|\S")
-_MACROS = {f"\\{name}": letter for name, letter in GREEK.items()} | {r"\varepsilon": "ε", r"\varphi": "φ", r"\ell": "ℓ"}
-_UPRIGHT = {"log", "ln", "exp", "sin", "cos", "tan", "sinh", "cosh", "tanh", "arctan", "arcsin", "arccos", "max", "min"}
+_MACROS = {f"\\{name}": letter for name, letter in GREEK.items()} | {
+    r"\to": "→",
+    r"\varepsilon": "ε",
+    r"\varphi": "φ",
+    r"\ell": "ℓ",
+}
+_UPRIGHT = {
+    "log",
+    "ln",
+    "exp",
+    "sin",
+    "cos",
+    "tan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "arctan",
+    "arcsin",
+    "arccos",
+    "max",
+    "min",
+    "det",
+}
 _SIGNS = {r"\odot": "⊙", r"\ast": "∗", r"\star": "⋆", r"\cdot": "·", "-": "−", "+": "+", ",": ",", "=": "=", "<": "<",
           ">": ">", r"\le": "≤", r"\ge": "≥", r"\ne": "≠"}  # fmt: skip
 
@@ -509,7 +532,10 @@ class _Latex:
             depth += (token == "{") - (token == "}")
             if not depth:
                 break
-            found += _MACROS.get(token, "") if token.startswith("\\") and len(token) > 2 else token.removeprefix("\\")
+            if token != r"\,":
+                found += (
+                    _MACROS.get(token, "") if token.startswith("\\") and len(token) > 2 else token.removeprefix("\\")
+                )
         return found
 
     def fenced(self, token: str) -> Item:

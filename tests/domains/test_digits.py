@@ -8,7 +8,9 @@ import pytest
 import sympy
 from mpmath import mp
 
+from backproof.document.math import Call, Function, Num
 from backproof.domains.digits import DIGITS, compiled, context, digits, exactly
+from backproof.domains.printed import value_of
 from backproof.formula import read_model
 from backproof.ops import OPS, Elementwise, derivative
 
@@ -22,7 +24,7 @@ SMOOTH = [
 def _point(op: Elementwise, count: int) -> list[sympy.Rational]:
     """Fractions inside the operation's region that no float64 is."""
     low, high = op.region
-    share = [sympy.Rational(5, 7), sympy.Rational(3, 11)]
+    share = [sympy.Rational(5, 7), sympy.Rational(3, 11), sympy.Rational(8, 13)]
     return [sympy.nsimplify(low) + (sympy.nsimplify(high) - sympy.nsimplify(low)) * share[i] for i in range(count)]
 
 
@@ -78,3 +80,14 @@ def test_ties_and_kinks_follow_the_formula() -> None:
     assert [float(v) for v in of("max(a, b)", a=[1, 2], b=[1, 1])] == [1.0, 2.0]
     assert float(of("round(a)", a=2.5)[()]) == 2.0
     assert [float(v) for v in of("sign(a)", a=[-2, 0, 3])] == [-1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("op", [op for op in SMOOTH if op.differentiable], ids=lambda op: op.name)
+def test_a_printed_slope_is_read_back_as_the_slope_of_that_operand(op: Elementwise) -> None:
+    """f′ in print is the derivative of f itself, not of a shorter name (exp2, log10), and by the operand that it names."""
+    given = {**op.attrs, **op.examples[0].attrs}
+    point = [float(p) for p in _point(op, len(op.operands))]
+    for slope in _slopes(op)[1:]:
+        printed = Call(Function(slope.name, primes=1), tuple(Num(p) for p in point), slope.name, tuple(given.items()))
+        own = compiled(slope, len(point), tuple(sorted(given.items())))(*(context.mpf(p) for p in point))
+        assert abs(value_of(printed) - own) <= 1e-40 * (1 + abs(own)), slope.name

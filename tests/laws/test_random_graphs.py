@@ -22,9 +22,9 @@ DAILY = {"deadline": None, "derandomize": True, "database": None, "suppress_heal
 
 def agree(ours: torch.Tensor, theirs: torch.Tensor, floor: float = 1e-2) -> bool:
     """Whether two gradients differ by less than 1e-10 of the tensor's largest entry (or of ``floor``)."""
-    return ours.shape == theirs.shape and bool(
-        (ours - theirs).abs().max() <= 1e-10 * theirs.abs().max().clamp(min=floor)
-    )
+    if ours.shape != theirs.shape or not ours.numel():
+        return ours.shape == theirs.shape
+    return bool((ours - theirs).abs().max() <= 1e-10 * theirs.abs().max().clamp(min=floor))
 
 
 def check_against_autograd(found: RandomGraph) -> None:

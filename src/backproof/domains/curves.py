@@ -112,7 +112,7 @@ def _evaluator(expr: Any, number: Callable[[Any], Any]) -> Evaluate:
     if isinstance(expr, (sympy.Add, sympy.Mul)):
         return _folded(parts, isinstance(expr, sympy.Add))
     if isinstance(expr, sympy.Pow):
-        return _power(parts[0], expr.exp)
+        return _power(parts[0], expr.exp) if expr.exp.is_Rational else _exponential(*parts)
     if type(expr).__name__ in FUNCTIONS:
         return _applied(FUNCTIONS[type(expr).__name__], parts[0])
     raise InputError(f"the balls domain cannot enclose {type(expr).__name__}")
@@ -133,10 +133,13 @@ def _folded(parts: list[Evaluate], is_sum: bool) -> Evaluate:
 
 
 def _power(base: Evaluate, exponent: Any) -> Evaluate:
-    if exponent.is_Rational:
-        p, q = int(exponent.p), int(exponent.q)
-        return lambda x: base(x) ** p if q == 1 else base(x).root(q) ** p
-    raise InputError("the balls domain cannot enclose a power whose exponent is no fraction")
+    p, q = int(exponent.p), int(exponent.q)
+    return lambda x: base(x) ** p if q == 1 else base(x).root(q) ** p
+
+
+def _exponential(base: Evaluate, exponent: Evaluate) -> Evaluate:
+    """b^x = e^(x ln b), for b > 0."""
+    return lambda x: FUNCTIONS["exp"](exponent(x) * FUNCTIONS["log"](base(x)))
 
 
 def _constant(value: Any) -> Any:

@@ -6,17 +6,34 @@ a formula that says something else than was computed is found.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from ..document.math import Add, Call, Cases, Div, Expr, Indicator, Mul, Neg, Num, Pow, Rel
-from ..ops import OPS, Elementwise, derivative
+from ..ops import OPS, Elementwise, Op, derivative
 from .digits import compiled, context
 
-__all__ = ["Unreadable", "value_of"]
+__all__ = ["Unreadable", "operation", "value_of"]
+
+_PRIME = re.compile(r"'(\d?)")
 
 
 class Unreadable(Exception):
     """The formula has a part that is no number: a symbol, a sum over an index, words."""
+
+
+def operation(name: str, functions: Mapping[str, Elementwise] | None = None) -> Op | None:
+    """The record behind a printed function: one of the table, or one put in, differentiated as its primes say."""
+    if name in OPS:
+        return OPS[name]
+    bare = name.partition("'")[0]
+    found = (functions or {}).get(bare) or OPS.get(bare)
+    if not isinstance(found, Elementwise):
+        return None
+    for operand in _PRIME.findall(name):
+        found = derivative(found, int(operand or 0))
+    return found
 
 
 def value_of(expr: Expr) -> Any:
@@ -63,10 +80,7 @@ def _holds(relation: Expr) -> bool:
 
 
 def _call(expr: Call) -> Any:
-    base, primes = expr.op.rstrip("'0123456789") if expr.op not in OPS else expr.op, expr.function.primes
-    op = OPS.get(base)
+    op = operation(expr.op)
     if not isinstance(op, Elementwise):
         raise Unreadable(expr.op)
-    for _ in range(primes):
-        op = derivative(op, 0)
     return context.mpf(compiled(op, len(expr.args), expr.attrs)(*(value_of(a) for a in expr.args)))

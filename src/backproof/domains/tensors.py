@@ -111,6 +111,16 @@ def _called(node: Node, *x: Term) -> Term:
     return plain_call(node, *x)
 
 
+@symbols.rule("logabsdet")
+def _logabsdet(node: Node, x: Term) -> Term:
+    """ln |det X|."""
+    found, rank = x.expr(), len(node.shape)
+    for name in ("det", "abs", "log"):
+        op = OPS[name]
+        found = Call(Function(name, op.text, op.latex), (found,), name)
+    return term(found, rank)
+
+
 @symbols.rule(OWN)
 def _own(node: Node, *x: Term) -> Term:
     """backward_f(δ, x): what somebody's own code sends back."""

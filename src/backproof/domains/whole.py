@@ -7,10 +7,8 @@ broadcasting, a sum runs over its index. No graph and no autograd is looked at.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,16 +32,14 @@ from ..document.math import (
     Sym,
     Transpose,
 )  # fmt: skip
-from ..ops import OPS, Elementwise, derivative
+from ..ops import Elementwise
 from .numbers import kernel
-from .printed import Unreadable
+from .printed import Unreadable, operation
 
 __all__ = ["Meaning", "whole_value"]
 
 Meaning = Callable[[Ref], Tensor | None]
 """From what a symbol stands for to its tensor; None where it is not known."""
-
-_PRIME = re.compile(r"'(\d?)")
 
 
 def whole_value(expr: Expr, meaning: Meaning, functions: Mapping[str, Elementwise] | None = None) -> Tensor:
@@ -155,23 +151,10 @@ class _Reader:
         return self._run(expr.op, args, expr.attrs)
 
     def _run(self, name: str, args: list[Tensor], attrs: tuple[tuple[str, object], ...]) -> Tensor:
-        op = self._operation(name)
+        op = operation(name, self.functions)
         run = None if op is None else kernel(op, max(args[0].ndim - 2, 0) if args else 0)
         if run is None:
             raise Unreadable(name)
         if isinstance(op, Elementwise) and len(args) > 1:
             args = list(torch.broadcast_tensors(*args))
         return run(*args, **dict(attrs))
-
-    def _operation(self, name: str) -> Any:
-        """The record behind a printed function: one of the table, or one put in, differentiated as its primes say."""
-        op = OPS.get(name)
-        if op is not None:
-            return op
-        bare = name.partition("'")[0]
-        found = self.functions.get(bare) or OPS.get(bare)
-        if not isinstance(found, Elementwise):
-            return None
-        for operand in _PRIME.findall(name):
-            found = derivative(found, int(operand or 0))
-        return found

@@ -87,6 +87,7 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "hinge_embedding_error": lambda y, t, margin=1.0: torch.where(t > 0, y, torch.relu(margin - y)),
     "prelu": lambda a, b: torch.relu(a) - b * torch.relu(-a),
     "soft_margin_error": lambda y, t: torch.log1p(torch.exp(-t * y)),
+    "floor_divide": lambda a, b: torch.floor(a / b),  # torch's own has no backward pass, its floor has 0
     "hardsigmoid": lambda x: F.relu6(x + 3) / 6,  # torch's own has a float32 1/6 in its backward pass
     "where": lambda c, a, b: torch.where(c != 0, a, b),
 }

@@ -102,7 +102,7 @@ def _solved(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
 _MATRICES = (Example(((3, 3),)), Example(((2, 2, 2),)))
 register(Op("inverse", "matrix", ("x",), _of_square, examples=_MATRICES, text="inv", doc="X⁻¹."))
 register(Op("det", "matrix", ("x",), _number, examples=_MATRICES, doc="det X."))
-register(Op("logabsdet", "matrix", ("x",), _number, examples=_MATRICES, text="ln|det|", doc="ln |det X|."))
+register(Op("logabsdet", "matrix", ("x",), _number, examples=_MATRICES, doc="ln |det X|."))
 register(Op(
     "solve", "matrix", ("a", "b"), _solved, examples=(Example(((3, 3), (3, 2))), Example(((2, 2, 2), (2, 2, 1)))),
     doc="X with A X = B.",

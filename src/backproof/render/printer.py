@@ -168,7 +168,17 @@ class Printer(ABC):
             return "spaced dot"
         if is_numeric(right) and not isinstance(right, Matrix) and not self._is_root(right):
             return "dot"
+        if self._begins_with_digit(right):
+            return "dot"
         return "none" if self._is_tight(left) and self._is_tight(right) else "thin"
+
+    def _begins_with_digit(self, factor: Expr) -> bool:
+        """Return whether it would run into a number before it: 2ˣ, and on one line 3/x."""
+        if isinstance(factor, Pow):
+            return self._begins_with_digit(factor.base)
+        if isinstance(factor, Div) and self.flat:
+            return self._begins_with_digit(factor.top)
+        return isinstance(factor, (Num, Digits))
 
     def _is_root(self, factor: Expr) -> bool:
         return isinstance(factor, Call) and self.is_radical(factor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -74,6 +74,13 @@ def _origins(node: Node) -> list[Node]:
             x = x.inputs[0]
         found.append(x)
     return found
+
+
+def _is_place(graph: Graph, name: str) -> bool:
+    """Whether a quantity's numbers say places: where a formula of entries reads or writes."""
+    return (
+        name in graph.by_name and graph.by_name[name].dtype.startswith("int") and graph.by_name[name].role != "constant"
+    )
 
 
 def _content(node: Node) -> object:
@@ -380,15 +387,19 @@ class Backward:
 
         lines = [*self.forward, *self.expanded] if expanded else self.lines
         writer = self.expander if expanded else self.writer
+        places = {**self._integers, **{n: t.tolist() for n, t in values.items() if _is_place(self.graph, n)}}
+        knowing = replace(writer, integers=places)
         for line in lines:
             try:
-                result = self._value(line, writer, meaning, functions)
+                result = self._value(line, writer, knowing, meaning, functions)
             except MissingRule:
                 if self.gaps:
                     continue  # behind an operation without a form; the page says so
                 raise
             if line.node.of is None:
                 values[line.node.name] = result
+                if _is_place(self.graph, line.node.name):
+                    places[line.node.name] = result.long().tolist()
             else:
                 found[line.node.of.name] = result
         for node in self.wrt:
@@ -408,9 +419,17 @@ class Backward:
         return [(self.graph.by_name[n], t) for n, t in leaves.items() if n in self.graph.by_name] + constants
 
     def _value(
-        self, line: Line, writer: Writer, meaning: Meaning, functions: Mapping[str, Elementwise] | None
+        self,
+        line: Line,
+        writer: Writer,
+        knowing: Writer,
+        meaning: Meaning,
+        functions: Mapping[str, Elementwise] | None,
     ) -> Tensor:
-        """What an equation says: by its formula of whole tensors, or where that leaves open a shape, entry by entry."""
+        """What an equation says: by its formula of whole tensors, or where that leaves open a shape, entry by entry.
+
+        ``writer`` wrote the page; ``knowing`` writes entries with the places that numbers have decided by now.
+        """
         node = line.node
         try:
             value = whole_value(line.shaped, meaning, functions)
@@ -425,7 +444,7 @@ class Backward:
             if node.size > MOST_ENTRIES or node.size * self._entry_sizes(writer)[node] > MOST_SCALARS:
                 raise MissingRule(f"the printed formula of {node.name} cannot be read back: {reason}") from None
         try:
-            entries = np.asarray(writer.entries(node), dtype=object).reshape(-1)
+            entries = np.asarray(knowing.entries(node), dtype=object).reshape(-1)
             flat = [whole_value(entry, meaning, functions) for entry in entries]
         except Unreadable as reason:
             raise MissingRule(f"the printed formula of {node.name} cannot be read back: {reason}") from None
