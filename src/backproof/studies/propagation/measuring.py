@@ -66,7 +66,7 @@ class Network:
         if self.start.size == 1 and self.graph.loss is not None and self.start not in self.watched:
             return differentiate(self.graph, wrt=self.watched), None
         builder = Builder(self.graph.nodes)
-        cotangent = builder.leaf("cotangent", "constant", self.start.shape, "float64")
+        cotangent = builder.leaf("cotangent", "constant", self.start.shape, self.start.dtype)
         total = builder.emit("sum", builder.emit("mul", self.start, cotangent))
         whole = replace(self.graph, nodes=tuple(builder.nodes), loss=total)
         return differentiate(whole, total, self.watched), cotangent
