@@ -182,7 +182,7 @@ class Backward:
         found = {}
         for value, own in symbols.items():
             ref = Ref(value.name, (), "gradient")
-            plain = own.name == main and (own.sub or own.sup or counts[main] == 1)
+            plain = own.name == main and (own.sub or own.sup or main == "s" or len(symbols) == 1)
             found[value.name] = Sym("delta", own.sub, own.sup, "", ref) if plain else delta_of(value, self.names)
         return found
 
