@@ -23,7 +23,7 @@ binary(
     ("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor"),
     region=(0.3, 3),
     text="mod",
-    latex=r"\bmod",
+    latex=r"\operatorname{mod}",
     slopes=(lambda a, b: S.One, lambda a, b: -floor(a / b)),
     doc="a - b floor(a / b): what is left of a, with the sign of b.",
 )
