@@ -26,6 +26,7 @@ from backproof.render.math_text import text_of
 from backproof.studies.derivation.backward import Backward
 from backproof.studies.derivation.by_entries import EntryLine, entry_lines
 from backproof.studies.derivation.folding import Entry, changed, fold
+from backproof.studies.verdicts import Evidence, standing, summary
 from tests.zoo.networks import NETWORKS, build
 
 
@@ -383,3 +384,61 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 def test_the_zoo_has_many_kinds() -> None:
     assert len(NETWORKS) >= 25
+
+
+# --- what was found by trying it ------------------------------------------------------------------------------------------
+class Experts(nn.Module):
+    """A mixture of experts whose matrices are picked from one table by the largest entries of a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.gate = nn.Linear(3, 4)
+        self.experts = nn.Parameter(torch.randn(4, 3, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        top, index = self.gate(x).topk(2, dim=-1)
+        each = torch.einsum("bd,bkde->bke", x, self.experts[index])
+        return (torch.softmax(top, dim=-1)[..., None] * each).sum(1)
+
+
+def test_a_table_of_matrices_is_read_back() -> None:
+    model = Experts().double()
+    x, t = torch.randn(5, 3).double(), torch.randn(5, 2).double()
+    made = bp.derive(model, x, loss="mse", targets=t)
+    assert made.evidence and all(e.agrees for e in made.evidence)
+    nn.functional.mse_loss(model(x), t).backward()
+    found = made.evaluate()
+    for name, p in model.named_parameters():
+        assert p.grad is not None and torch.allclose(found[name], p.grad, atol=1e-12)
+
+
+def test_every_error_signal_of_several_says_whose_it_is() -> None:
+    made = bp.derive(Experts().double(), torch.randn(5, 3).double(), loss="mse", targets=torch.randn(5, 2).double())
+    names = [e.name for e in made.equations if e.phase == "backward"]
+    assert len(names) > 1 and "δ" not in names and len(set(names)) == len(names)
+
+
+def test_without_a_comparison_nothing_is_said_to_agree() -> None:
+    none = [Evidence("printed formulas", "autograd", None, None, 0, 0, "no form")]
+    assert standing(none) == "" and summary(none) == "not confirmed: no comparison applies (no form)"
+    some = [*none, Evidence("dL/dw", "autograd", True, 0.0, 2, 2)]
+    assert standing(some) == "agrees" and summary(some).startswith("all 1 comparisons agree")
+    assert standing([*some, Evidence("dL/db", "autograd", False, 1.0, 2, 2)]) == "finding"
+
+
+def test_a_wide_formula_has_its_rule_below(browser: Any, tmp_path: Path) -> None:
+    """A fraction cannot be broken: the words at its side would be written over it."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 1)).double()
+    made = bp.derive(model, torch.randn(3, 1, 4, 4).double(), loss="mse", targets=torch.randn(3, 1).double())
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto(made.save(tmp_path / "derivation.html").as_uri())
+    covered = page.evaluate(
+        """() => [...document.querySelectorAll('.equation')].filter(e => {
+            const why = e.querySelector('.why')?.getBoundingClientRect();
+            return why && [...e.querySelectorAll('.step > *')].map(x => x.getBoundingClientRect()).some(r =>
+                r.right > why.left + 2 && r.bottom > why.top + 2 && r.top < why.bottom - 2);
+        }).length"""
+    )
+    assert covered == 0 and page.locator(".equation.wide").count() >= 1
+    page.close()

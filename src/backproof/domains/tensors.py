@@ -159,7 +159,14 @@ def _onehot(t: Term, classes: int) -> Term:
 @symbols.rule("embedding")
 def _embedding(node: Node, table: Term, index: Term) -> Term:
     """onehot(t) E: each label picks its row of the table."""
+    if not _is_matrix_of_rows(node.inputs[0].shape, node.inputs[1].shape):
+        return plain_call(node, table, index)
     return _onehot(index, node.inputs[0].shape[0]).times_matrix(table)
+
+
+def _is_matrix_of_rows(table: Shape, index: Shape) -> bool:
+    """Whether picking rows is a product of matrices: not where a row is a matrix, or one label picks one row."""
+    return len(index) > 0 if len(table) == 2 else len(table) == len(index) == 1
 
 
 @symbols.rule("embedding_grad")
@@ -167,8 +174,10 @@ def _embedding_grad(node: Node, delta: Term, index: Term) -> Term:
     """onehot(t)ᵀ δ: the rows are added up by their labels."""
     picked = _onehot(index, node.shape[0])
     stack, rows = node.inputs[0].shape[:-2], node.inputs[1].shape
-    if not rows or not stack:
-        return _gently(picked).times_matrix(delta) if rows else plain_call(node, delta, index)
+    if not _is_matrix_of_rows(node.shape, rows):
+        return plain_call(node, delta, index)
+    if not stack:
+        return _gently(picked).times_matrix(delta)
     return _stacked(_gently(picked).times_matrix(delta), stack, node.shape)
 
 

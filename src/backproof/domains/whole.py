@@ -157,4 +157,6 @@ class _Reader:
             raise Unreadable(name)
         if isinstance(op, Elementwise) and len(args) > 1:
             args = list(torch.broadcast_tensors(*args))
+        elif name == "scatter":  # a number is put into every place named
+            args = [args[0], args[1], args[2].expand(args[1].shape)]
         return run(*args, **dict(attrs))

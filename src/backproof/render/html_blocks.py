@@ -89,6 +89,8 @@ def _paragraph(paragraph: Paragraph, page: Page) -> str:
 # --- derivations -----------------------------------------------------------------------------------------
 
 _printer = MathMLPrinter()
+BESIDE = 50
+"""How wide an equation that cannot be broken may be to have its rule beside it and not below."""
 
 
 def _derivation(derivation: Derivation, page: Page) -> str:
@@ -109,7 +111,8 @@ def _equation(equation: Equation) -> str:
     right = "".join(_step(step, place == put_in) for place, step in enumerate(_steps(equation)))
     why = f'<p class="why">{xml(equation.why)}</p>' if equation.why else ""
     left = f'<div class="left">{math(equation.left, display=True)}</div>'
-    return f'<div class="equation"{reference(equation.ref)}>{left}<div class="right">{right}</div>{why}</div>'
+    kind = "equation wide" if why and _reach(equation) > BESIDE else "equation"
+    return f'<div class="{kind}"{reference(equation.ref)}>{left}<div class="right">{right}</div>{why}</div>'
 
 
 def _steps(equation: Equation) -> list[list[Piece]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "ALLOWED",
@@ -22,6 +22,7 @@ __all__ = [
     "VALUE_FLOOR",
     "Evidence",
     "gathered",
+    "standing",
     "summary",
 ]
 
@@ -110,8 +111,18 @@ def summary(evidence: Sequence[Evidence], every: bool = False) -> str:
         worst = max(wrong, key=lambda e: e.error or 0)
         first = f"first {wrong[0].what} with {wrong[0].oracle}"
         return f"{len(wrong)} comparisons disagree, {first}; the largest by {worst.error:.2g} ({worst.what})"
-    kinks = sum(e.looked_at for e in evidence if e.agrees is None)
-    return _agreement([e for e in evidence if e.agrees], kinks, every)
+    agreeing = [e for e in evidence if e.agrees]
+    if not agreeing:
+        note = next((e.note for e in evidence if e.note), "")
+        return "not confirmed: no comparison applies" + (f" ({note})" if note else "")
+    return _agreement(agreeing, sum(e.looked_at for e in evidence if e.agrees is None), every)
+
+
+def standing(evidence: Sequence[Evidence]) -> Literal["agrees", "finding", ""]:
+    """Whether the evidence disagrees somewhere or agrees; "" where nothing could be compared."""
+    if any(e.agrees is False for e in evidence):
+        return "finding"
+    return "agrees" if any(e.agrees for e in evidence) else ""
 
 
 def _way(oracle: str) -> str:

@@ -186,10 +186,11 @@ class Backward:
         ranked = [*counts.most_common(2), ("", 0), ("", 0)]
         main = ranked[0][0] if ranked[0][1] > ranked[1][1] else ""
         main = "s" if any(s.name == "s" for s in symbols.values()) else main
+        alone = counts[main] == 1 and (main == "s" or len(symbols) == 1)
         found = {}
         for value, own in symbols.items():
             ref = Ref(value.name, (), "gradient")
-            plain = own.name == main and (own.sub or own.sup or counts[main] == 1)
+            plain = own.name == main and (own.sub or own.sup or alone)
             found[value.name] = Sym("delta", own.sub, own.sup, "", ref) if plain else delta_of(value, self.names)
         return found
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...document.blocks import Document
 from ...errors import InputError
 from ...result import Result, written
-from ..verdicts import Evidence, summary
+from ..verdicts import Evidence, standing, summary
 from .backward import Backward, Line
 from .by_depth import ByDepth
 from .check import Draws, confirm
@@ -204,7 +204,7 @@ class Derived(Result):
             tuple(blocks_of(self)),
             "derived, not computed" if free else "derived",
             summary(self.evidence),
-            "finding" if self.finding else "agrees",
+            standing(self.evidence),
             self.to_dict(),
         )
 

@@ -31,7 +31,7 @@ from ..caveats import caveats, marks
 from ..program import Program
 from ..statistics import Statistics
 from ..trace import Step, Trace
-from ..verdicts import Evidence, gathered, summary
+from ..verdicts import Evidence, gathered, standing, summary
 from .derived import backward_blocks, forward_blocks
 from .glances import summary_step
 from .instants import range_of, worked_step
@@ -283,7 +283,6 @@ def _role(node: Node, program: Program) -> str:
 def evidence_section(evidence: Sequence[Evidence], every: bool = False) -> Section:
     """All comparisons as a table behind one sentence."""
     text = summary(evidence, every)
-    wrong = any(e.agrees is False for e in evidence)
     shown = evidence if len(evidence) <= MOST_COMPARISONS else gathered(evidence)
     columns: tuple[Parts, ...] = (("what",), ("independent way",), ("outcome",), ("largest error",), ("looked at",))
     if any(e.note for e in shown):
@@ -292,7 +291,7 @@ def evidence_section(evidence: Sequence[Evidence], every: bool = False) -> Secti
     table = Table(
         columns, rows, "Every comparison that was made; errors are relative to the size of the quantity", (3,)
     )
-    callout = Callout("finding" if wrong else "agrees", (text,), "Evidence")
+    callout = Callout(standing(evidence) or "warning", (text,), "Evidence")
     return Section("Evidence", (callout, Details("Every comparison", (table,))), "result", "evidence")
 
 
