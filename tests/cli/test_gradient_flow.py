@@ -51,3 +51,12 @@ def test_a_vanishing_gradient_is_a_finding(cli: Callable, net: Path) -> None:
 def test_what_cannot_be_certified_is_one_paragraph(cli: Callable, net: Path, words: list[str], says: str) -> None:
     ran = cli("certify", "net.py:net", "--input", "2", *words)
     assert ran.status == 2 and ran.out == "" and says in ran.err and ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("low", "high", "status"), [("-1/3", "1e-3", 0), ("-1e-3", "0.5", 0), ("-inf", "1", 2)])
+def test_an_interval_may_begin_with_any_negative_number(
+    cli: Callable, net: Path, low: str, high: str, status: int
+) -> None:
+    ran = cli("certify", "net.py:net", "--input", "2", "--wrt", "0.bias[1]", "--weights", low, high, "--json")
+    assert ran.status == status, ran.err
+    assert (low in json.loads(ran.out)["box"]["0.weight"] or low == "-1e-3") if status == 0 else "finite" in ran.err

@@ -235,3 +235,55 @@ def test_what_cannot_be_read_is_named() -> None:
         bp.propagate(nn.Linear(2, 2), torch.tensor([[float("nan"), 1.0]]))
     with pytest.raises(bp.InputError, match="no linear map"):
         bp.propagate(nn.Tanh(), torch.ones(2))
+
+
+class Bytes(nn.Module):
+    """Pictures of bytes, a head of another precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 32, 3), nn.Linear(32, 5).bfloat16()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.conv(x.float() / 128 - 1)).mean((2, 3)).bfloat16())
+
+
+class Through(nn.Module):
+    def __init__(self, f: Any) -> None:
+        super().__init__()
+        self.first, self.last, self.f = nn.Linear(20, 32), nn.Linear(32, 2), f
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.f(torch.relu(self.first(x))))
+
+
+def flat_scale() -> nn.Module:
+    net = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 2))
+    nn.init.zeros_(net[1].weight)
+    return net
+
+
+def test_whatever_the_dtype_and_the_last_layer() -> None:
+    """Without a loss, a network that ends in a linear map; casts on the way; a transposed convolution."""
+    torch.manual_seed(0)
+    up = nn.Sequential(nn.Linear(20, 36), nn.Unflatten(1, (4, 3, 3)), nn.ConvTranspose2d(4, 3, 2, 2))
+    assert bp.propagate(up, torch.randn(8, 20), seeds=0).verdict == "healthy"
+    found = bp.propagate(Bytes(), torch.randint(0, 256, (4, 3, 8, 8)), seeds=0)
+    assert found.verdict == "healthy"
+    assert found.layers[-1].backward[1] == pytest.approx(1, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("make", "verdict", "word"),
+    [
+        (lambda: Through(torch.sqrt), "not finite", "slope"),
+        (lambda: Through(lambda h: h * h.argmax(-1, keepdim=True).float()), "healthy", ""),
+        (lambda: Through(lambda h: torch.ones_like(h) * h.argmax(-1, keepdim=True).float()), "disconnected", "first"),
+        (flat_scale, "dead", "1.weight"),
+    ],
+)
+def test_the_backward_pass_alone(make: Any, verdict: str, word: str) -> None:
+    """What the values do not show: an infinite slope, an index, a scale of 0."""
+    torch.manual_seed(0)
+    found = bp.propagate(make(), torch.randn(32, 20), seeds=0)
+    assert (found.verdict, word in found.cause) == (verdict, True), found.cause

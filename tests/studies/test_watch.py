@@ -219,3 +219,30 @@ def test_it_stops_when_asked_and_refuses_what_it_cannot_watch() -> None:
         bp.watch("net")  # type: ignore[arg-type]
     with pytest.raises(bp.InputError, match="budget"):
         bp.watch(mlp(), budget=2.0)
+
+
+def test_the_cause_is_what_came_before() -> None:
+    """A raised learning rate is named; what is so from the start isn't blamed on an update; a loss that is infinite is seen."""
+    net = mlp()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    with bp.watch(net, optimizer) as w:
+        for k in range(24):
+            if k == 20:
+                optimizer.param_groups[0]["lr"] = 1e8
+            optimizer.zero_grad()
+            F.mse_loss(net(X[:32]), X[:32, :4]).backward()
+            optimizer.step()
+    assert w.first is not None and "raised from 0.05 to 1e+08" in w.first.cause, w.events
+    deep = mlp(nn.Sigmoid, 12)
+    optimizer = torch.optim.SGD(deep.parameters(), lr=5.0)
+    with bp.watch(deep, optimizer) as w:
+        optimizer.zero_grad()
+        F.mse_loss(deep(X[:32]), X[:32, :4]).backward()
+        optimizer.step()
+    fades = next(e for e in w.events if e.kind == "vanishing")
+    assert "learning rate" not in fades.cause
+    cut = nn.Sequential(mlp(), nn.ReLU())
+    with bp.watch(cut, torch.optim.SGD(cut.parameters(), lr=0.05)) as w:
+        torch.log(cut(X[:32])).mean().backward()
+        w.optimizer.step()
+    assert w.report().verdict == "not finite"

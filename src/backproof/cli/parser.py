@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -56,6 +57,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
+        self._negative_number_matcher = re.compile(r"-(\.?\d|inf$|nan$)")  # -1e-3 and -1/3 are values too, not options
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}. `{self.prog} --help` shows what it takes.")

@@ -298,7 +298,8 @@ class Reading:
         layout = delta.layout if node not in self.cones else self._layout(node, inside)
         for leaves, out in self._runs(node, inside, edge, layout):
             signal = drawn(delta, 1, generator)[0].reshape(out.shape)
-            grads = torch.autograd.grad(out, leaves, signal, allow_unused=True)
+            cut = not out.requires_grad  # an index of the largest, a comparison
+            grads = [None] * len(leaves) if cut else torch.autograd.grad(out, leaves, signal, allow_unused=True)
             for x, leaf, g in zip(starts, leaves, grads, strict=True):
                 found[x].append(torch.zeros_like(leaf) if g is None else g)
         for x in starts:

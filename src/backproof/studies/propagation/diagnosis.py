@@ -158,9 +158,12 @@ def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Findin
 
 def _why_dead(layer: Any, facts: Facts) -> str:
     bias = facts.biases.get(layer.name)
-    if bias is not None and bias < 0 and bias**2 > layer.forward[1] / 4:
+    if layer.name in facts.flat:
+        return f"The scale of the normalisation behind it, {facts.flat[layer.name]}, is 0: its output is constant. Start it at 1."
+    if bias is not None and bias**2 > layer.forward[1] / 4:
         return f"Its biases are {bias:.3g} on average, and they outweigh what the weights bring."
-    return f"Its pre-activations have root mean square {math.sqrt(layer.forward[1]):.3g} and nearly all lie below 0."
+    size = math.sqrt(layer.forward[1])
+    return f"Its pre-activations have root mean square {size:.3g} and nearly all lie where {layer.activation} is flat."
 
 
 def _input_words(facts: Facts) -> str:
@@ -230,8 +233,8 @@ def _scales(layers: Sequence[Any], facts: Facts) -> Iterator[Finding]:
         ), ("standardise", "loss scale") if facts.input_scale > 30 else ("loss scale",)  # fmt: skip
     if facts.frozen:
         yield "frozen", (
-            f"{_listed(facts.frozen)} is held fixed (requires_grad is False): it will not learn. If that is meant, "
-            "nothing is wrong."), ("unfreeze",)  # fmt: skip
+            f"{_listed(facts.frozen)} {'is' if len(facts.frozen) == 1 else 'are'} held fixed (requires_grad is False) "
+            "and will not learn. If that is meant, nothing is wrong."), ("unfreeze",)  # fmt: skip
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

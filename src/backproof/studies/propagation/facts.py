@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -49,6 +49,7 @@ class Facts:
         input_scale: the root mean square of the inputs where no normalisation follows at once.
         has_loss: whether the backward pass starts from a loss.
         centred: a normalisation whose output the loss merely adds up, "" for none.
+        flat: for each map behind which a normalisation has a scale of 0, the name of that scale.
     """
 
     not_finite: str = ""
@@ -62,6 +63,7 @@ class Facts:
     input_scale: float = 1.0
     has_loss: bool = False
     centred: str = ""
+    flat: Mapping[str, str] = field(default_factory=dict)
 
 
 def weight_of(graph: Graph, node: Node) -> Weight | None:
@@ -98,7 +100,7 @@ def facts_of(network: Network, run: Measured, maps: Sequence[Node]) -> Facts:
     weights = {n: w for n in maps if (w := weight_of(graph, n)) is not None}
     values = {n: network.given[w.node] for n, w in weights.items()}
     return Facts(
-        _first_not_finite(graph, run),
+        _first_not_finite(graph, run) or _first_on_the_way_back(run),
         _cut(network, graph),
         tuple(n.name for n in graph.parameters if n.is_frozen),
         tuple(n.name for n in maps if n in weights and _alike(values[n], weights[n])),
@@ -112,7 +114,15 @@ def facts_of(network: Network, run: Measured, maps: Sequence[Node]) -> Facts:
         ),
         graph.loss is not None,
         _centred(graph),
+        {n.name: scale for n in maps if (scale := _flat(network, graph, n))},
     )
+
+
+def _flat(network: Network, graph: Graph, node: Node) -> str:
+    """The scale of the normalisation right behind a map, where all of it is 0."""
+    norms = (u for u in graph.users[node] if u.op.family == "normalisation")
+    scales = (x for u in norms for x in u.inputs if x.role == "parameter" and x.name.endswith("weight"))
+    return next((x.name for x in scales if not bool(network.given[x].any())), "")
 
 
 def _centred(graph: Graph) -> str:
@@ -150,7 +160,7 @@ def _wanted(graph: Graph, node: Node) -> float:
 
 def _alike(weight: Tensor, w: Weight) -> bool:
     """Whether all units have the same weights (not all 0), and more than one of them."""
-    rows = weight if weight.ndim < 2 or weight[0].numel() == w.fan_in else weight.T
+    rows = weight if weight.ndim < 2 or weight[0].numel() == w.fan_in else weight.movedim(1, 0)
     return (
         rows.ndim > 1 and len(rows) > 1 and rows[0].numel() > 1 and bool((rows == rows[:1]).all()) and bool(rows.any())
     )
@@ -185,6 +195,18 @@ def _first_not_finite(graph: Graph, run: Measured) -> str:
             f"{node.op.name} in {node.name}{where} is the first to give a value that is {kind}; it was given {before}."
         )
     return ""
+
+
+def _first_on_the_way_back(run: Measured) -> str:
+    """The step of the backward pass at which an error signal that arrives as NaN or infinity began."""
+    if not run.broken or all(bool(t.isfinite().all()) for t in run.deltas.values()):
+        return ""
+    node = run.broken[0]
+    where = f" at {node.source}" if node.source else ""
+    return (
+        f"The values are finite, but not every slope: the backward pass{where} divides by 0 or overflows (in "
+        f"{node.name}). The slope of a root, a norm or a logarithm is infinite where it is given 0."
+    )
 
 
 def _meant(graph: Graph, node: Node) -> bool:

@@ -45,6 +45,8 @@ class Measured:
     backward: dict[Node, float]
     values: dict[Node, Tensor]
     deltas: dict[Node, Tensor]
+    broken: tuple[Node, ...] = ()
+    """The first step of the backward pass that is not finite though all that it is given is."""
 
 
 class Network:
@@ -89,7 +91,7 @@ class Network:
                 if self.cotangent is not None:
                     noise = torch.randn(self.cotangent.shape, generator=generator, dtype=torch.float64)
                     held[self.cotangent] = noise
-                values = numbers.run(graph, held)
+                values = _read_wide(graph, held)
                 held |= {n: v for n, v in values.items() if n in self._own}
                 for node in self.watched:
                     gradient = self.joint.gradients[node]
@@ -97,7 +99,26 @@ class Network:
         forward = {n: square(values[n]) for n in self.watched}
         gradients = ((n, self.joint.gradients[n]) for n in self.watched)
         deltas = {n: values[g] for n, g in gradients if g is not None}
-        return Measured(forward, backward, {n: v for n, v in values.items() if n in self._own}, deltas)
+        own = {n: v for n, v in values.items() if n in self._own}
+        return Measured(forward, backward, own, deltas, self._broken(values))
+
+    def _broken(self, values: Mapping[Node, Tensor]) -> tuple[Node, ...]:
+        back = (n for n in self.joint.graph.nodes if n not in self._own and not n.is_leaf)
+        return next(((n,) for n in back if not _finite(values[n]) and all(_finite(values[x]) for x in n.inputs)), ())
+
+
+def _read_wide(graph: Graph, leaves: Mapping[Node, Any]) -> dict[Node, Any]:
+    """The whole graph in float64, whatever the program casts to."""
+    numbers.require(graph)
+    values = dict(leaves)
+    for node in graph.nodes:
+        if node not in values:
+            values[node] = _wide(numbers.apply(node, *(values[x] for x in node.inputs)))
+    return values
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -138,7 +138,9 @@ def findings_of(look: Look, before: Look | None) -> Iterator[Event]:
 
 
 def _changed(look: Look, before: Look | None) -> str:
-    """How large the updates were at the looks around, in words."""
+    """How large the updates were at the looks around, in words; what was there at the first look, no update made."""
+    if before is None:
+        return ""
     for one in (look, before):
         if one is not None and one.updates:
             share, name = _largest(one)
@@ -194,6 +196,10 @@ def _units_lost(look: Look, before: Look | None, since: int | None) -> Iterator[
 def _loss_scale(look: Look, before: Look | None, since: int | None) -> Iterator[Event]:
     known = list(look.deltas.items())
     last = known[-1][1] if known else 1.0
+    if not math.isfinite(last):
+        yield Event(look.step, "not finite", known[-1][0], "The gradient that the loss sends back to it is not finite: a "
+                    "logarithm of 0, a quotient by 0, or an overflow in the loss.", "Use the loss on logits (cross_entropy, "
+                    "BCEWithLogits), or add a small constant inside.", since)  # fmt: skip
     if math.isfinite(last) and not QUIET <= last <= LOUD:
         size = "0" if last == 0.0 else "small" if last < QUIET else "large"
         yield Event(look.step, "loss scale", known[-1][0], f"The gradient of the loss is {'' if last == 0.0 else 'too '}{size} "

@@ -378,7 +378,20 @@ class Watch:
             raise InputError(str(event))
 
     def _history(self) -> str:
-        """What the looks before say about it: gradients or updates that grew."""
+        """What the looks before say about it: gradients that grew; and a learning rate that was raised."""
+        return self._rate_raised() + self._growth()
+
+    def _rate_raised(self) -> str:
+        """Whether the learning rate is more than ten times what it was at the last look."""
+        before = next((x for x in reversed(self.looks) if x.step < self.step), None)
+        if self.optimizer is None or before is None or not before.rates:
+            return ""
+        now = [float(g["lr"]) for g in self.optimizer.param_groups]
+        a, b = max(zip(before.rates, now, strict=False), key=lambda p: p[1] / max(p[0], 1e-300))
+        return f" The learning rate was raised from {a:g} to {b:g} after step {before.step}." if b > 10 * a > 0 else ""
+
+    def _growth(self) -> str:
+        """Whether the gradients had grown from look to look."""
         late = [x for x in self.looks if x.gradients and all(map(math.isfinite, x.gradients.values()))]
         if len(late) < 2:
             return ""
