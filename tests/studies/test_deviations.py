@@ -68,7 +68,7 @@ class Plain:
 
 def test_a_plain_class() -> None:
     found = bp.check_optimizer(Plain, "sgd")
-    assert "ignored" in str(found.cause)  # it has no parameter groups in which a schedule could change the rate
+    assert found.ok  # its rate is changed in .lr, for want of parameter groups
 
 
 class Refuses(Own):
@@ -107,3 +107,60 @@ def test_the_command(cli: Any, tmp_path: Any) -> None:
     assert done.status == 1 and '"ok": false' in done.out
     assert cli("optimizer", "adam", "--against", "adam").status == 0
     assert cli("optimizer", "adam", "--against", "sgd", "--compare", "sgd").status == 2
+
+
+class Rigid:
+    """Plain SGD of one's own with no place where a schedule could find its rate; right, whatever it is asked for."""
+
+    def __init__(self, parameters: Any, step: float = 0.01) -> None:
+        self.parameters, self.size = list(parameters), step
+
+    def step(self) -> None:
+        for p in self.parameters:
+            p.data -= self.size * p.grad
+
+
+class Attribute(Rigid):
+    """The same with its rate in ``.lr``, where a schedule of one's own sets it."""
+
+    def __init__(self, parameters: Any, lr: float = 0.01) -> None:
+        super().__init__(parameters)
+        self.lr = lr
+
+    def step(self) -> None:
+        for p in self.parameters:
+            p.data -= self.lr * p.grad
+
+
+@pytest.mark.parametrize("kind", [Rigid, Attribute])
+def test_a_class_without_parameter_groups_is_not_blamed_for_schedules(kind: Any) -> None:
+    assert bp.check_optimizer(kind, ("sgd", {"lr": 0.01})).ok
+
+
+class Odd(torch.optim.Optimizer):
+    """An update that says nothing about a rule, or that does not come back."""
+
+    def __init__(self, parameters: Any, how: str, lr: float = 0.1) -> None:
+        super().__init__(parameters, {"lr": lr, "how": how})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for p in self.param_groups[0]["params"]:
+            how = self.param_groups[0]["how"]
+            if how == "nan":
+                p.data.fill_(float("nan"))
+            elif how != "still":
+                raise {"exit": SystemExit, "key": KeyError}[how]("away")
+
+
+@pytest.mark.parametrize(("how", "says"), [("still", "w stays where it is"), ("nan", "not a finite number")])
+def test_updates_that_say_nothing_are_fitted_to_no_rule(how: str, says: str) -> None:
+    fitted = bp.optimizer(Odd, how=how).fitted
+    assert fitted.deviation is None and says in fitted.says
+
+
+@pytest.mark.parametrize("how", ["exit", "key"])
+def test_whatever_a_step_raises_is_told(how: str) -> None:
+    with pytest.raises(bp.InputError, match="could not take a step"):
+        bp.check_optimizer((Odd, {"how": how}), "sgd")
+    with pytest.raises(bp.InputError, match=r"could not take a step on a twin parameter: \w+: '?away"):
+        bp.optimizer(Odd, how=how).document()

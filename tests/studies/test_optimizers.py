@@ -225,3 +225,25 @@ def test_the_command(cli: Any) -> None:
     for words in (["nonsense"], ["adam", "--set", "lr=nan"], ["adam", "--set", "beta1=1"], ["sgd", "--set", "foo=1"]):
         refused = cli("optimizer", *words)
         assert refused.status == 2 and refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("adam", {"betas": 0.9}), ("adam", {"betas": [0.9]}), ("rprop", {"etas": [0.5, 1.2, 2.0]}),
+     ("muon", {"ns_coefficients": [1, 2]}), ("adafactor", {"eps": 0.001})],
+)  # fmt: skip
+def test_a_pair_is_a_pair(name: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(bp.InputError, match="is a list of"):
+        bp.optimizer(name, **settings)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop", "adamw"])
+def test_a_rate_of_zero_moves_nothing(name: str) -> None:
+    study = bp.optimizer(name, lr=0)
+    study.document()
+    assert study.scale.power == 0 and study.under_constant_gradient(2.0, 3)["w"] == 0
+
+
+def test_a_class_without_torchs_base_is_told_what_can_be_done() -> None:
+    with pytest.raises(bp.InputError, match=r"bp\.check_optimizer"):
+        bp.optimizer(type("Plain", (), {"step": lambda self: None}))

@@ -78,3 +78,12 @@ def test_the_command(cli: Any) -> None:
     )
     assert done.status == 0 and '"sgd momentum 0.5"' in done.out
     assert cli("trajectories", "1,x").status == 2
+
+
+def test_rates_that_diverge_do_not_flatten_the_picture() -> None:
+    found = bp.trajectories([1, 50], optimizers=["sgd"], updates=30, seeds=2)
+    [section] = [b for b in found.document().blocks if getattr(b, "title", "") == "Over time, and over the rates"]
+    [series] = section.blocks[1].series  # type: ignore[union-attr]
+    start = found.contests["sgd"].losses[0]
+    assert any(loss > 1e3 * start for _, loss in found.contests["sgd"].searched)
+    assert max(series.y) <= 1e3 * start and len(series.y) > 5

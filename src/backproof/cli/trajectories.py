@@ -87,5 +87,5 @@ def _optimizer(text: str) -> Any:
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and len(text) < 6 and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to 99999, not {text!r}")
     return int(text)

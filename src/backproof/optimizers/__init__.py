@@ -89,6 +89,12 @@ def _settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.item() if hasattr(v, "item") else v for k, v in own.items()}
 
 
+def _check_pair(rule: Rule, name: str, value: Any) -> None:
+    own = [ours for ours, theirs in rule.arguments.items() if theirs.partition(".")[0] == name]
+    if not isinstance(value, (tuple, list)) or len(value) != len(own):
+        raise InputError(f"{name} of {rule.name} is a list of {len(own)} numbers ({', '.join(own)}), not {value!r}")
+
+
 def _flat(settings: Mapping[str, Any], rule: Rule) -> dict[str, Any]:
     """Settings under our names: betas become beta1 and beta2; how torch loops over tensors is no setting."""
     flat = {k: v for k, v in settings.items() if k not in _SWITCHES}
@@ -96,6 +102,8 @@ def _flat(settings: Mapping[str, Any], rule: Rule) -> dict[str, Any]:
         flat.pop("decoupled_weight_decay", None)  # it is what tells torch's AdamW from its Adam
     for ours, theirs in rule.arguments.items():
         name, _, place = theirs.partition(".")
+        if place and name in flat and name not in rule.hyper:
+            _check_pair(rule, name, flat[name])
         if place and isinstance(flat.get(name), (tuple, list)) and len(flat[name]) > int(place):
             flat.setdefault(ours, flat[name][int(place)])
     pairs = {theirs.partition(".")[0] for theirs in rule.arguments.values()}

@@ -18,7 +18,7 @@ from ...optimizers.witness import torch_class, torch_settings
 from ...result import Result
 from ..verdicts import Evidence
 from ..writing.worked import evidence_section
-from .probes import MATRICES, NAMES, SHAPES, TINY, Probes, probes, walked
+from .probes import MATRICES, NAMES, SHAPES, TINY, Probes, probes, steerable, walked
 from .program import Program, numbers_of, program_of
 from .search import ACCURACY, SECONDS, Difference, Found, Target, distance, first_difference, matches, search
 from .words import changed_lines, said
@@ -86,6 +86,7 @@ class OptimizerChecked(Result):
     deviations: tuple[Deviation, ...]
     tried: tuple[dict[str, Any], ...]
     evidence: tuple[Evidence, ...] = field(default=())
+    steered: bool = True
 
     @property
     def ok(self) -> bool:
@@ -128,6 +129,8 @@ class OptimizerChecked(Result):
             f"Both made {len(self.tried)} times 10 updates of two small parameters in float64 on {len(NAMES)} probes: "
             f"{', '.join(NAMES)}. Settings: {settings}. The reference is read from its formulas."
         )
+        if not self.steered:
+            how += " It has neither parameter groups nor .lr, so its learning rate was never changed."
         blocks.append(Section("How they were compared", (Paragraph((how,)),), "given", "how"))
         if self.evidence:
             blocks.append(evidence_section(self.evidence))
@@ -178,7 +181,8 @@ def check_optimizer(mine: Any, against: Any = None, *, seconds: float = SECONDS,
 
     Args:
         mine: a class of optimizers (torch's base class is not needed: a constructor that takes parameters, and ``step()``),
-            (class, settings), or an instance, whose class and settings are taken.
+            (class, settings), or an instance, whose class and settings are taken. The learning rate is changed on the way in
+            its parameter groups, or in ``.lr`` where it has none; without either it is left alone.
         against: what it should be: a name, a class of torch.optim, (class, settings); by default the closest known rule.
         seconds: the time for the search of each deviation.
         **hyper: settings of both, under torch's names.
@@ -211,7 +215,8 @@ def check_optimizer(mine: Any, against: Any = None, *, seconds: float = SECONDS,
             deviations.append(deviation)
             break
     name = getattr(kind, "__name__", type(kind).__name__)
-    return OptimizerChecked(name, reference, tuple(deviations), tuple(tried), _witnessed(reference))
+    steered = _steered(kind, given)
+    return OptimizerChecked(name, reference, tuple(deviations), tuple(tried), _witnessed(reference), steered)
 
 
 def _kind_of(mine: Any) -> tuple[Any, dict[str, Any]]:
@@ -234,7 +239,7 @@ def _defaults(kind: Any) -> dict[str, Any]:
     try:
         parameters = inspect.signature(kind).parameters.values()
         trial = kind([torch.zeros(1, requires_grad=True)])
-    except Exception:  # a user's own code may raise anything; it is made with its settings later
+    except (Exception, SystemExit):  # a user's own code may raise anything; it is made with its settings later
         parameters, trial = {}.values(), None
     own = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
     group = (getattr(trial, "param_groups", None) or [{}])[0]
@@ -293,14 +298,22 @@ def targets_of(kind: Any, settings: Mapping[str, Any], rule: Optimizer) -> list[
     hyper = dict(numbers_of(rule))
     if "lr" in rule.hyper and not rule.hyper["lr"]:
         hyper["lr"] = 0.01
-    given = _given(rule, hyper)
+    given = _given(rule, hyper, _steered(kind, settings))
     return [Target(p, w) for p, w in zip(given, walked(lambda ps: kind(ps, **settings), given), strict=True)]
 
 
-def _given(rule: Optimizer, hyper: Mapping[str, float]) -> list[Probes]:
+def _steered(kind: Any, settings: Mapping[str, Any]) -> bool:
+    """Whether a schedule could change the learning rate; a class without parameter groups may have no place for it."""
+    try:
+        return steerable(kind([torch.zeros(1, requires_grad=True)], **settings)) != ""
+    except (Exception, SystemExit):  # said where it is made to take its steps
+        return True
+
+
+def _given(rule: Optimizer, hyper: Mapping[str, float], steered: bool) -> list[Probes]:
     shapes = MATRICES if rule.rule.ranks else SHAPES
     least = max(hyper.get("eps", TINY) * 0.3, 1e-12) if "eps" in hyper else TINY
-    return [probes(shape, k, len(shapes), hyper, least) for k, shape in enumerate(shapes)]
+    return [probes(shape, k, len(shapes), hyper, least, steered) for k, shape in enumerate(shapes)]
 
 
 def _accuracy(rule: Optimizer) -> float:

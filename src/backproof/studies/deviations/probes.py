@@ -12,7 +12,7 @@ import torch
 from ...errors import InputError
 from ...optimizers.witness import hand_sparse, scalars_like
 
-__all__ = ["NAMES", "SHAPES", "Probes", "probes", "walked"]
+__all__ = ["NAMES", "SHAPES", "Probes", "probes", "steerable", "walked"]
 
 SHAPES: tuple[tuple[int, ...], ...] = ((3, 2), (2,))
 MATRICES: tuple[tuple[int, ...], ...] = ((3, 2), (2, 3))
@@ -55,8 +55,22 @@ class Probes:
         return len(self.gradients)
 
 
-def probes(shape: tuple[int, ...], place: int, count: int, hyper: Mapping[str, float], least: float = TINY) -> Probes:
-    """The probes for a parameter of a shape; ``least`` is the size of the tiny gradients."""
+def probes(
+    shape: tuple[int, ...],
+    place: int,
+    count: int,
+    hyper: Mapping[str, float],
+    least: float = TINY,
+    steered: bool = True,
+) -> Probes:
+    """The probes for a parameter of a shape.
+
+    Args:
+        shape, place, count: of the parameter, which of how many it is.
+        hyper: the settings of the reference rule.
+        least: the size of the tiny gradients.
+        steered: whether the learning rate can be changed between updates.
+    """
     rng = np.random.default_rng(7 + place)
     size = (len(NAMES), *shape)
     start = rng.normal(size=size)
@@ -69,8 +83,9 @@ def probes(shape: tuple[int, ...], place: int, count: int, hyper: Mapping[str, f
     steps[:, 4] = steps[:1, 4]
     steps[:, 5] = 0
     rate = np.full((UPDATES, len(NAMES), *flat), float(hyper.get("lr", 1.0)))
-    rate[4:, 2] *= 0.1
-    rate[7:, 2] *= 4
+    if steered:
+        rate[4:, 2] *= 0.1
+        rate[7:, 2] *= 4
     own = {k: v for k, v in hyper.items() if k != "lr"}
     return Probes(start, list(steps), list(rate), own, place, count)
 
@@ -105,7 +120,7 @@ def _walk(make: Any, parameters: list[Any], given: Sequence[Probes], k: int, fou
                 found[place][t, k] = p.detach().numpy()
     except InputError:
         raise
-    except Exception as error:  # a user's own code may raise anything
+    except (Exception, SystemExit) as error:  # a user's own code may raise anything
         raise InputError(
             f"the optimizer could not take a step on a small parameter: {type(error).__name__}: {str(error)[:200]}"
         ) from None
@@ -115,6 +130,15 @@ def _set_rate(optimizer: Any, lr: float) -> None:
     for group in getattr(optimizer, "param_groups", ()):
         if "lr" in group and float(group["lr"]) != lr:
             group["lr"] = lr
+    if steerable(optimizer) == "attribute" and float(optimizer.lr) != lr:
+        optimizer.lr = lr
+
+
+def steerable(optimizer: Any) -> str:
+    """Where a schedule finds the learning rate of an optimizer: "groups", "attribute" (``.lr``), or "" for nowhere."""
+    if getattr(optimizer, "param_groups", None) is not None:
+        return "groups"
+    return "attribute" if isinstance(getattr(optimizer, "lr", None), (int, float)) else ""
 
 
 def _step(optimizer: Any, parameters: Sequence[Any]) -> None:

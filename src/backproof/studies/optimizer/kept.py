@@ -63,8 +63,9 @@ def _measured(kind: Any, settings: tuple[tuple[str, Any], ...], dtype: torch.dty
     try:
         optimizer = kind([twin], **dict(settings))
         _step(optimizer, twin, slope)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{kind.__name__} could not take a step on a twin parameter: {str(error)[:200]}") from None
+    except (Exception, SystemExit) as error:  # a user's own code may raise anything
+        said = f"{type(error).__name__}: {str(error)[:200]}"
+        raise InputError(f"{kind.__name__} could not take a step on a twin parameter: {said}") from None
     values: dict[str, float] = {}
     sizes: dict[str, float] = {}
     scalars: dict[str, int] = {}

@@ -85,10 +85,10 @@ def _state_section(study: OptimizerStudy) -> Section:
     table = Table((("state",), ("in torch",), ("bytes, float32",), ("bytes, bfloat16",)), rows, "", (2, 3))
     whole = study.rule is not None and study.rule.rule.whole
     how = (
-        f"{study.values:g} numbers per parameter, {sum(study.state.values()):g} bytes in float32"
+        f"{study.values:g} {'number' if study.values == 1 else 'numbers'} per parameter, {sum(study.state.values()):g} bytes in float32"
         + (" for a matrix of 256 x 128. " if whole else ". ")
-        + "torch keeps them in the parameter's own dtype."
-    )
+        + ("torch keeps them in the parameter's own dtype." if study.rule and study.values else "")
+    ).strip()
     once = ", ".join(study.scalars)
     text = how + (f" Once per tensor: {once}." if once else "")
     measured = () if study.rule else (Callout("note", ("There are no formulas of it here: this is measured.",)),)

@@ -47,6 +47,8 @@ def scale_dependence(rule: Optimizer) -> Scale:
     base = _way(rule, 1.0)
     ways = {c: _way(rule, c) for c in FACTORS}
     size = float(base.norm())
+    if not size:  # a learning rate of 0: it stays where it is, whatever the gradients are
+        return Scale(0, dict.fromkeys(FACTORS, 0.0), dict.fromkeys(FACTORS, 1.0))
     longer = {c: float(way.norm()) / size for c, way in ways.items()}
     for power in (0, 1):
         change = {c: float((way / c**power - base).norm()) / size for c, way in ways.items()}

@@ -60,6 +60,11 @@ def optimizer(spec: Any, *, variant: str = "", **hyper: Any) -> OptimizerStudy:
     kind = _foreign(spec)
     if kind is not None:
         return OptimizerStudy(kind.__name__, None, kind, {**_settings_of(spec, kind), **hyper})
+    if isinstance(spec, type) and not issubclass(spec, torch.optim.Optimizer) and spec.__name__.lower() not in RULES:
+        raise InputError(
+            f"{spec.__name__} is not built on torch.optim.Optimizer, so what it keeps cannot be found; where it takes "
+            f"parameters and has step(), compare it with a rule: --against NAME, or bp.check_optimizer"
+        )
     rule = find_optimizer(spec, variant=variant, **{k: _setting(k, v) for k, v in hyper.items()})
     try:
         kind = torch_class(rule.rule.name)

@@ -125,8 +125,9 @@ class Trajectories(Result):
             series, "updates", "loss, median", (), "the median loss over the updates, by optimizer", log_y=positive
         )
         rates = tuple(
-            Series(n, tuple(r for r, s in c.searched if _shown(s)), tuple(s for _, s in c.searched if _shown(s)))
+            Series(n, tuple(r for r, _ in run), tuple(s for _, s in run))
             for n, c in self.contests.items()
+            if (run := [(r, s) for r, s in c.searched if _shown(s) and s <= most])
         )
         tried = Plot(
             rates,
@@ -144,7 +145,8 @@ class Trajectories(Result):
             f"Every optimizer made {self.updates} updates from the same {self.searched} starts at each of its learning rates "
             "(a third of a decade apart, further while the best lies at an end, then a twelfth around the best); its best rate is "
             f"the one with the smallest upper quartile of the last loss. Then it was measured on {self.measured} other starts, which the "
-            "search had not seen. Other settings are as named. A loss that overflows counts as infinite."
+            "search had not seen. Other settings are as named. A loss that overflows counts as infinite; the curves leave "
+            "out losses of more than 1000 times that at the start."
         )
         return Section("How they were compared", (Paragraph((text,)),), "given", "protocol")
 
