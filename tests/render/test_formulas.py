@@ -150,6 +150,7 @@ def test_printed_arithmetic_has_the_value_of_its_tree() -> None:
         (Sym("s", ("out",)) * w, "s_out w₁", r"s_{\mathrm{out}} w_{1}"),
         (Mul((Sym("a"), Sym("b") + Sym("c")), "elementwise"), "a ⊙ (b + c)", r"a \odot (b + c)"),
         (Num(2) ** Num(-3), "2⁻³", "2^{- 3}"),
+        (Num(0.5) * Num(2) ** Sym("x"), "0.5·2ˣ", r"0.5 \cdot 2^{x}"),
         (Div(Sym("a"), Sym("b") * Sym("c")), "a/(b c)", r"\frac{a}{b c}"),
         (Num(3), "3", "3"),
         (Num(0.1 + 0.2), "0.3", "0.3"),
