@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .torch_losses import CTC, Case, made
 
-__all__ = ["LAYERS", "NO_MODULES", "REFUSED"]
+__all__ = ["LAYERS", "NO_MODULES", "OPAQUE", "REFUSED"]
 
 ROW, LINE, PICTURE, BODY = made(3, 4), made(2, 4, 6), made(2, 4, 6, 6), made(1, 2, 4, 4, 4)
 TOKENS = torch.tensor([[0, 2, 1], [4, 2, 0]])
@@ -234,16 +234,21 @@ LAYERS: dict[str, Case] = {
 }  # fmt: skip
 
 # What is refused, and what the message says instead of a Graph.
+# No operation of ours: torch itself computes the one node, and its gradient.
+OPAQUE: dict[str, Case] = {
+    "FractionalMaxPool2d": Case(lambda: nn.FractionalMaxPool2d(2, output_size=3), (PICTURE,)),
+    "FractionalMaxPool3d": Case(lambda: nn.FractionalMaxPool3d(2, output_size=2), (BODY,)),
+    "CTCLoss": CTC,
+    "CTCLoss with lengths as numbers": Case(
+        lambda: Weighted(nn.CTCLoss(), input_lengths=(6, 5), target_lengths=(3, 2)), (CTC.inputs[0], CTC.inputs[1])),
+    "CTCLoss of targets in one row": Case(
+        lambda: Weighted(nn.CTCLoss(reduction="sum"), input_lengths=(6, 5), target_lengths=(3, 2)),
+        (CTC.inputs[0], torch.tensor([1, 2, 2, 3, 1]))),
+}  # fmt: skip
 REFUSED: dict[str, tuple[Case, str]] = {
-    "FractionalMaxPool2d": (
-        Case(lambda: nn.FractionalMaxPool2d(2, output_size=3), (PICTURE,)),
-        "fractional_max_pool2d",
-    ),
-    "FractionalMaxPool3d": (Case(lambda: nn.FractionalMaxPool3d(2, output_size=3), (BODY,)), "fractional_max_pool3d"),
-    "CTCLoss": (CTC, "the CTC loss, a sum over all alignments"),
     "AdaptiveLogSoftmaxWithLoss": (
         Case(lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 6, [2, 4]), (ROW, torch.tensor([0, 3, 5]))),
-        r"aten\.\w+\.\w+ (has no operation here yet|with )",
+        r"aten\.index\.Tensor with a mask, which picks a number of entries that only the run knows",
     ),
     "CrossMapLRN2d": (
         Case(lambda: nn.CrossMapLRN2d(3), (PICTURE,)),

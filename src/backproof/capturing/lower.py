@@ -52,6 +52,12 @@ class Call:
         """Append an operation; numbers among the operands become constants."""
         return self.builder.emit(op, *(self.node(x) for x in inputs if x is not None), **self._place, **attrs)
 
+    def forget(self, count: int) -> None:
+        """Take back all nodes but the first ``count``, with their names."""
+        for node in self.builder.nodes[count:]:
+            self.builder.release(node.name)
+        del self.builder.nodes[count:]
+
     def named(self, node: Node, name: str) -> Node:
         """Give a node that was just emitted a name of its own in the call's module."""
         module = self._place["module"]
@@ -141,9 +147,13 @@ def by_table(call: Call) -> Any:
         NotCaptured: it has no operation here.
     """
     before = len(call.builder.nodes)
-    result = _lowered(call)
-    for node in call.builder.nodes[before:]:
-        call.refuse_unless(not any(x.is_complex for x in node.inputs) or _takes_complex(node.op), "complex numbers")
+    try:
+        result = _lowered(call)
+        for node in call.builder.nodes[before:]:
+            call.refuse_unless(not any(x.is_complex for x in node.inputs) or _takes_complex(node.op), "complex numbers")
+    except NotCaptured:
+        call.forget(before)
+        raise
     return result
 
 
@@ -195,6 +205,7 @@ def _generic(call: Call, op: Op) -> Node:
     names = list(call.args)
     count = len(op.operands)
     operands = [call.args[name] for name in names[:count]]
+    call.refuse_unless(bool(operands) and operands[0] is not None, "an operand that is no tensor")
     attrs = {}
     for name in names[count:]:
         if name in op.attrs:

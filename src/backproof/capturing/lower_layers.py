@@ -191,9 +191,18 @@ def _group_norm(call: Call) -> Node:
 
 @lowering("instance_norm.default")
 def _instance_norm(call: Call) -> Node:
-    call.refuse_unless(call["use_input_stats"] and call["running_mean"] is None, "running statistics")
+    """Each channel of each sample by its own statistics, whose means over the batch run on; else by those that ran."""
     x = call["input"]
+    if not call["use_input_stats"]:
+        y = call.emit("batch_norm", x, call["running_mean"], call["running_var"], eps=call["eps"])
+        return _channelwise(call, y)
     mean, var = _statistics(call, x, tuple(range(2, len(x.shape))), keepdim=True)
+    if call["running_mean"] is not None:
+        for running, new, count in (
+            (call["running_mean"], mean, 0),
+            (call["running_var"], var, math.prod(x.shape[2:])),
+        ):
+            _run_on(call, running, call.emit("mean", call.emit("reshape", new, shape=x.shape[:2]), dim=(0,)), count)
     return _channelwise(call, call.emit("layer_norm", x, mean, var, eps=call["eps"]))
 
 

@@ -8,6 +8,7 @@ nothing that torch does not say: compared with torch.autograd, it is the same wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +84,13 @@ class Pullback:
             return self.call(*operands[: self.operand], x, *operands[self.operand + 1 :])
 
         try:
-            value, pull = torch.func.vjp(of_operand, operands[self.operand])[:2]
-            found: torch.Tensor = pull(delta.to(value.dtype))[0]
+            try:
+                value, pull = torch.func.vjp(of_operand, operands[self.operand])[:2]
+                found: torch.Tensor = pull(delta.to(value.dtype))[0]
+            except RuntimeError:
+                if any(map(torch._C._functorch.is_functorch_wrapped_tensor, (delta, *operands))):
+                    raise
+                found = _by_autograd(of_operand, operands[self.operand], delta)
         except (RuntimeError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise MissingRule(f"torch itself has no derivative of {self.name}: {reason}") from None
@@ -104,6 +110,16 @@ class Pullback:
         before, after = names[1 : self.operand + 1], names[self.operand + 2 :]
         inner = self.call.code([*before, "x", *after])
         return f"torch.func.vjp(lambda x: {inner}, {names[self.operand + 1]})[1]({names[0]})[0]"
+
+
+def _by_autograd(
+    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, delta: torch.Tensor
+) -> torch.Tensor:
+    """The same product by torch.autograd, for a call whose own tensors torch.func cannot read (ctc_loss)."""
+    with torch.enable_grad():
+        moving = x.detach().requires_grad_()
+        value = function(moving)
+        return torch.autograd.grad(value, moving, delta.to(value.dtype))[0]
 
 
 def _overload(path: str) -> Any:
@@ -132,24 +148,37 @@ def kept(call: Call, why: NotCaptured) -> Any:
     """Keep an ATen call that has no operation: as the calls that torch composes it of, if these have, else as opaque nodes.
 
     Raises:
-        NotCaptured: it draws at random, changes a tensor in place, or its result's shape depends on values; the message
-            is that of ``why``.
+        NotCaptured: it draws at random, changes a tensor in place or the buffers of a module, gives tensors that are not
+            dense or whose entries or shape its operands' shapes leave open; the message is that of ``why``.
     """
     target = call.overload if call.overload.count(".") > 1 else f"aten.{call.overload}"
     overload = _overload(target)
     results = call.meta if isinstance(call.meta, (list, tuple)) else [call.meta]
-    shapes = [_static_shape(x) for x in results if isinstance(x, torch.Tensor)]
-    if (
-        torch.Tag.nondeterministic_seeded in overload.tags
-        or overload._schema.is_mutable
-        or None in shapes
-        or not shapes
-    ):
+    if odd := [x.layout for x in results if isinstance(x, torch.Tensor) and x.layout is not torch.strided]:
+        raise NotCaptured(f"{target} gives a tensor of layout {odd[0]}, which has no place in a Graph; use .to_dense()")
+    if not _is_function(overload, [x for x in results if isinstance(x, torch.Tensor)]):
         raise why
     if not any(isinstance(x, Node) for x in _flat(call.args)) and isinstance(call.meta, torch.Tensor):
-        return call.builder.constant(overload(**call.args), shapes[0] or (), call.dtype, name=target.split(".")[1])
+        return call.builder.constant(overload(**call.args), call.shape, call.dtype, name=target.split(".")[1])
     parts = _in_parts(call, overload)
     return _whole(call, target, results) if parts is None else parts
+
+
+_NOT_OF_VALUES = {torch.Tag.nondeterministic_seeded, torch.Tag.dynamic_output_shape}
+_UNFILLED = ("resize", "set", "_resize")  # their results have entries that nothing has put there
+_DUAL = ("_make_dual", "_unpack_dual", "_fw_primal")  # which carry a tangent that no operand shows
+
+
+def _is_function(overload: Any, results: list[torch.Tensor]) -> bool:
+    """Whether a call gives tensors of fixed shapes that depend on its operands alone, and changes nothing."""
+    name = overload.overloadpacket.__name__
+    return (
+        bool(results)
+        and not _NOT_OF_VALUES & set(overload.tags)
+        and not overload._schema.is_mutable
+        and not name.startswith((*_UNFILLED, *_DUAL))
+        and all(_static_shape(x) is not None for x in results)
+    )
 
 
 def _in_parts(call: Call, overload: Any) -> Any:
@@ -161,9 +190,7 @@ def _in_parts(call: Call, overload: Any) -> Any:
     try:
         return _Parts(call, overload).result()
     except (BackproofError, RuntimeError, TypeError, ValueError, NotImplementedError):
-        for node in call.builder.nodes[before:]:
-            call.builder.release(node.name)
-        del call.builder.nodes[before:]
+        call.forget(before)
         return None
 
 

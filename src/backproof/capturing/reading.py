@@ -327,7 +327,8 @@ class Reader(Values):
         result = self._parts_named(node, result, before) if parts else self._named(result, before, where)
         self.env[node] = result
         if overload in WHOLE and isinstance(result, Node) and not named.get("dropout_p"):
-            self.calls[result.name] = target, named
+            running = {key: None for key, x in named.items() if isinstance(x, Node) and x in call.updates}
+            self.calls[result.name] = target, {**named, **running}  # which would write its statistics once more
         for old, new in call.updates.items():
             self._note(old, new)
         if isinstance(result, Node):
@@ -371,11 +372,15 @@ def _needed(module: torch.fx.GraphModule) -> list[torch.fx.Node]:
     return [n for n in nodes if n in needed]
 
 
+def _updates(name: str) -> bool:
+    return "batch_norm" in name or "instance_norm" in name
+
+
 def _changes(node: torch.fx.Node) -> bool:
     target = node.target
     if isinstance(target, torch._ops.HigherOrderOperator):
         return True
-    return isinstance(target, torch._ops.OpOverload) and (target._schema.is_mutable or "batch_norm" in target.name())
+    return isinstance(target, torch._ops.OpOverload) and (target._schema.is_mutable or _updates(target.name()))
 
 
 def _attribute(module: torch.fx.GraphModule, path: str) -> Any:

@@ -6,6 +6,7 @@ order (None where none is needed). An elementwise operation without a rule of it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -220,7 +221,7 @@ def _linear(r: Rule) -> Contributions:
     """s = x Wᵀ + b: delta W, deltaᵀ x, and delta summed over the samples."""
     x, weight = r.conj(r.x[0]), r.conj(r.x[1])
     grad_x = r.emit("matmul", r.delta, weight) if r.needs(0) else None
-    rows = r.reshaped(r.delta, (-1 if x.size else 0, weight.shape[0])) if len(x.shape) != 2 else r.delta
+    rows = r.reshaped(r.delta, (math.prod(x.shape[:-1]), weight.shape[0])) if len(x.shape) != 2 else r.delta
     grad_w = None
     if r.needs(1):
         flat = x if len(x.shape) == 2 else r.emit("reshape", x, shape=(rows.shape[0], x.shape[-1]))
