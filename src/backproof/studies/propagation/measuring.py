@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...differentiate import Joint, differentiate
-from ...domains.numbers import numbers, tensor_of
+from ...domains.numbers import tensor_of, wide_numbers, widened
 from ...errors import InputError
 from ...graph import Builder, Graph, Node
 
@@ -53,12 +53,12 @@ class Network:
     def __init__(self, graph: Graph, watched: Sequence[Node]) -> None:
         self.graph, self.watched = graph, list(watched)
         given = graph.origin.leaves()
-        self.given = {n: _wide(given[n.name]) for n in graph.nodes if n.is_leaf and n.role != "constant"}
+        self.given = {n: widened(given[n.name]) for n in graph.nodes if n.is_leaf and n.role != "constant"}
         self.start = graph.loss if graph.loss is not None else graph.outputs[0]
         self.joint, self.cotangent = self._joint()
         for node in self.joint.graph.of_role("constant"):
             if node is not self.cotangent:
-                self.given[node] = _wide(tensor_of(node))
+                self.given[node] = tensor_of(node, wide=True)
         self._there, self._own = set(self.joint.graph.nodes), set(graph.nodes)
 
     def _joint(self) -> tuple[Joint, Node | None]:
@@ -89,7 +89,7 @@ class Network:
                 if self.cotangent is not None:
                     noise = torch.randn(self.cotangent.shape, generator=generator, dtype=torch.float64)
                     held[self.cotangent] = noise
-                values = numbers.run(graph, held)
+                values = wide_numbers.run(graph, held)
                 held |= {n: v for n, v in values.items() if n in self._own}
                 for node in self.watched:
                     gradient = self.joint.gradients[node]
@@ -98,10 +98,6 @@ class Network:
         gradients = ((n, self.joint.gradients[n]) for n in self.watched)
         deltas = {n: values[g] for n, g in gradients if g is not None}
         return Measured(forward, backward, {n: v for n, v in values.items() if n in self._own}, deltas)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def square(tensor: Tensor) -> float:
@@ -128,7 +124,7 @@ def redrawn(
         with torch.random.fork_rng():
             torch.manual_seed(seed + 104_729 * (k + 1))
             own = dict(factory().named_parameters())
-        yield {n: _wide(own[n.name].detach()) for n in network.graph.parameters if n.name in own}, generator
+        yield {n: widened(own[n.name].detach()) for n in network.graph.parameters if n.name in own}, generator
 
 
 def _shuffled(network: Network, generator: torch.Generator) -> Leaves:
