@@ -171,6 +171,37 @@ def test_predictions_of_other_networks_over_seeds(name: str) -> None:
     agreement(case.make, case.inputs(), seeds=20)
 
 
+class Casting(nn.Module):
+    """Casts on the way, to the model's dtype and to others: a mask, indices divided, and a product in bfloat16."""
+
+    def __init__(self, a: int, mixed: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.out, self.mixed = nn.Linear(a, a), nn.Linear(a, a), nn.Linear(a, 4), mixed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x)
+        share = torch.tril(torch.ones(len(x), len(x), dtype=torch.int64)) / len(x)
+        x = (share.to(x.dtype) @ x) + (x > 0).to(x.dtype) @ self.b.weight
+        if self.mixed:
+            x = (torch.relu(x).bfloat16() @ self.b.weight.bfloat16()).to(x.dtype)
+        return self.out(torch.softmax(self.b(x), -1, dtype=torch.float32).to(x.dtype))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_casts_are_read_in_float64(dtype: torch.dtype, mixed: bool) -> None:
+    """A network is read in float64 whatever its dtypes: as the same weights and inputs in float64 are."""
+    torch.manual_seed(0)
+    net, x = Casting(32, mixed).to(dtype), torch.randn(8, 32).to(dtype)
+    short = bp.propagate(net, x, seeds=0, loss="sum")
+    assert all(layer.forward[1] > 0 and layer.backward[1] > 0 for layer in short.layers)
+    wide = bp.propagate(net.double(), x.double(), seeds=0, loss="sum")
+    for ours, theirs in zip(short.layers, wide.layers, strict=True):
+        for short_, wide_ in ((ours.forward, theirs.forward), (ours.backward, theirs.backward)):
+            assert short_[1] == pytest.approx(wide_[1], rel=1e-12, abs=0)
+            assert short_[0] == pytest.approx(wide_[0], rel=0.1, abs=0)  # partly an average over draws
+
+
 class Gated(nn.Module):
     """Steps that the theory has no formula for, written out by hand."""
 

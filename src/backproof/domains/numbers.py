@@ -38,9 +38,32 @@ __all__ = [
     "numbers",
     "plain_rule",
     "tensor_of",
+    "wide_numbers",
+    "widened",
 ]
 
 numbers = Domain("numbers", "torch tensors in the graph's own dtype")
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """Real entries in float64, complex ones in complex128, and all others as they are."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+class _Wide(Domain):
+    """The numbers domain in float64 whatever the graph's dtypes: a cast between them rounds nothing."""
+
+    def apply(self, node: Node, *operands: Any) -> Any:
+        """The value of one node, at full width."""
+        if node.op.name == "cast" and node.is_number:
+            return operands[0].to(torch.complex128 if node.is_complex else torch.float64)
+        value = numbers.apply(node, *operands)
+        return widened(value) if isinstance(value, torch.Tensor) else value
+
+
+wide_numbers = _Wide("numbers", "torch tensors in float64, whatever the graph's dtypes", numbers.rules)
 
 
 def gelu_slope(x: torch.Tensor, approximate: str) -> torch.Tensor:
@@ -213,11 +236,13 @@ def _stretched(node: Node) -> bool:
 
 
 def tensor_of(node: Node, device: Any = None, wide: bool = False) -> torch.Tensor:
-    """The tensor of a constant; ``wide`` makes a real one in float64 whatever the graph's dtype."""
-    dtype = torch.float64 if wide and node.is_float else getattr(torch, node.dtype)
+    """The tensor of a constant; ``wide`` makes one of numbers in float64 or complex128 whatever the graph's dtype."""
     if isinstance(node.value, torch.Tensor):
         value = node.value.to(device) if device is not None else node.value
-        return value.to(dtype) if wide else value
+        return widened(value) if wide else value
+    dtype = getattr(torch, node.dtype)
+    if wide and node.is_number:
+        dtype = torch.complex128 if node.is_complex else torch.float64
     return torch.tensor(_plain(node.value), dtype=dtype, device=device)
 
 
@@ -228,12 +253,13 @@ def _plain(value: Any) -> Any:
 
 
 def evaluate(graph: Graph, leaves: Mapping[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:
-    """Read a graph over tensors; constants are filled in."""
+    """Read a graph over tensors; constants are filled in. Leaves wider than the graph's are read in float64 throughout."""
     device = next((t.device for t in leaves.values()), None)
     wide = any(t.dtype == torch.float64 and node.dtype != "float64" for node, t in leaves.items())
     constants = {n: tensor_of(n, device, wide) for n in graph.of_role("constant") if n not in leaves}
+    known = {**constants, **leaves}
     with torch.no_grad():
-        return numbers.run(graph, {**constants, **leaves})
+        return wide_numbers.run(graph, {n: widened(t) for n, t in known.items()}) if wide else numbers.run(graph, known)
 
 
 class _Substitute(ast.NodeTransformer):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import BackproofError
 from ...graph import Graph, Node
 from ..fields import Axis, Field, Known, Layout, Unpredictable, aligned, drawn, field_of, seen_from
-from ..numbers import numbers, tensor_of
+from ..numbers import tensor_of, wide_numbers, widened
 from . import errors, signals
 from .layouts import layout_of
 from .maps import is_map
@@ -68,7 +68,7 @@ class Reading:
 
     def _found(self, node: Node) -> Value:
         if node.is_leaf:
-            tensor = self.given[node] if node in self.given else tensor_of(node)
+            tensor = self.given[node] if node in self.given else tensor_of(node, wide=True)
             return Known(tensor, node.role in ("parameter", "buffer") and tensor.numel() > 1)
         if not self.is_map(node) and all(isinstance(self.value(x), Known) for x in self._needed(node)):
             return self._folded(node)
@@ -85,7 +85,7 @@ class Reading:
         if len(operands) < len(node.inputs):
             raise Unpredictable("an operand of it is not known")
         wide = [v.random for x, v in zip(node.inputs, operands, strict=True) if x.size > 1 or v.random]
-        return Known(numbers.apply(node, *(v.values for v in operands)), bool(wide) and all(wide))
+        return Known(wide_numbers.apply(node, *(v.values for v in operands)), bool(wide) and all(wide))
 
     @staticmethod
     def _needed(node: Node) -> tuple[Node, ...]:
@@ -224,15 +224,12 @@ class Reading:
         size = max(sum(x.size for x in (*inside, *starts)), 1)
         count = max(2, min(_DRAWS // max(features, 1) + 1, _LARGEST // size, 400))
         draws = {x: drawn(values[x], count, generator) for x in starts}  # type: ignore[arg-type]
-        held = {x: v.values for x, v in values.items() if isinstance(v, Known)}
-        held = {x: t.double() if t.is_floating_point() else t for x, t in held.items()}
+        held = {x: widened(v.values) for x, v in values.items() if isinstance(v, Known)}
         for i in range(count):
             here = {x: draws[x][i].clone().requires_grad_() for x in starts}
             found: dict[Node, Tensor] = {**held, **here}
             for x in inside:
-                found[x] = numbers.apply(
-                    replace(x, dtype="float64") if x.is_float else x, *(found[y] for y in x.inputs)
-                )
+                found[x] = wide_numbers.apply(x, *(found[y] for y in x.inputs))
             yield [here[x] for x in starts], found[node]
 
     # --- backwards ------------------------------------------------------------------------------------------------------

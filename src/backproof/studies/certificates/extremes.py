@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...domains.balls import formula
 from ...domains.curves import as_fraction, curve
-from ...domains.numbers import numbers, tensor_of
+from ...domains.numbers import tensor_of, wide_numbers
 from ...graph import Graph, Node
 from ...ops import Elementwise, derivative
 from ...progress import track
@@ -42,14 +42,13 @@ def derivative_at(target: Target, region: Region, weights: Mapping[Node, Tensor]
     leaves = {**region.held, **weights}
     known = _constants(target.graph)
     known |= {n: leaves[n] for n in target.graph.nodes if n.is_leaf and n.role != "constant"}
-    found: Tensor = numbers.run(target.graph, known)[target.node]
+    found: Tensor = wide_numbers.run(target.graph, known)[target.node]
     return found if target.index is None else found[target.index]
 
 
 def _constants(graph: Graph) -> dict[Node, Any]:
     """The constants, in float64 as everything here."""
-    found = {n: tensor_of(n) for n in graph.of_role("constant")}
-    return {n: t.double() if t.is_floating_point() else t for n, t in found.items()}
+    return {n: tensor_of(n, wide=True) for n in graph.of_role("constant")}
 
 
 def derivatives_at(target: Target, region: Region, weights: Mapping[Node, Tensor]) -> Tensor:
@@ -77,7 +76,7 @@ def _by_autograd(target: Target, region: Region, names: tuple[Node, ...], batche
 
         def value(w: Tensor) -> Tensor:
             known = {**constants, **{n: w if n is target.wrt else leaves[n] for n in there}}
-            found: Tensor = numbers.run(target.whole, known)[target.of].reshape(())
+            found: Tensor = wide_numbers.run(target.whole, known)[target.of].reshape(())
             return found
 
         slope: Tensor = torch.func.grad(value)(leaves[target.wrt])
@@ -252,10 +251,10 @@ def _centred(graph: Graph, region: Region, ends: Mapping[Node, Any], weights: We
         steep = _steepest(graph, node) if bias is not None else None
         if bias is not None and steep is not None:
             values[bias] = torch.zeros_like(found[bias])
-            wish = steep - numbers.apply(node, *(values[x] for x in node.inputs))
+            wish = steep - wide_numbers.apply(node, *(values[x] for x in node.inputs))
             wish = wish.reshape(-1, *bias.shape).mean(0)
             values[bias] = found[bias] = torch.minimum(torch.maximum(wish, ends[bias][0]), ends[bias][1])
-        values[node] = numbers.apply(node, *(values[x] for x in node.inputs))
+        values[node] = wide_numbers.apply(node, *(values[x] for x in node.inputs))
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ...domains.numbers import evaluate, numbers, tensor_of
+from ...domains.numbers import evaluate, numbers, tensor_of, widened
 from ...graph import Graph, Node
 from ...ops import OPS, Elementwise
 from ..program import Program
@@ -45,12 +45,8 @@ def _chosen(names: Sequence[str], generator: torch.Generator) -> list[str]:
     return [names[i] for i in sorted(order[:MOST_PARAMETERS])]
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
-
-
 def _constants(graph: Graph) -> dict[Node, Tensor]:
-    return {n: _wide(tensor_of(n)) for n in graph.of_role("constant")}
+    return {n: tensor_of(n, wide=True) for n in graph.of_role("constant")}
 
 
 # --- slopes along directions --------------------------------------------------------------------------------------------
@@ -59,7 +55,7 @@ def _direction(step: Step, name: str, generator: torch.Generator, add: Add) -> N
     ours = step.gradients.get(name)
     if ours is None:
         return
-    leaves = {n: _wide(t) for n, t in step.leaves.items()}
+    leaves = {n: widened(t.detach()) for n, t in step.leaves.items()}
     direction = torch.randn(leaves[name].shape, generator=generator, dtype=torch.float64)
     size = leaves[name].norm().item() / max(direction.norm().item(), 1e-300) or 1.0
     found = _slope(step.graph, leaves, name, direction, size)
@@ -127,7 +123,7 @@ class _Walk:
 def _entries(program: Program, step: Step, add: Add, seed: int) -> None:
     joint = program.joint(step.graph)
     graph = joint.graph if joint else step.graph
-    leaves = {n: _wide(step.leaves[n.name]) for n in graph.nodes if n.is_leaf and n.role != "constant"}
+    leaves = {n: widened(step.leaves[n.name].detach()) for n in graph.nodes if n.is_leaf and n.role != "constant"}
     values = evaluate(graph, {**leaves, **_constants(graph)})
     nodes, forward_nodes = checkable(graph.nodes), set(step.graph.nodes)
     there = {side: sum(n.size for n in nodes if (n in forward_nodes) is side) for side in (True, False)}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...differentiate import Joint, differentiate
-from ...domains.numbers import numbers, tensor_of
+from ...domains.numbers import tensor_of, wide_numbers, widened
 from ...errors import InputError
 from ...graph import Builder, Graph, Node
 
@@ -55,12 +55,12 @@ class Network:
     def __init__(self, graph: Graph, watched: Sequence[Node]) -> None:
         self.graph, self.watched = graph, list(watched)
         given = graph.origin.leaves()
-        self.given = {n: _wide(given[n.name]) for n in graph.nodes if n.is_leaf and n.role != "constant"}
+        self.given = {n: widened(given[n.name]) for n in graph.nodes if n.is_leaf and n.role != "constant"}
         self.start = graph.loss if graph.loss is not None else graph.outputs[0]
         self.joint, self.cotangent = self._joint()
         for node in self.joint.graph.of_role("constant"):
             if node is not self.cotangent:
-                self.given[node] = _wide(tensor_of(node))
+                self.given[node] = tensor_of(node, wide=True)
         self._there, self._own = set(self.joint.graph.nodes), set(graph.nodes)
 
     def _joint(self) -> tuple[Joint, Node | None]:
@@ -91,7 +91,7 @@ class Network:
                 if self.cotangent is not None:
                     noise = torch.randn(self.cotangent.shape, generator=generator, dtype=torch.float64)
                     held[self.cotangent] = noise
-                values = _read_wide(graph, held)
+                values = wide_numbers.run(graph, held)
                 held |= {n: v for n, v in values.items() if n in self._own}
                 for node in self.watched:
                     gradient = self.joint.gradients[node]
@@ -107,22 +107,8 @@ class Network:
         return next(((n,) for n in back if not _finite(values[n]) and all(_finite(values[x]) for x in n.inputs)), ())
 
 
-def _read_wide(graph: Graph, leaves: Mapping[Node, Any]) -> dict[Node, Any]:
-    """The whole graph in float64, whatever the program casts to."""
-    numbers.require(graph)
-    values = dict(leaves)
-    for node in graph.nodes:
-        if node not in values:
-            values[node] = _wide(numbers.apply(node, *(values[x] for x in node.inputs)))
-    return values
-
-
 def _finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def square(tensor: Tensor) -> float:
@@ -149,7 +135,7 @@ def redrawn(
         with torch.random.fork_rng():
             torch.manual_seed(seed + 104_729 * (k + 1))
             own = dict(factory().named_parameters())
-        yield {n: _wide(own[n.name].detach()) for n in network.graph.parameters if n.name in own}, generator
+        yield {n: widened(own[n.name].detach()) for n in network.graph.parameters if n.name in own}, generator
 
 
 def _shuffled(network: Network, generator: torch.Generator) -> Leaves:
