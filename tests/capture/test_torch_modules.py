@@ -92,7 +92,7 @@ def _capture(*cases: Case) -> Any:
 
 # some setting of these has no operation of its own: a node that torch itself computes stands for it, or it is refused
 WITHOUT_OPERATION = {
-    "MultiheadAttention", "InstanceNorm2d", "LazyInstanceNorm1d", "LazyInstanceNorm2d", "LazyInstanceNorm3d", "weight_norm",
+    "MultiheadAttention", "weight_norm",
     "AvgPool2d", "AdaptiveMaxPool2d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "Fold", "Unfold", "Upsample",
 }  # fmt: skip
 

@@ -191,10 +191,23 @@ def _group_norm(call: Call) -> Node:
 
 @lowering("instance_norm.default")
 def _instance_norm(call: Call) -> Node:
-    call.refuse_unless(call["use_input_stats"] and call["running_mean"] is None, "running statistics")
-    x = call["input"]
+    """Each channel of each example by its own statistics; the running ones, averaged over the batch, by evaluation."""
+    x, running = call["input"], call["running_mean"]
+    if not call["use_input_stats"]:
+        y = call.emit("batch_norm", x, running, call["running_var"], eps=call["eps"])
+        return _channelwise(call, y)
     mean, var = _statistics(call, x, tuple(range(2, len(x.shape))), keepdim=True)
+    if running is not None:
+        count = x.size // (x.shape[0] * x.shape[1])
+        for kept, own, entries in ((running, mean, 0), (call["running_var"], var, count)):
+            _run_on(call, kept, _over_batch(call, own), entries)
     return _channelwise(call, call.emit("layer_norm", x, mean, var, eps=call["eps"]))
+
+
+def _over_batch(call: Call, statistic: Node) -> Node:
+    """The mean over the batch of a statistic of shape N, C, 1, ..., as one number for each channel."""
+    mean = call.emit("mean", statistic, dim=(0,), keepdim=False)
+    return call.emit("reshape", mean, shape=(mean.size,))
 
 
 def _channelwise(call: Call, y: Node) -> Node:

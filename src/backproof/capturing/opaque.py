@@ -132,8 +132,8 @@ def kept(call: Call, why: NotCaptured) -> Any:
     """Keep an ATen call that has no operation: as the calls that torch composes it of, if these have, else as opaque nodes.
 
     Raises:
-        NotCaptured: it draws at random, changes a tensor in place, or its result's shape depends on values; the message
-            is that of ``why``.
+        NotCaptured: it draws at random, changes a tensor in place, or its result is sparse or has a shape that depends on
+            values; the message is that of ``why``.
     """
     target = call.overload if call.overload.count(".") > 1 else f"aten.{call.overload}"
     overload = _overload(target)
@@ -142,6 +142,7 @@ def kept(call: Call, why: NotCaptured) -> Any:
     if (
         torch.Tag.nondeterministic_seeded in overload.tags
         or overload._schema.is_mutable
+        or any(isinstance(x, torch.Tensor) and x.layout is not torch.strided for x in results)
         or None in shapes
         or not shapes
     ):

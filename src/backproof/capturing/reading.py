@@ -231,6 +231,8 @@ class Reader(Values):
     def _piece(self, node: torch.fx.Node, value: Any, index: Any, where: Where) -> None:
         """One of several results: with the place that it has inside a region, or as a view of the whole."""
         whole = node.args[0]
+        if isinstance(value, Node):
+            raise NotCaptured("one of several results, of an operation that has one here")
         result = None if value is None else value[index]
         if isinstance(result, torch.fx.Node):
             self.same[node] = result
@@ -314,6 +316,8 @@ class Reader(Values):
             self.env[node] = None
             return
         named = normalised(target, args, kwargs)
+        if missing := [a.name for a in target._schema.arguments if str(a.type) == "Tensor" and named[a.name] is None]:
+            raise NotCaptured(f"aten.{overload}, whose operand '{missing[0]}' is not among the values recorded")
         if node in self.casting:
             named = self._cast(node, named)
         place = {"module": where.module, "source": where.source}
@@ -327,7 +331,9 @@ class Reader(Values):
         result = self._parts_named(node, result, before) if parts else self._named(result, before, where)
         self.env[node] = result
         if overload in WHOLE and isinstance(result, Node) and not named.get("dropout_p"):
-            self.calls[result.name] = target, named
+            # the running statistics are written by operations of their own, and must not be written twice
+            written = {key for key, x in named.items() if isinstance(x, Node) and x in call.updates}
+            self.calls[result.name] = target, {key: None if key in written else x for key, x in named.items()}
         for old, new in call.updates.items():
             self._note(old, new)
         if isinstance(result, Node):
@@ -375,7 +381,12 @@ def _changes(node: torch.fx.Node) -> bool:
     target = node.target
     if isinstance(target, torch._ops.HigherOrderOperator):
         return True
-    return isinstance(target, torch._ops.OpOverload) and (target._schema.is_mutable or "batch_norm" in target.name())
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    return target._schema.is_mutable or any(name in target.name() for name in _RUNNING)
+
+
+_RUNNING = ("batch_norm", "instance_norm")  # write running statistics, though their schema doesn't say so
 
 
 def _attribute(module: torch.fx.GraphModule, path: str) -> Any:
