@@ -289,12 +289,20 @@ def part_of_input_changed(x: Tensor) -> Tensor:
     return x.sum()
 
 
-@hazard("refused", r"aten\.add\.out.*given to it|aten\.add\.out, which changes")
+@hazard()
 def out_argument(x: Tensor) -> Tensor:
     y = torch.zeros(4, 3, dtype=x.dtype)
     with torch.no_grad():
         torch.add(x, x, out=y)
     return (y * x).sum()
+
+
+@hazard("refused", r"aten\.(max\.dim_max|sort\.values), which writes into a tensor that was given to it")
+def several_out_arguments(x: Tensor) -> Tensor:
+    values, places = torch.zeros(3, dtype=x.dtype), torch.zeros(3, dtype=torch.int64)
+    with torch.no_grad():
+        torch.max(x, 0, out=(values, places))
+    return (x * values).sum()
 
 
 @hazard("refused", r"a parameter in place|no gradient is recorded|does not run|leaf")
@@ -357,6 +365,18 @@ class OldWeightNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         w = self.g * self.fc.weight / self.fc.weight.norm(dim=1, keepdim=True)
         return F.linear(x, w, self.fc.bias).sin().sum()
+
+
+@hazard()
+class SpectralNorm(nn.Module):
+    """Its power iteration writes into the buffers with ``out=``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).sin().sum()
 
 
 @hazard()

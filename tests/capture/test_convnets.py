@@ -130,6 +130,18 @@ def test_a_buffer_that_the_forward_pass_changes() -> None:
     assert torch.allclose(read(graph)[graph.by_name["total#3"]], doubles(2, 3).sum(0))
 
 
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_keeps_its_running_statistics_as_torch_does(affine: bool) -> None:
+    model = nn.InstanceNorm2d(3, affine=affine, track_running_stats=True, momentum=0.3).double()
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    record = bp.trace(nn.Sequential(model), x, x.sin(), loss="mse", optimizer="sgd", evidence="full")
+    assert record.evidence and all(e.agrees for e in record.evidence)
+    model(x)  # the trace has left the model's buffers alone
+    for name in ("running_mean", "running_var"):
+        kept = record.steps[0].values[f"0.{name}#2"]
+        assert torch.allclose(kept, getattr(model, name), rtol=1e-12, atol=1e-14)
+
+
 def test_part_of_a_buffer_changed_in_place() -> None:
     class Partly(nn.Module):
         seen: Tensor

@@ -189,6 +189,7 @@ LAYERS: dict[str, Case] = {
     "RMSNorm": Case(lambda: nn.RMSNorm(4), (SEQUENCE,)),
     "LocalResponseNorm": Case(lambda: nn.LocalResponseNorm(3, 0.3, 0.6), (PICTURE,)),
     "weight_norm": Case(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), (ROW,)),
+    "spectral_norm": Case(lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 2)), (ROW,)),
     "spectral_norm in evaluation": Case(
         lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 2)), (ROW,), training=False),
     # pools

@@ -20,6 +20,7 @@ from backproof.domains.kernels import KERNELS, SLOPES
 from backproof.ops import OPS
 from backproof.optimizers import base as optimizers
 from backproof.optimizers.base import RULES
+from backproof.studies.verdicts import IN_OWN_DTYPE
 
 NET = "uva-dl-1/relu-tanh-net"
 
@@ -196,3 +197,34 @@ def test_the_evidence_of_a_large_network_is_gathered_by_kind() -> None:
     found = gathered(rows)
     assert [e.what for e in found] == ["value of y", "gradients of 5 quantities", "updates of 4 quantities"]
     assert (found[1].error, found[1].looked_at, found[1].of) == (4e-16, 10, 15)
+
+
+class _Rounds(nn.Module):
+    """Computes in float32 inside, whatever comes in, as norms of language models do; or in bfloat16."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.first, self.last, self.how = nn.Linear(6, 6), nn.Linear(6, 2), how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        if self.how == "mask":
+            h = torch.tril(torch.ones(4, 4, dtype=torch.long)).float() @ h
+        elif self.how == "norm":
+            v = h.float()
+            h = (v * torch.rsqrt(v.pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+        else:
+            h = (h.bfloat16() @ self.first.weight.bfloat16()).float()
+        return self.last(torch.tanh(h))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("how", ["mask", "norm", "bfloat16"])
+def test_a_program_that_casts_is_compared_in_its_own_dtype(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net, data = _Rounds(how), (torch.randn(4, 6), torch.randn(4, 2))
+    good = bp.trace(net, *data, loss="mse", optimizer="sgd", evidence="full")
+    assert not good.finding and any(e.oracle == IN_OWN_DTYPE for e in good.evidence)
+    right = _Rounds.forward
+    monkeypatch.setattr(_Rounds, "forward", lambda self, x: _Doubled.apply(right(self, x)))  # type: ignore[no-untyped-call]
+    wrong = bp.trace(net, *data, loss="mse", optimizer="sgd", evidence="full")
+    assert any(e.agrees is False and "_Doubled" in e.what for e in wrong.evidence)

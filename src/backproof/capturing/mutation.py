@@ -15,7 +15,17 @@ import torch
 from ..graph import Node
 from .lower import Call, NotCaptured
 
-__all__ = ["PLAIN", "Place", "Storage", "View", "plain_form", "storage_key", "view_of"]
+__all__ = [
+    "PLAIN",
+    "Place",
+    "Storage",
+    "View",
+    "out_of",
+    "plain_form",
+    "returning_form",
+    "storage_key",
+    "view_of",
+]
 
 Put = Callable[[Call, Node, Node], Node]
 
@@ -226,5 +236,27 @@ def plain_form(overload: str) -> str:
     """``add_.Tensor`` is ``add.Tensor`` with its result put back."""
     name, _, variant = overload.partition(".")
     if not name.endswith("_") or name.endswith("__"):
-        raise NotCaptured(f"aten.{overload}, which writes into a tensor that was given to it; use its result instead")
+        raise _given(overload)
     return f"{name[:-1]}.{variant}"
+
+
+def out_of(call: Call, target: torch._ops.OpOverload) -> str:
+    """The argument that a call writes its result to: ``torch.div(u, v, out=u)``; empty if it writes to what it reads."""
+    written = [a.name for a in target._schema.arguments if a.kwarg_only and a.is_write]
+    if len(written) > 1:
+        raise _given(call.overload)
+    return written[0] if written else ""
+
+
+def returning_form(target: torch._ops.OpOverload, argument: str) -> str:
+    """``div.out`` is ``div.Tensor``, which takes the same arguments and returns what that one writes."""
+    packet, wanted = target.overloadpacket, [a.name for a in target._schema.arguments if a.name != argument]
+    for variant in packet.overloads():
+        schema = getattr(packet, variant)._schema
+        if not schema.is_mutable and [a.name for a in schema.arguments] == wanted:
+            return f"{schema.name.removeprefix('aten::')}.{variant}"
+    raise _given(str(target).removeprefix("aten."))
+
+
+def _given(overload: str) -> NotCaptured:
+    return NotCaptured(f"aten.{overload}, which writes into a tensor that was given to it; use its result instead")

@@ -231,6 +231,8 @@ class Reader(Values):
     def _piece(self, node: torch.fx.Node, value: Any, index: Any, where: Where) -> None:
         """One of several results: with the place that it has inside a region, or as a view of the whole."""
         whole = node.args[0]
+        if isinstance(value, Node):
+            raise NotCaptured("one of several results, of an operation that has one here")
         result = None if value is None else value[index]
         if isinstance(result, torch.fx.Node):
             self.same[node] = result
@@ -314,6 +316,8 @@ class Reader(Values):
             self.env[node] = None
             return
         named = normalised(target, args, kwargs)
+        if missing := [a.name for a in target._schema.arguments if str(a.type) == "Tensor" and named[a.name] is None]:
+            raise NotCaptured(f"aten.{overload}, whose operand '{missing[0]}' is not among the values recorded")
         if node in self.casting:
             named = self._cast(node, named)
         place = {"module": where.module, "source": where.source}

@@ -8,7 +8,7 @@ import torch
 
 from ..graph import Builder, Node
 from .lower import Call, NotCaptured, lower, normalised
-from .mutation import PLAIN, Place, Storage, View, plain_form, storage_key, view_of
+from .mutation import PLAIN, Place, Storage, View, out_of, plain_form, returning_form, storage_key, view_of
 from .names import Origin as Where
 
 __all__ = ["Values"]
@@ -136,7 +136,8 @@ class Values:
     # --- in place --------------------------------------------------------------------------------------------------------
     def _write(self, node: torch.fx.Node, call: Call, before: int, where: Where) -> None:
         """An in-place call: its plain form, put back into the memory that it writes to."""
-        written = node.args[0]
+        out = out_of(call, node.target)  # type: ignore[arg-type]
+        written = node.kwargs[out] if out else node.args[0]
         if not isinstance(written, torch.fx.Node) or self._root(written) not in self.places:
             raise NotCaptured(f"aten.{call.overload}, which changes in place what is no plain tensor")
         written = self._root(written)
@@ -149,7 +150,7 @@ class Values:
             storage.stopped = storage.role == "value" and old.role != "constant"
         else:
             self._may_write(call, storage, node in self.stopped)
-            new = self._plain(call, old)
+            new = self._returned(node, call, old, out) if out else self._plain(call, old)
             partial = bool(place.views)
             value = place.write(call, new) if partial else new
             self._enter(storage, value, before, where, partial, node in self.stopped)
@@ -173,6 +174,19 @@ class Values:
         if new.dtype != old.dtype:
             new = call.emit("cast", new, dtype=old.dtype)
         return new if new.shape == old.shape else call.emit("expand", new, shape=old.shape)
+
+    def _returned(self, node: torch.fx.Node, call: Call, old: Node, out: str) -> Node:
+        """The value that a call leaves in the tensor given as ``out``: torch lets no gradient pass there."""
+        form = returning_form(node.target, out)  # type: ignore[arg-type]
+        if node not in self.stopped or call.shape != old.shape:
+            raise NotCaptured(
+                f"aten.{call.overload}, which writes into a tensor that was given to it, with gradients on or in "
+                "another shape; use its result instead"
+            )
+        call.overload, call.args = form, {key: x for key, x in call.args.items() if key != out}
+        new: Node = lower(call)
+        held: Node = self._stop(new if new.dtype == old.dtype else call.emit("cast", new, dtype=old.dtype))
+        return held
 
     def _may_write(self, call: Call, storage: Storage, stopped: bool) -> None:
         if storage.role in ("input", "target", "parameter"):

@@ -14,9 +14,11 @@ __all__ = [
     "FORWARD",
     "GRADIENT_FLOOR",
     "HOOKS",
+    "IN_OWN_DTYPE",
     "ONE_BY_ONE",
     "OPAQUE",
     "OWN_DTYPE",
+    "ROUNDED",
     "ROUNDING",
     "TOLERANCE",
     "VALUE_FLOOR",
@@ -30,6 +32,7 @@ TOLERANCE = 1e-9
 # Errors are relative to a tensor's size, but not below this share of the largest of its kind.
 VALUE_FLOOR, GRADIENT_FLOOR = 1e-3, 1e-6
 EAGER = "autograd on the program as it stands"
+IN_OWN_DTYPE = "autograd in the program's own dtype"
 FORWARD, HOOKS = "the derivative of the forward pass", "autograd with your gradient hooks"
 ROUNDING, OWN_DTYPE = "float64", "torch.optim in the model's dtype"
 FORMULAS = "the textbook's formulas"
@@ -38,7 +41,11 @@ ALONG = "float64 differences along a Gaussian direction"
 ONE_BY_ONE = "50 digits, single operations at random entries"
 # What float32 and shorter may lose over many layers; what differences in float64 can resolve; what torch's own float64
 # kernels are good for (its hardsigmoid has a 1/6 of single precision, wrong by 9e-9).
-ALLOWED = {ROUNDING: 5e-3, OWN_DTYPE: 5e-3, ALONG: 1e-5, "autograd": 2e-8, EAGER: 2e-8}
+ALLOWED = {ROUNDING: 5e-3, OWN_DTYPE: 5e-3, IN_OWN_DTYPE: 5e-3, ALONG: 1e-5, "autograd": 2e-8, EAGER: 2e-8}
+
+
+ROUNDED = (ROUNDING, OWN_DTYPE, IN_OWN_DTYPE)
+"""Where the model's own dtype rounds."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def _named(ways: Sequence[str]) -> str:
 
 def _agreement(agreeing: Sequence[Evidence], kinks: int, every: bool) -> str:
     """What was confirmed, in how many ways, how closely; rounding of a shorter dtype is said apart."""
-    rounding = [e for e in agreeing if e.oracle in (ROUNDING, OWN_DTYPE)]
+    rounding = [e for e in agreeing if e.oracle in ROUNDED]
     strict = [e for e in agreeing if e not in rounding and not (rounding and "printed" in e.what)]
     ways = sorted({way for e in strict if (way := _way(e.oracle))})
     looked, there = sum(e.looked_at for e in agreeing), sum(e.of for e in agreeing)

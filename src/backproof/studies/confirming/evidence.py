@@ -31,6 +31,7 @@ from ..trace import Step
 from ..verdicts import EAGER, FORMULAS, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, VALUE_FLOOR, Evidence
 from .directions import large_network
 from .local import windowed_work
+from .own_dtype import run_wide
 from .tally import Tally
 
 __all__ = ["confirm"]
@@ -49,7 +50,7 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
         thorough: True looks at every number where a budget allows it; False at a sample.
         seed: of the sample.
     """
-    tally = Tally(_spacing(program.start.values()))
+    tally = Tally(max(_spacing(program.start.values()), _inside(program.graph)))
     finite = [s for s in steps if all(bool(torch.isfinite(t).all()) for t in s.values.values())]
     chosen = [_in_float64(program, s, tally) for s in (finite if thorough else _some(finite, 3))]
     for step in chosen:
@@ -99,6 +100,12 @@ def _derivatives(forward: Program, step: Step) -> Mapping[str, Tensor | None]:
 def _spacing(tensors: Iterable[Tensor]) -> float:
     """How far apart the coarsest of the numbers are near 1."""
     return max((torch.finfo(t.dtype).eps for t in tensors if _is_number(t)), default=0.0)
+
+
+def _inside(graph: Graph) -> float:
+    """The same for the dtypes that the program itself casts to."""
+    casts = {n.dtype for n in graph.nodes if n.op.name == "cast" and n.dtype in ("float16", "bfloat16")}
+    return max((torch.finfo(getattr(torch, name)).eps for name in casts), default=0.0)
 
 
 def _some(steps: list[Step], count: int) -> list[Step]:
@@ -186,16 +193,15 @@ def _double(leaves: Mapping[str, Tensor], grad: bool, held: frozenset[str] = fro
 
 # --- torch's own autograd on the user's own program -----------------------------------------------------------------------
 def _autograd(program: Program, step: Step, tally: Tally) -> None:
-    _eager(step, tally)
-    leaves = _double(step.leaves, grad=True, held=_buffers(step))
-    values = run_original(step.graph, leaves)
+    _eager(program, step, tally)
+    leaves, values, oracle = _ran(program, step, run_original, "autograd")
     loss = None if step.graph.loss is None else values.get(step.graph.loss.name)
     value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
     for name, value in values.items():
         if name in step.values and _is_number(value):
             tally.add(
                 f"value of {name}",
-                "autograd",
+                oracle,
                 _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale, VALUE_FLOOR),
                 value.numel(),
             )
@@ -213,13 +219,17 @@ def _autograd(program: Program, step: Step, tally: Tally) -> None:
         shape = (ours if ours is not None else theirs).shape
         a = torch.zeros(shape, dtype=theirs.dtype) if ours is None else ours
         b = torch.zeros(shape, dtype=a.dtype) if theirs is None else theirs.reshape(shape)
-        tally.add(f"gradient of {name}", "autograd", _error(a, b, grad_scale), b.numel())
+        tally.add(f"gradient of {name}", oracle, _error(a, b, grad_scale), b.numel())
 
 
-def _eager(step: Step, tally: Tally) -> None:
-    """The gradient of the leaves by the user's own program, run eagerly: a custom backward counts here."""
+def _ran(program: Program, step: Step, run: Any, oracle: str) -> tuple[Mapping[str, Tensor], Any, str]:
     leaves = _double(step.leaves, grad=True, held=_buffers(step))
-    loss = run_eagerly(step.graph, leaves)
+    return run_wide(step.graph, leaves, {n: t.dtype for n, t in program.start.items()}, run, oracle)
+
+
+def _eager(program: Program, step: Step, tally: Tally) -> None:
+    """The gradient of the leaves by the user's own program, run eagerly: a custom backward counts here."""
+    leaves, loss, oracle = _ran(program, step, run_eagerly, EAGER)
     if loss is None or not loss.requires_grad:
         return
     scale = _scale(step.gradients.values())
@@ -231,7 +241,7 @@ def _eager(step: Step, tally: Tally) -> None:
         ours, theirs = step.gradients[name], leaf.grad
         assert ours is not None
         error = _error(ours, torch.zeros_like(leaf) if theirs is None else theirs, scale)
-        tally.add(f"gradient of {name}", EAGER, error, leaf.numel())
+        tally.add(f"gradient of {name}", oracle, error, leaf.numel())
 
 
 def _training(program: Program, steps: Sequence[Step], tally: Tally) -> None:

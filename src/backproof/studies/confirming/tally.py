@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..verdicts import ALLOWED, OWN_DTYPE, ROUNDING, TOLERANCE, Evidence
+from ..verdicts import ALLOWED, ROUNDED, TOLERANCE, Evidence
 
 __all__ = ["Tally"]
 
@@ -36,7 +36,7 @@ class Tally:
 
     def allowed(self, oracle: str) -> float:
         """The error that an oracle allows; where the model's own dtype rounds, not less than 32 times its spacing."""
-        least = 32 * self.eps if oracle in (ROUNDING, OWN_DTYPE) else 0.0
+        least = 32 * self.eps if oracle in ROUNDED else 0.0
         return max(ALLOWED.get(oracle, TOLERANCE), least)
 
 
