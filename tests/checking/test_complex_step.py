@@ -20,7 +20,18 @@ from tests.laws.samples import CASES, case_name, sample
 
 SMOOTH = [c for c in CASES if OPS[c[0]].differentiable
           and (c[0] in ANALYTIC or (isinstance(OPS[c[0]], Elementwise) and OPS[c[0]].kinks is None))]  # type: ignore[attr-defined]  # fmt: skip
-WITH_CASES = {"prelu", "atan2", "huber_error", "smooth_l1_error", "softplus", "softsign", "kl_error", "where"}
+WITH_CASES = {
+    "prelu",
+    "atan2",
+    "huber_error",
+    "smooth_l1_error",
+    "softplus",
+    "softsign",
+    "kl_error",
+    "where",
+    "remainder",
+    "fmod",
+}
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -198,7 +198,7 @@ def _forward(work: Backward, found: bp.Derived) -> dict[str, torch.Tensor]:
     values = {n.name: found._leaf(n.name, n.shape, {}) for n in work.graph.nodes if found._is_wanted(n)}
     values |= {n.name: t for n, t in work._leaves({})}
     for line in work.forward:
-        values[line.node.name] = work._value(line, work.writer, lambda ref: values.get(ref.name), None)
+        values[line.node.name] = work._value(line, work.writer, work.writer, lambda ref: values.get(ref.name), None)
     return values
 
 
