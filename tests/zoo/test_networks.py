@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from backproof.errors import CaptureError
 from backproof.graph import Graph
 
 from .agreement import agreement, built, captured
@@ -28,6 +29,14 @@ def test_network(name: str) -> None:
     differences = agreement(specimen, graph)
     largest = max(d.norm for d in differences[1:])
     assert [d for d in differences if not d.error <= 1e-10 * d.norm + ROUNDING * largest] == []
+
+
+@pytest.mark.nightly
+def test_a_network_that_rescales_its_own_weights_is_refused_by_their_names() -> None:
+    specimen = built("RWKV")
+    specimen.model.config.rescale_every = 6
+    with pytest.raises(CaptureError, match=r"changes a parameter in place .*attention\.output\.weight"):
+        captured(specimen)
 
 
 def speaks_the_user_s_language(specimen: Specimen, graph: Graph) -> None:
