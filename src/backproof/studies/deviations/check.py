@@ -18,9 +18,10 @@ from ...optimizers.witness import torch_class, torch_settings
 from ...result import Result
 from ..verdicts import Evidence
 from ..writing.worked import evidence_section
-from .probes import MATRICES, NAMES, SHAPES, TINY, Probes, probes, steerable, walked
+from .probes import MATRICES, NAMES, SHAPES, TINY, Probes, probes, steerable, walked, with_norms
 from .program import Program, numbers_of, program_of
-from .search import ACCURACY, SECONDS, Difference, Found, Target, distance, first_difference, matches, search
+from .search import SECONDS, Found, search
+from .targets import ACCURACY, Difference, Target, distance, first_difference, matches
 from .words import changed_lines, said
 
 __all__ = [
@@ -313,7 +314,7 @@ def _steered(kind: Any, settings: Mapping[str, Any]) -> bool:
 def _given(rule: Optimizer, hyper: Mapping[str, float], steered: bool) -> list[Probes]:
     shapes = MATRICES if rule.rule.ranks else SHAPES
     least = max(hyper.get("eps", TINY) * 0.3, 1e-12) if "eps" in hyper else TINY
-    return [probes(shape, k, len(shapes), hyper, least, steered) for k, shape in enumerate(shapes)]
+    return with_norms([probes(shape, k, len(shapes), hyper, least, steered) for k, shape in enumerate(shapes)])
 
 
 def _accuracy(rule: Optimizer) -> float:

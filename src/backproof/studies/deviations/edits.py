@@ -13,7 +13,7 @@ from itertools import combinations
 
 from .program import Line, Path, Program, put, sites
 
-__all__ = ["Edit", "further_edits", "plain_edits"]
+__all__ = ["Edit", "everywhere", "expression", "further_edits", "plain_edits", "text_of_tree"]
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,23 @@ def plain_edits(program: Program) -> Iterator[Edit]:
 
 def further_edits(program: Program) -> Iterator[Edit]:
     """The other single edits: moves between lines, other starts, names, functions and factors."""
-    yield Edit(replace(program, narrow=program.state), "narrow", "the state", ())
+    yield from _narrowed(program)
     yield from _starts(program)
     yield from _names(program)
     yield from _functions(program)
     yield from _decay_moved(program)
     yield from (e for e in _moved(program) if e.where[0] != e.where[1])
     yield from _factors(program)
+    yield from _averages(program)
+    yield from _differences(program)
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------------
-def _expr(text: str) -> ast.expr:
+def expression(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 
-def _text(tree: ast.expr) -> str:
+def text_of_tree(tree: ast.expr) -> str:
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
@@ -103,7 +105,7 @@ def _in_exponent(line: Line, path: Path) -> bool:
     return False
 
 
-def _everywhere(program: Program, name: str, new: ast.expr, only: int | None = None) -> Program:
+def everywhere(program: Program, name: str, new: ast.expr, only: int | None = None) -> Program:
     """Every use of a name replaced, in one line or in all."""
 
     class Renamer(ast.NodeTransformer):
@@ -111,7 +113,9 @@ def _everywhere(program: Program, name: str, new: ast.expr, only: int | None = N
             return new if node.id == name else node
 
     lines = [
-        Line(line.name, Renamer().visit(ast.parse(_text(line.tree), mode="eval")).body) if only in (None, k) else line
+        Line(line.name, Renamer().visit(ast.parse(text_of_tree(line.tree), mode="eval")).body)
+        if only in (None, k) and name in line.names
+        else line
         for k, line in enumerate(program.lines)
     ]
     return replace(program, lines=tuple(lines))
@@ -128,13 +132,13 @@ COUNTS = {
 def _counts(program: Program) -> Iterator[Edit]:
     if "t" in program.names:
         for text, how in COUNTS.items():
-            yield Edit(_everywhere(program, "t", _expr(text)), "count", "t", (), how=how)
+            yield Edit(everywhere(program, "t", expression(text)), "count", "t", (), how=how)
             for k, line in enumerate(program.lines):
                 if "t" in {n.id for n in ast.walk(line.tree) if isinstance(n, ast.Name)}:
-                    yield Edit(_everywhere(program, "t", _expr(text), k), "count", "t", (line.name,), how=how)
+                    yield Edit(everywhere(program, "t", expression(text), k), "count", "t", (line.name,), how=how)
     if "lr" in program.names:
         yield Edit(
-            _everywhere(program, "lr", _expr("lr_first")), "count", "lr", (), how="the rate is the one at the start"
+            everywhere(program, "lr", expression("lr_first")), "count", "lr", (), how="the rate is the one at the start"
         )
 
 
@@ -150,19 +154,19 @@ def _dropped(program: Program) -> Iterator[Edit]:
             or line.name in program.state
         ):
             lines = (*program.lines[:k], *program.lines[k + 1 :])
-            yield Edit(replace(program, lines=lines), "dropped", f"{line.name} = {_text(line.tree)}", (line.name,))
+            yield Edit(replace(program, lines=lines), "dropped", f"{line.name} = {text_of_tree(line.tree)}", (line.name,))
 
 
 def _halves(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
     """What may be left of an expression when a part is forgotten, and what then is gone."""
     if isinstance(node, ast.BinOp):
         sign = {ast.Add: "+ ", ast.Sub: "- ", ast.Mult: "* ", ast.Div: "/ ", ast.Pow: "** "}.get(type(node.op), "")
-        yield node.left, sign + _text(node.right)
+        yield node.left, sign + text_of_tree(node.right)
         if not isinstance(node.op, ast.Pow):
             back = {ast.Add: " +", ast.Mult: " *"}.get(type(node.op), "")
             other = ast.UnaryOp(ast.USub(), node.right) if isinstance(node.op, ast.Sub) else node.right
             other = _bin(ast.Constant(1), ast.Div(), node.right) if isinstance(node.op, ast.Div) else other
-            yield other, _text(node.left) + back
+            yield other, text_of_tree(node.left) + back
     elif isinstance(node, ast.UnaryOp):
         yield node.operand, "-"
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -170,7 +174,7 @@ def _halves(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
             if node.func.id != "where":
                 yield part, node.func.id + "(...)"
             else:
-                yield part, f"the case {_text(node.args[0])}"
+                yield part, f"the case {text_of_tree(node.args[0])}"
 
 
 def _signs(program: Program) -> Iterator[Edit]:
@@ -179,19 +183,19 @@ def _signs(program: Program) -> Iterator[Edit]:
         if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
             op: ast.operator = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
             new = put(line.tree, path, _bin(node.left, op, node.right))
-            yield Edit(_with(program, k, new), "sign", _text(node.right), (line.name,))
+            yield Edit(_with(program, k, new), "sign", text_of_tree(node.right), (line.name,))
         if isinstance(node, ast.Name):
             new = put(line.tree, path, ast.UnaryOp(ast.USub(), node))
             yield Edit(_with(program, k, new), "sign", node.id, (line.name,))
-    yield Edit(_everywhere(program, "g", _expr("-g")), "sign", "g", ())
+    yield Edit(everywhere(program, "g", expression("-g")), "sign", "g", ())
 
 
 def _swapped(program: Program) -> Iterator[Edit]:
     inner = {line.name for line in program.lines} | {"w", "g", "t"}
     settings = [n for n in program.names if n not in inner and n not in program.state]
     for a, b in combinations(settings, 2):
-        once = _everywhere(program, a, _expr("swap_"))
-        both = _everywhere(_everywhere(once, b, _expr(a)), "swap_", _expr(b))
+        once = everywhere(program, a, expression("swap_"))
+        both = everywhere(everywhere(once, b, expression(a)), "swap_", expression(b))
         yield Edit(both, "swapped", f"{a} and {b}", ())
 
 
@@ -251,14 +255,14 @@ def _decay_moved(program: Program) -> Iterator[Edit]:
             cut = _with(program, k, put(source.tree, path, kept))
             for g in ("g", "g_1"):
                 if g in program.names:
-                    new = _everywhere(cut, g, _bin(_expr(g), ast.Add(), part))
-                    yield Edit(new, "moved", _text(part), (source.name, g), (inside, ""), how=g)
+                    new = everywhere(cut, g, _bin(expression(g), ast.Add(), part))
+                    yield Edit(new, "moved", text_of_tree(part), (source.name, g), (inside, ""), how=g)
             last = len(program.lines) - 1
             if "lr" in program.names and k != last:
-                scaled = _bin(_expr("lr"), ast.Mult(), part)
+                scaled = _bin(expression("lr"), ast.Mult(), part)
                 new = _with(cut, last, _bin(cut.lines[last].tree, ast.Sub(), scaled))
                 yield Edit(
-                    new, "moved", _text(part), (source.name, program.lines[last].name), (inside, ""), how="the step"
+                    new, "moved", text_of_tree(part), (source.name, program.lines[last].name), (inside, ""), how="the step"
                 )
 
 
@@ -273,8 +277,49 @@ def _placed(program: Program, cut: Program, k: int, path: Path, part: ast.expr, 
                 continue
             for join in ops:
                 new = put(line.tree, way, _bin(node, join, part))
-                yield Edit(_with(cut, to, new), "moved", _text(part), (source.name, line.name),
-                           (before, _around(line, way)), how=_text(node))  # fmt: skip
+                yield Edit(_with(cut, to, new), "moved", text_of_tree(part), (source.name, line.name),
+                           (before, _around(line, way)), how=text_of_tree(node))  # fmt: skip
+
+
+def _narrowed(program: Program) -> Iterator[Edit]:
+    """State that is rounded after each update, all of it or one."""
+    for precision in ("float32", "bfloat16", "float16"):
+        for names in (program.state, *((s,) for s in program.state if len(program.state) > 1)):
+            what = "the state" if names == program.state else names[0]
+            yield Edit(replace(program, narrow=names, precision=precision), "narrow", what, (), how=precision)
+
+
+def _averages(program: Program) -> Iterator[Edit]:
+    """A running average a s + (1 - a) x as another kind of memory."""
+    for k, line in enumerate(program.lines):
+        tree = line.tree
+        if line.name not in program.state or not isinstance(tree, ast.BinOp) or not isinstance(tree.op, ast.Add):
+            continue
+        if not (isinstance(tree.left, ast.BinOp) and isinstance(tree.right, ast.BinOp)):
+            continue
+        s, a, share, x = line.name, *map(text_of_tree, (tree.left.left, tree.right.left, tree.right.right))
+        for text, words in (
+            (f"{s} - {share} * sign({s} - {x}) * ({x})", f"{s} moves by {share} times {x}, up or down (as in Yogi)"),
+            (f"{s} + ({x} - {s}) / t", f"{s} is the mean of all {x} so far, not a running average"),
+            (f"{s} + ({x})", f"{s} is the sum of all {x} so far, not a running average"),
+            (f"max({s}, {x})", f"{s} is the largest {x} so far"),
+            (f"max({a} * {s}, {x})", f"{s} is the larger of {a} {s} and {x} (as in Adamax)"),
+            (f"max({s}, {text_of_tree(tree)})", f"{s} never falls (as in AMSGrad)"),
+            (f"sqrt({a} * {s}**2 + {share} * ({x})**2)", f"{s} is a root mean square of {x}"),
+        ):
+            yield Edit(_with(program, k, expression(text)), "wrapped", s, (s,), how=words)
+
+
+def _differences(program: Program) -> Iterator[Edit]:
+    """A value minus another one, such as g - m for g."""
+    others = [*(f"{s}_old" for s in program.state), *program.state, "g_old", "w"]
+    for k, path, node in _places(program):
+        if not isinstance(node, ast.Name) or node.id in others and node.id != "g":
+            continue
+        line = program.lines[k]
+        for other in others:
+            new = put(line.tree, path, expression(f"({node.id} - {other})"))
+            yield Edit(_with(program, k, new), "name", node.id, (line.name,), how=f"{node.id} - {other}")
 
 
 def _starts(program: Program) -> Iterator[Edit]:
@@ -284,9 +329,9 @@ def _starts(program: Program) -> Iterator[Edit]:
             names = {n.id for n in ast.walk(line.tree) if isinstance(n, ast.Name)}
             gradient = next((n for n in ("g_2", "g_1", "g") if n in names), "g")
             for first in (gradient, f"{gradient}**2", f"abs({gradient})", "1", "0"):
-                tree = ast.Call(ast.Name("where", ast.Load()), [_expr("t == 1"), _expr(first), line.tree], [])
+                tree = ast.Call(ast.Name("where", ast.Load()), [expression("t == 1"), expression(first), line.tree], [])
                 yield Edit(_with(program, k, tree), "start", line.name, (line.name,), how=first)
-            yield Edit(_everywhere(program, line.name, ast.Constant(0), k), "start", line.name, (line.name,), how="")
+            yield Edit(everywhere(program, line.name, ast.Constant(0), k), "start", line.name, (line.name,), how="")
 
 
 def _names(program: Program) -> Iterator[Edit]:
@@ -299,7 +344,7 @@ def _names(program: Program) -> Iterator[Edit]:
         line = program.lines[k]
         for name in (*pool, "0", "1"):
             if name != node.id:
-                new = put(line.tree, path, _expr(name))
+                new = put(line.tree, path, expression(name))
                 yield Edit(_with(program, k, new), "name", node.id, (line.name,), how=name)
 
 
@@ -307,13 +352,13 @@ def pool_of(program: Program) -> list[ast.expr]:
     """Factors that the rule has somewhere: expressions of settings and t alone, and 1 minus a setting."""
     inner = {line.name for line in program.lines} | {"w", "g"} | set(program.state)
     settings = [n for n in program.names if n not in inner]
-    found = {n: _expr(n) for n in settings} | {f"1 - {n}": _expr(f"1 - {n}") for n in settings if n not in ("t", "lr")}
+    found = {n: expression(n) for n in settings} | {f"1 - {n}": expression(f"1 - {n}") for n in settings if n not in ("t", "lr")}
     for _, _, node in _places(program):
         used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
         if used and used <= set(settings) and isinstance(node, ast.BinOp):
-            found[_text(node)] = node
-    found |= {f"1 - {n}**t": _expr(f"1 - {n}**t") for n in settings if n not in ("t", "lr", "eps", "weight_decay")}
-    roots = {f"sqrt({text})": _expr(f"sqrt({text})") for text in found}
+            found[text_of_tree(node)] = node
+    found |= {f"1 - {n}**t": expression(f"1 - {n}**t") for n in settings if n not in ("t", "lr", "eps", "weight_decay")}
+    roots = {f"sqrt({text})": expression(f"sqrt({text})") for text in found}
     return [*found.values(), *roots.values(), ast.Constant(2)]
 
 
@@ -326,8 +371,8 @@ def scaled_by(program: Program, factors: list[ast.expr]) -> Iterator[Edit]:
         for factor in factors:
             for op in (ast.Mult(), ast.Div()):
                 new = put(line.tree, path, _bin(node, op, factor))
-                yield Edit(_with(program, k, new), "factor", _text(node), (line.name,), (_around(line, path), ""),
-                           how=("divided by " if isinstance(op, ast.Div) else "multiplied by ") + _text(factor))  # fmt: skip
+                yield Edit(_with(program, k, new), "factor", text_of_tree(node), (line.name,), (_around(line, path), ""),
+                           how=("divided by " if isinstance(op, ast.Div) else "multiplied by ") + text_of_tree(factor))  # fmt: skip
 
 
 def _factors(program: Program) -> Iterator[Edit]:
@@ -344,10 +389,10 @@ def _functions(program: Program) -> Iterator[Edit]:
                     continue
                 if len(node.args) == 1 and node.func.id != name:
                     new = put(line.tree, path, ast.Call(ast.Name(name, ast.Load()), node.args, []))
-                    yield Edit(_with(program, k, new), "function", _text(node), (line.name,), how=name)
+                    yield Edit(_with(program, k, new), "function", text_of_tree(node), (line.name,), how=name)
             if not isinstance(node, ast.Constant):
                 new = put(line.tree, path, ast.Call(ast.Name(name, ast.Load()), [node], []))
-                yield Edit(_with(program, k, new), "function", _text(node), (line.name,), how=name)
+                yield Edit(_with(program, k, new), "function", text_of_tree(node), (line.name,), how=name)
 
 
 def _exchanged(program: Program, k: int, path: Path, node: ast.expr) -> Iterator[Edit]:
@@ -364,5 +409,5 @@ def _exchanged(program: Program, k: int, path: Path, node: ast.expr) -> Iterator
         new = [ast.Call(ast.Name("max", ast.Load()), [node.left, node.right], [])]
     for tree in new:
         yield Edit(
-            _with(program, k, put(line.tree, path, tree)), "function", _text(node), (line.name,), how=_text(tree)
+            _with(program, k, put(line.tree, path, tree)), "function", text_of_tree(node), (line.name,), how=text_of_tree(tree)
         )

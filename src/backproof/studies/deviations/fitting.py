@@ -12,7 +12,7 @@ from ...document.blocks import Block, Paragraph, Section, Table
 from ...document.math import Num
 from ...optimizers import Optimizer
 from .check import Deviation, deviation_of, ranked_rules, targets_of
-from .search import Target
+from .targets import Target
 
 __all__ = ["Fitted", "fitted"]
 

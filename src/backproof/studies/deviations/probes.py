@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ import torch
 from ...errors import InputError
 from ...optimizers.witness import hand_sparse, scalars_like
 
-__all__ = ["NAMES", "SHAPES", "Probes", "probes", "steerable", "walked"]
+__all__ = ["ALIKE", "MATRICES", "NAMES", "SHAPES", "Probes", "probes", "steerable", "walked", "with_norms"]
 
-SHAPES: tuple[tuple[int, ...], ...] = ((3, 2), (2,))
-MATRICES: tuple[tuple[int, ...], ...] = ((3, 2), (2, 3))
-UPDATES = 10
+SHAPES: tuple[tuple[int, ...], ...] = ((3, 2), (2,), (2, 3))
+MATRICES: tuple[tuple[int, ...], ...] = ((3, 2), (2, 3), (3, 2))
+ALIKE: tuple[tuple[int, ...], ...] = ((3, 2), (3, 2), (3, 2))
+"""For a class that can't do with parameters of several shapes."""
+UPDATES = 24
 NAMES = (
     "random gradients",
     "gradients about as small as eps",
@@ -24,6 +26,7 @@ NAMES = (
     "a spike, then small gradients and zeros",
     "the same gradient in every update",
     "no gradient at all",
+    "large gradients",
 )
 """What each probe is, in words."""
 TINY = 3e-9
@@ -40,6 +43,7 @@ class Probes:
         lr: per update an array [probes, 1...].
         hyper: the other settings of the reference rule.
         place, count: which of how many parameters this is.
+        norm_all: per update [probes, 1...], the norm of the gradients of all parameters; empty for that of this one.
     """
 
     start: Array
@@ -48,6 +52,7 @@ class Probes:
     hyper: Mapping[str, float]
     place: int
     count: int
+    norm_all: tuple[Array, ...] = ()
 
     @property
     def updates(self) -> int:
@@ -62,6 +67,7 @@ def probes(
     hyper: Mapping[str, float],
     least: float = TINY,
     steered: bool = True,
+    seed: int = 7,
 ) -> Probes:
     """The probes for a parameter of a shape.
 
@@ -70,8 +76,9 @@ def probes(
         hyper: the settings of the reference rule.
         least: the size of the tiny gradients.
         steered: whether the learning rate can be changed between updates.
+        seed: of the random numbers.
     """
-    rng = np.random.default_rng(7 + place)
+    rng = np.random.default_rng(seed + place)
     size = (len(NAMES), *shape)
     start = rng.normal(size=size)
     steps = rng.normal(size=(UPDATES, *size))
@@ -82,12 +89,22 @@ def probes(
     steps[3:6, 3] *= rng.integers(0, 2, size=shape)
     steps[:, 4] = steps[:1, 4]
     steps[:, 5] = 0
+    steps[:, 6] = 1e3 * (steps[:, 6] + 0.5)
     rate = np.full((UPDATES, len(NAMES), *flat), float(hyper.get("lr", 1.0)))
     if steered:
         rate[4:, 2] *= 0.1
         rate[7:, 2] *= 4
     own = {k: v for k, v in hyper.items() if k != "lr"}
     return Probes(start, list(steps), list(rate), own, place, count)
+
+
+def with_norms(given: Sequence[Probes]) -> list[Probes]:
+    """The same probes; each knows the norm of the gradients of all parameters."""
+    norms = []
+    for k in range(given[0].updates):
+        squares = [np.square(p.gradients[k]).reshape(len(p.start), -1).sum(1) for p in given]
+        norms.append(np.sqrt(np.sum(squares, axis=0)))
+    return [replace(p, norm_all=tuple(n.reshape(-1, *(1,) * (p.start.ndim - 1)) for n in norms)) for p in given]
 
 
 def walked(make: Any, given: Sequence[Probes]) -> list[Array]:

@@ -7,7 +7,9 @@ distinction over t, unless the later equation gives the same from a state of zer
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import math
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,11 +19,14 @@ import numpy as np
 from ...optimizers import Optimizer
 from .rounding import ROUNDED
 
-__all__ = ["Line", "Path", "Program", "broken_into", "numbers_of", "program_of", "put", "sites", "text_of"]
+__all__ = [
+    "Line", "Path", "Program", "Run", "broken_into", "jointly", "numbers_of", "program_of", "put", "sites", "text_of",
+]  # fmt: skip
 
 Path = tuple[tuple[str, int | None], ...]
 Array = Any
-MOST_UPDATES = 12
+MOST_UPDATES = 32
+"""As many as any probe has."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class Line:
     name: str
     tree: ast.expr
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names that it reads; functions are none."""
+        return frozenset(n.id for _, n in sites(self.tree) if isinstance(n, ast.Name))
+
 
 @dataclass(frozen=True)
 class Program:
@@ -39,43 +49,26 @@ class Program:
     Args:
         lines: in order; names are parameters of the rule, its state, w, g, t, and what was assigned before. ``m_old`` is the
             value before the update, ``g_old`` the gradient before this one, ``lr_first`` the rate at the start, ``i`` and
-            ``n`` the place of the parameter and their number.
+            ``n`` the place of the parameter and their number, ``ndim`` and ``numel`` its axes and entries, ``norm_all``
+            the norm of the gradients of all parameters, ``f_t`` the factor of this update in ``table``.
         state: the names that carry over.
-        narrow: the states that are rounded to float32 after each update.
+        narrow: the states that are rounded after each update.
+        precision: what they are rounded to.
+        shared: the states that all parameters have in common, each going on where the one before left them.
+        table: a number per update.
     """
 
     lines: tuple[Line, ...]
     state: tuple[str, ...]
     narrow: tuple[str, ...] = ()
+    precision: str = "float32"
+    shared: tuple[str, ...] = ()
+    table: tuple[float, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names that any line uses."""
-        found = {n.id for line in self.lines for _, n in sites(line.tree) if isinstance(n, ast.Name)}
-        return tuple(sorted(found))
-
-    def compiled(self) -> Any:
-        """The program as code over arrays."""
-        body: list[ast.stmt] = []
-        for line in self.lines:
-            tree = _Arrays().visit(_copied(line.tree))
-            body.append(ast.Assign([ast.Name(line.name, ast.Store())], tree))
-        module = ast.fix_missing_locations(ast.Module(body, []))
-        return compile(module, "<update>", "exec")
-
-
-class _Arrays(ast.NodeTransformer):
-    """Functions of formulas as functions of arrays; matrices are the last two axes."""
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        self.generic_visit(node)
-        return ast.Call(ast.Name("_turned", ast.Load()), [node.value], [])
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        assert isinstance(node.func, ast.Name)
-        node.func = ast.Name(f"_{node.func.id}", ast.Load())
-        return node
+        return tuple(sorted(frozenset[str]().union(*(line.names for line in self.lines))))
 
 
 def _axes(x: Array, dim: int | None) -> Any:
@@ -94,32 +87,53 @@ def _folded(fold: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Any] = {
-    "_sqrt": np.sqrt, "_abs": np.abs, "_sign": np.sign, "_where": np.where, "_square": np.square,
-    "_max": _either(np.maximum, np.max), "_min": _either(np.minimum, np.min),
-    "_mean": _folded(np.mean), "_sum": _folded(np.sum),
-    "_norm": lambda x, dim=None, keepdim=True: np.sqrt(np.sum(np.square(x), axis=_axes(x, dim), keepdims=True)),
-    "_turned": lambda x: np.swapaxes(x, -1, -2),
-    **{f"_{n}": f for n, f in ROUNDED.items()},
+    "sqrt": np.sqrt, "abs": np.abs, "sign": np.sign, "where": np.where, "square": np.square, "floor": np.floor,
+    "tanh": np.tanh, "arctan": np.arctan, "log": np.log,
+    "max": _either(np.maximum, np.max), "min": _either(np.minimum, np.min),
+    "mean": _folded(np.mean), "sum": _folded(np.sum),
+    "norm": lambda x, dim=None, keepdim=True: np.sqrt(np.sum(np.square(x), axis=_axes(x, dim), keepdims=True)),
+    "row_mean": lambda x: np.mean(x, axis=tuple(range(2, np.ndim(x))), keepdims=True) if np.ndim(x) > 2 else 0.0,
+    "column_mean": lambda x: np.mean(x, axis=1, keepdims=True) if np.ndim(x) > 2 else 0.0,
+    **ROUNDED,
 }  # fmt: skip
+"""Functions of formulas as functions of arrays with the probes along the first axis."""
+OPERATIONS: dict[type, Any] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.Pow: operator.pow, ast.MatMult: operator.matmul, ast.Gt: operator.gt, ast.Lt: operator.lt, ast.GtE: operator.ge,
+    ast.LtE: operator.le, ast.Eq: operator.eq, ast.USub: operator.neg,
+}  # fmt: skip
+
+
+def value(tree: Any, scope: Mapping[str, Any]) -> Any:
+    """The value of a formula; most edits are run once and differ in the first update, so that nothing is compiled."""
+    if isinstance(tree, ast.Name):
+        return scope[tree.id]
+    if isinstance(tree, ast.Constant):
+        return tree.value
+    if isinstance(tree, ast.BinOp):
+        return OPERATIONS[type(tree.op)](value(tree.left, scope), value(tree.right, scope))
+    if isinstance(tree, ast.Call):
+        named = {str(k.arg): value(k.value, scope) for k in tree.keywords}
+        return FUNCTIONS[tree.func.id](*[value(x, scope) for x in tree.args], **named)  # type: ignore[attr-defined]
+    if isinstance(tree, ast.UnaryOp):
+        return OPERATIONS[type(tree.op)](value(tree.operand, scope))
+    if isinstance(tree, ast.Compare):
+        return OPERATIONS[type(tree.ops[0])](value(tree.left, scope), value(tree.comparators[0], scope))
+    return np.swapaxes(value(tree.value, scope), -1, -2)  # the attribute .T: matrices are the last two axes
 
 
 def program_of(rule: Optimizer, shape: tuple[int, ...]) -> Program:
     """A rule's equations for parameters of a shape, all updates in one program."""
-    found = _parsed(rule, 1, shape)
-    later = found
+    found, last = _parsed(rule.equations(1, shape)), rule.equations(1, shape)
     for t in range(2, MOST_UPDATES + 1):
-        now = _parsed(rule, t, shape)
-        if _texts(now) != _texts(later):
-            found, later = _joined(found, now, t - 1, rule), now
+        now = rule.equations(t, shape)
+        if now != last:
+            found, last = _joined(found, _parsed(now), t - 1, rule), now
     return Program(found, rule.state_of(shape))
 
 
-def _parsed(rule: Optimizer, t: int, shape: tuple[int, ...]) -> tuple[Line, ...]:
-    return tuple(Line(n, ast.parse(text, mode="eval").body) for n, text in rule.equations(t, shape))
-
-
-def _texts(lines: tuple[Line, ...]) -> list[str]:
-    return [f"{line.name}={ast.unparse(line.tree)}" for line in lines]
+def _parsed(equations: Sequence[tuple[str, str]]) -> tuple[Line, ...]:
+    return tuple(Line(n, ast.parse(text, mode="eval").body) for n, text in equations)
 
 
 def _joined(early: tuple[Line, ...], late: tuple[Line, ...], last: int, rule: Optimizer) -> tuple[Line, ...]:
@@ -157,28 +171,54 @@ def _from_zero(line: Line, state: tuple[str, ...]) -> str:
 
 
 # --- running --------------------------------------------------------------------------------------------------------------
-def broken_into(program: Program, probes: Any, code: Any = None) -> Iterator[tuple[Array, dict[str, Array]]]:
-    """Run a program on probes update by update; yields w and everything assigned."""
-    code = code or program.compiled()
-    w = probes.start.copy()
-    state = dict.fromkeys(program.state, 0.0)
-    scope: dict[str, Any] = {
-        **FUNCTIONS,
-        **probes.hyper,
-        "i": probes.place,
-        "n": probes.count,
-        "g_old": np.zeros_like(w),
-    }
-    scope["lr_first"] = probes.lr[0]
-    for k in range(probes.updates):
-        scope |= {"w": w, "g": probes.gradients[k], "t": float(k + 1), "lr": probes.lr[k], **state}
-        scope |= {f"{s}_old": v for s, v in state.items()} | {"w_old": w, "t_old": float(k)}
+class Run:
+    """A program on its way through the probes of one parameter."""
+
+    def __init__(self, program: Program, probes: Any) -> None:
+        self.program, self.probes, self.w = program, probes, probes.start
+        self.state: dict[str, Any] = dict.fromkeys(program.state, 0.0)
+        shape = probes.start.shape[1:]
+        self.scope: dict[str, Any] = {
+            **probes.hyper, "i": probes.place, "n": probes.count, "g_old": np.zeros_like(probes.start),
+            "lr_first": probes.lr[0], "ndim": len(shape), "numel": float(math.prod(shape)),
+        }  # fmt: skip
+
+    def update(self, k: int) -> Array:
+        """w after update k + 1."""
+        program, scope = self.program, self.scope
+        scope |= {"w": self.w, "g": self.probes.gradients[k], "t": float(k + 1), "lr": self.probes.lr[k], **self.state}
+        scope |= {f"{s}_old": v for s, v in self.state.items()} | {"w_old": self.w, "t_old": float(k)}
+        scope["norm_all"] = self.probes.norm_all[k] if self.probes.norm_all else FUNCTIONS["norm"](scope["g"])
+        if program.table:
+            scope["f_t"] = program.table[min(k, len(program.table) - 1)]
         with np.errstate(all="ignore"):
-            exec(code, scope)  # the text of our own rules, edited by us; nothing that a user wrote
-        w = np.broadcast_to(scope["w"], probes.start.shape)
-        state = {s: ROUNDED["float32"](scope[s]) if s in program.narrow else scope[s] for s in program.state}
-        yield w, scope
+            for line in program.lines:
+                scope[line.name] = value(line.tree, scope)
+        self.w = np.broadcast_to(scope["w"], self.probes.start.shape)
+        rounded = ROUNDED[program.precision]
+        self.state = {s: rounded(scope[s]) if s in program.narrow else scope[s] for s in program.state}
         scope["g_old"] = scope["g"]
+        return self.w
+
+
+def broken_into(program: Program, probes: Any) -> Iterator[tuple[Array, dict[str, Array]]]:
+    """Run a program on probes update by update; yields w and everything assigned."""
+    run = Run(program, probes)
+    for k in range(probes.updates):
+        yield run.update(k), run.scope
+
+
+def jointly(program: Program, probes: Sequence[Any]) -> Iterator[list[Array]]:
+    """Run a program on all parameters in turn; the shared state passes from each to the next."""
+    runs = [Run(program, p) for p in probes]
+    common: dict[str, Any] = dict.fromkeys(program.shared, 0.0)
+    for k in range(probes[0].updates):
+        found = []
+        for run in runs:
+            run.state |= common
+            found.append(run.update(k))
+            common = {s: run.state[s] for s in program.shared}
+        yield found
 
 
 # --- trees ------------------------------------------------------------------------------------------------------------------

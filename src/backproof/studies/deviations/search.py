@@ -1,46 +1,38 @@
-"""Search the single edits of a rule's program, then pairs of them, for one that goes where somebody's optimizer goes."""
+"""Search edits of a rule's program, and changes around it, for those that go where somebody's optimizer goes.
+
+Single edits come first, then those with a number to fit, then one more on top of the edits that explain the most.
+"""
 
 from __future__ import annotations
 
-import ast
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
 from .edits import Edit, further_edits, plain_edits
-from .probes import Probes
-from .program import Line, Program, broken_into, put, sites
+from .program import Program
+from .targets import ACCURACY, Target, matches, unlike
+from .unknowns import open_numbers, open_settings, per_update, solutions, with_number
+from .wrappers import UNKNOWN, periods, wrappers
 
-__all__ = ["Difference", "Found", "distance", "first_difference", "search"]
+__all__ = ["SECONDS", "Found", "search"]
 
-ACCURACY = 1e-9
-SECONDS = 20.0
-BEAM = 16
-Array = Any
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Where two optimizers part first: the update, the probe, the parameter, the entry and the two values of w."""
-
-    update: int
-    probe: int
-    parameter: int
-    index: tuple[int, ...]
-    theirs: float
-    ours: float
+SECONDS = 10.0
+BEAM = 24
+NARROW = 6
+FITTED = 1e-8
+"""What counts as the same after a number was fitted."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The edits that together go where the optimizer goes, and the number that was fitted, if one was."""
+    """The edits that together go where the optimizer goes, with the number that was fitted for each, if one was."""
 
     edits: tuple[Edit, ...]
-    number: float | None = None
+    numbers: tuple[float | None, ...]
 
     @property
     def program(self) -> Program:
@@ -49,73 +41,61 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where somebody's optimizer went for one parameter: [updates, probes, *shape], and the size of w in each probe."""
+class Hunt:
+    """What every stage of a search needs: where the optimizer went, until when there is time, what counts as the same."""
 
-    probes: Probes
-    went: Array
+    targets: Sequence[Target]
+    until: float
+    accuracy: float
 
-    def scale(self, t: int) -> Array:
-        """The size of w per probe: what a difference is measured by."""
-        axes = tuple(range(1, self.went[t].ndim))
-        size = np.maximum(np.abs(self.went[t]), np.abs(self.probes.start))
-        whole: Array = np.max(np.where(np.isfinite(size), size, 0), axis=axes, keepdims=True)
-        return np.maximum(whole, 1e-300)
+    def right(self, program: Program, fitted: bool = False) -> bool:
+        """Whether a program goes where the optimizer goes."""
+        return matches(program, self.targets, max(self.accuracy, FITTED) if fitted else self.accuracy)
+
+    def over(self) -> bool:
+        """Whether the time is used up."""
+        return time.process_time() > self.until
+
+    def first(self, candidates: Iterator[Edit], before: Found | None = None) -> Found | None:
+        """The first candidate that is right."""
+        for edit in candidates:
+            if self.over():
+                return None
+            if UNKNOWN not in edit.program.names and self.right(edit.program):
+                return _after(before, edit)
+        return None
+
+    def fitted(self, candidates: Iterator[tuple[Edit, float]], before: Found | None = None) -> Found | None:
+        """The first candidate that is right with some number."""
+        for edit, near in candidates:
+            if self.over():
+                return None
+            for number in solutions(edit.program, self.targets[0], near) or self._elsewhere(edit, near):
+                whole = with_number(edit.program, number)
+                if self.right(whole, True):
+                    return _after(before, replace(edit, program=whole), number)
+        return None
+
+    def _elsewhere(self, edit: Edit, near: float) -> list[float]:
+        """Numbers from the second parameter, for what does not concern the first."""
+        return solutions(edit.program, self.targets[1], near) if len(self.targets) > 1 and _by_place(edit) else []
+
+    def scheduled(self, program: Program, before: Found | None = None) -> Found | None:
+        """A setting that depends on the update."""
+        for edit, _ in per_update(program, self.targets[0]):
+            if self.right(edit.program, True):
+                return _after(before, edit)
+        return None
 
 
-def off(target: Target, t: int, w: Array, accuracy: float = ACCURACY) -> Array:
-    """The entries of an update where w is not where it should be."""
-    theirs = target.went[t]
-    same = (np.abs(w - theirs) <= accuracy * target.scale(t)) | (np.isnan(w) & np.isnan(theirs)) | (w == theirs)
-    return ~same
+def _by_place(edit: Edit) -> bool:
+    return bool({"ndim", "i"} & set(edit.program.names))
 
 
-def first_difference(program: Program, targets: Sequence[Target], accuracy: float = ACCURACY) -> Difference | None:
-    """The first update in which a program and an optimizer part; None where they never do."""
-    best: Difference | None = None
-    for place, target in enumerate(targets):
-        for t, (w, _) in enumerate(broken_into(program, target.probes)):
-            wrong = off(target, t, w, accuracy)
-            if wrong.any() and (best is None or t + 1 < best.update):
-                probe, *index = map(int, np.argwhere(wrong)[0])
-                at = (probe, *index)
-                best = Difference(t + 1, probe, place, tuple(index), float(target.went[t][at]), float(w[at]))
-                break
-    return best
-
-
-def matches(program: Program, targets: Sequence[Target], accuracy: float = ACCURACY) -> bool:
-    """Whether a program goes where the optimizer goes; gives up at the first difference."""
-    try:
-        code = program.compiled()
-        return not any(
-            off(target, t, w, accuracy).any()
-            for target in targets
-            for t, (w, _) in enumerate(broken_into(program, target.probes, code))
-        )
-    except (NameError, ValueError, TypeError, ZeroDivisionError, OverflowError, SyntaxError, KeyError, IndexError):
-        return False
-
-
-def distance(program: Program, target: Target, sizes: bool = False) -> float:
-    """How far a program is from an optimizer: the mean over probes of the relative difference of the updates.
-
-    ``sizes`` compares their sizes alone, whatever their signs.
-    """
-    last, mine = target.probes.start, target.probes.start
-    total: list[Array] = []
-    try:
-        for t, (w, _) in enumerate(broken_into(program, target.probes)):
-            with np.errstate(all="ignore"):
-                a, b = w - last, target.went[t] - mine
-                a, b = (np.abs(a), np.abs(b)) if sizes else (a, b)
-                gap = np.abs(a - b) / np.maximum(np.abs(a) + np.abs(b), 1e-300)
-            total.append(np.where(a == b, 0.0, gap))
-            last, mine = w, target.went[t]
-    except (NameError, ValueError, TypeError, ZeroDivisionError, OverflowError, KeyError, IndexError):
-        return float("inf")
-    every = np.stack(total)
-    return float(np.mean(np.where(np.isfinite(every), every, 1.0)))
+def _after(before: Found | None, edit: Edit, number: float | None = None) -> Found:
+    if before is None:
+        return Found((edit,), (number,))
+    return Found((*before.edits, edit), (*before.numbers, number))
 
 
 def search(
@@ -130,158 +110,101 @@ def search(
     Args:
         program: the reference rule.
         targets: where the optimizer went, per parameter.
-        seconds: the time for everything.
+        seconds: the time for everything, of the processor.
         accuracy: what counts as the same, relative to w.
-        quick: try the plain edits alone.
+        quick: try single edits without numbers alone.
     """
-    until = time.process_time() + seconds
-    plain = list(plain_edits(program))
-    known = targets[0].probes.hyper
+    if not telling(targets):
+        return None
+    hunt = Hunt(targets, time.process_time() + seconds, accuracy)
+    around = list(wrappers(program))
     if quick:
-        return _single(iter(plain), targets, until, accuracy)
-    return (
-        _single(iter(plain), targets, until, accuracy)
-        or _pairs(program, plain, targets, until, accuracy)
-        or _fitted(_unknown_settings(program, known), targets, until, accuracy)
-        or _single(further_edits(program), targets, until, accuracy)
-        or _fitted(_unknown_numbers(program), targets, until, accuracy)
-        or _beam(program, plain, targets, until, accuracy)
+        return hunt.first(chain(plain_edits(program), around))
+    known = targets[0].probes.hyper
+    stages: tuple[Callable[[], Found | None], ...] = (
+        lambda: hunt.first(plain_edits(program)),
+        lambda: _both_dropped(hunt, program),
+        lambda: hunt.fitted(open_settings(program, known)),
+        lambda: hunt.first(iter(around)),
+        lambda: hunt.fitted((e, 1.0) for e in around if UNKNOWN in e.program.names),
+        lambda: hunt.scheduled(program),
+        lambda: _periodic(hunt, program),
+        lambda: hunt.first(further_edits(program)),
+        lambda: hunt.fitted(open_numbers(program)),
+        lambda: _two(hunt, program),
+    )
+    return next((found for stage in stages if (found := stage()) is not None), None)
+
+
+def telling(targets: Sequence[Target]) -> bool:
+    """Whether the path says anything: w moves, to finite values, in some probe."""
+    return any(bool((np.isfinite(x.went[0]) & (x.went[0] != x.probes.start)).any()) or _later(x) for x in targets)
+
+
+def _later(target: Target) -> bool:
+    return bool((np.isfinite(target.went) & (target.went != target.probes.start)).any())
+
+
+def _both_dropped(hunt: Hunt, program: Program) -> Found | None:
+    """Two things left out, such as both bias corrections."""
+    for edit in (e for e in plain_edits(program) if e.kind == "dropped"):
+        seconds = (e for e in plain_edits(edit.program) if e.kind == "dropped")
+        found = hunt.first(seconds, _after(None, edit))
+        if found is not None or hunt.over():
+            return found
+    return None
+
+
+def _periodic(hunt: Hunt, program: Program, before: Found | None = None) -> Found | None:
+    every = list(periods(program))
+    return hunt.first(iter(every), before) or hunt.fitted(
+        ((e, 0.5) for e in every if UNKNOWN in e.program.names), before
     )
 
 
-def _single(candidates: Iterator[Edit], targets: Sequence[Target], until: float, accuracy: float) -> Found | None:
-    return next((Found((e,)) for e in _until(candidates, until) if matches(e.program, targets, accuracy)), None)
-
-
-def _pairs(
-    program: Program, plain: Sequence[Edit], targets: Sequence[Target], until: float, accuracy: float
-) -> Found | None:
-    """Two things left out, such as both bias corrections."""
-    for edit in (e for e in plain if e.kind == "dropped"):
-        for second in _until(plain_edits(edit.program), until):
-            if second.kind != "dropped":
-                break
-            if matches(second.program, targets, accuracy):
-                return Found((edit, second))
-    return None
-
-
-def _beam(
-    program: Program, plain: Sequence[Edit], targets: Sequence[Target], until: float, accuracy: float
-) -> Found | None:
+def _two(hunt: Hunt, program: Program) -> Found | None:
     """Those single edits that come nearest, each with a second one."""
-    start = distance(program, targets[0])
-    near = [(distance(e.program, targets[0]), k, e) for k, e in enumerate(plain)]
-    for gap, _, edit in sorted(near, key=lambda entry: entry[:2])[:BEAM]:
-        if gap >= start:
-            return None
-        for second in _until(chain(plain_edits(edit.program), further_edits(edit.program)), until):
-            if matches(second.program, targets, accuracy):
-                return Found((edit, second))
+    near = _nearest(hunt, program)
+    for before in near:
+        if (found := _second(hunt, before)) is not None or hunt.over():
+            return found
+    for before in near[:NARROW]:
+        around = ((e, 1.0) for e in wrappers(before.program) if UNKNOWN in e.program.names)
+        found = hunt.first(further_edits(before.program), before) or hunt.fitted(around, before)
+        if found is not None or hunt.over():
+            return found
     return None
 
 
-def _until(candidates: Iterator[Edit], until: float) -> Iterator[Edit]:
-    for edit in candidates:
-        if time.process_time() > until:
-            return
-        yield edit
+def _nearest(hunt: Hunt, program: Program) -> list[Found]:
+    """The edits that leave the fewest entries wrong, or the smallest differences; one of those that do the same."""
+    scored: dict[tuple[float, float], Found] = {}
+    for edit in chain(plain_edits(program), wrappers(program), further_edits(program)):
+        if hunt.over():
+            break
+        for found in _filled(hunt, edit):
+            scored.setdefault(unlike(found.program, hunt.targets[0]), found)
+    missed, gap = unlike(program, hunt.targets[0])
+    by_count = sorted((s for s in scored if s[0] < missed), key=lambda s: s)
+    by_gap = sorted((s for s in scored if s[1] < gap), key=lambda s: (s[1], s[0]))
+    mixed = dict.fromkeys(s for pair in zip(by_gap, by_count, strict=False) for s in pair)
+    return [scored[s] for s in (*mixed, *dict.fromkeys((*by_gap, *by_count)))][: BEAM]
 
 
-# --- an unknown number ------------------------------------------------------------------------------------------------------
-def _fitted(
-    unknown: Iterator[tuple[Edit, Any, float]], targets: Sequence[Target], until: float, accuracy: float
-) -> Found | None:
-    """One number of the rule with another value, or one expression times a number."""
-    for edit, make, near in unknown:
-        if time.process_time() > until:
-            return None
-        value = _solved(make, targets[0], near)
-        if value is None:
-            continue
-        whole = make(value)
-        if matches(whole, targets, max(accuracy, 1e-8)):
-            return Found((Edit(whole, "constant", edit.what, edit.where, edit.inside, edit.how),), value)
-    return None
+def _filled(hunt: Hunt, edit: Edit) -> Iterator[Found]:
+    """An edit; or, with an open number, with each value that explains one entry."""
+    if UNKNOWN not in edit.program.names:
+        yield _after(None, edit)
+        return
+    for number in solutions(edit.program, hunt.targets[0]):
+        yield _after(None, replace(edit, program=with_number(edit.program, number)), number)
 
 
-def _unknown_settings(program: Program, known: Mapping[str, float]) -> Iterator[tuple[Edit, Any, float]]:
-    inner = {line.name for line in program.lines} | {"w", "g", "t", *program.state}
-    for name in program.names:
-        if name not in inner:
-            yield (
-                Edit(program, "constant", name, (), how="another value"),
-                _renamer(program, name),
-                known.get(name, 1.0),
-            )
-
-
-def _unknown_numbers(program: Program) -> Iterator[tuple[Edit, Any, float]]:
-    for k, line in enumerate(program.lines):
-        for path, node in sites(line.tree):
-            if isinstance(node, ast.Constant):
-                edit = Edit(program, "constant", ast.unparse(node), (line.name,), how="another number")
-                yield edit, _setter(program, k, path, None), float(node.value)  # type: ignore[arg-type]
-            elif not isinstance(node, ast.Compare):
-                text = ast.unparse(ast.fix_missing_locations(node))
-                edit = Edit(program, "constant", text, (line.name,), how="times a number")
-                yield edit, _setter(program, k, path, node), 1.0
-
-
-def _renamer(program: Program, name: str) -> Any:
-    def make(value: float) -> Program:
-        class Setter(ast.NodeTransformer):
-            def visit_Name(self, node: ast.Name) -> ast.expr:
-                return ast.Constant(value) if node.id == name else node
-
-        lines = [Line(x.name, Setter().visit(ast.parse(ast.unparse(x.tree), mode="eval")).body) for x in program.lines]
-        return Program(tuple(lines), program.state, program.narrow)
-
-    return make
-
-
-def _setter(program: Program, k: int, path: Any, node: ast.expr | None) -> Any:
-    def make(value: float) -> Program:
-        new: ast.expr = ast.Constant(value)
-        if node is not None:
-            new = ast.BinOp(node, ast.Mult(), ast.Constant(value))
-        lines = list(program.lines)
-        lines[k] = Line(lines[k].name, put(lines[k].tree, path, new))
-        return Program(tuple(lines), program.state, program.narrow)
-
-    return make
-
-
-def _solved(make: Any, target: Target, near: float) -> float | None:
-    """The number for which the program gives one w that the optimizer has, by the secant method."""
-    difference = first_difference(make(near), [target])
-    if difference is None:
-        return near
-    spot = (difference.probe, *difference.index)
-    goal = float(target.went[difference.update - 1][spot])
-
-    def miss(value: float) -> float:
-        for t, (w, _) in enumerate(broken_into(make(value), target.probes)):
-            if t == difference.update - 1:
-                return float(w[spot]) - goal
-        return float("nan")
-
-    pairs = ((near, 0.99 * near or 0.01), (0.95, 0.9), (0.5, 0.1), (1e-6, 1e-7), (5.0, 10.0))
-    found = [_secant(miss, a, b) for a, b in pairs]
-    roots = [x for x in found if x is not None and abs(x) < 1e12]
-    return min(roots, key=lambda x: distance(make(x), target), default=None)
-
-
-def _secant(miss: Any, a: float, b: float) -> float | None:
-    try:
-        fa, fb = miss(a), miss(b)
-        for _ in range(40):
-            if fb == fa or not np.isfinite(fa) or not np.isfinite(fb):
-                return b if fb == 0 else None
-            a, b, fa = b, b - fb * (b - a) / (fb - fa), fb
-            fb = miss(b)
-            if fb == 0 or abs(b - a) <= 1e-15 * abs(b):
-                return b
-    except (OverflowError, ValueError, ZeroDivisionError, TypeError, NameError):
-        return None
-    return None
+def _second(hunt: Hunt, before: Found) -> Found | None:
+    program = before.program
+    known = hunt.targets[0].probes.hyper
+    return (
+        hunt.first(chain(plain_edits(program), wrappers(program)), before)
+        or hunt.scheduled(program, before)
+        or hunt.fitted(open_settings(program, known), before)
+    )

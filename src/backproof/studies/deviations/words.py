@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from .edits import Edit
+from .laws import law_of
 from .program import Program, text_of
 from .search import Found
 
@@ -25,11 +26,17 @@ ROLES = {
 def said(found: Found, start: Program) -> str:
     """The deviation as one phrase."""
     programs = [start, *(e.program for e in found.edits)]
-    parts = [_SAID[e.kind](e, before) for e, before in zip(found.edits, programs, strict=False)]
-    if found.number is not None:
-        parts[0] += f": {_number(found.number)}"
-    together = _both_corrections(found)
-    return together or ", and ".join(parts)
+    parts = [
+        _numbered(_SAID[e.kind](e, before), number)
+        for e, before, number in zip(found.edits, programs, found.numbers, strict=False)
+    ]
+    return _both_corrections(found) or ", and ".join(parts)
+
+
+def _numbered(text: str, number: float | None) -> str:
+    if number is None:
+        return text
+    return text.replace("{c}", _number(number)) if "{c}" in text else f"{text}: {_number(number)}"
 
 
 def changed_lines(start: Program, end: Program) -> list[tuple[str, str]]:
@@ -198,9 +205,29 @@ def _function(e: Edit, before: Program) -> str:
     return f"{e.where[0]} has {e.how} of {e.what}" if e.how.isalpha() else f"{e.where[0]} has {e.how} for {e.what}"
 
 
+_BY_NUMBERS = {
+    "times a number": "is multiplied by a number",
+    "plus a number": "has a number added to it",
+    "at least a number": "is held at or above a number",
+    "at most a number": "is held at or below a number",
+}
+
+
+def _scheduled(e: Edit, before: Program) -> str:
+    factors = e.program.table
+    listed = ", ".join(f"{f:.4g}" for f in factors[:6])
+    where = f" in the line of {e.where[0]}" if e.where else ""
+    law = law_of(factors)
+    form = f"f_t = {law}" if law else "a factor f_t of no form that is known here"
+    role = _role(e.what)
+    return f"{role} depends on the number of the update{where}: it is multiplied by {form} (measured: {listed}, ...)"
+
+
 def _constant(e: Edit, before: Program) -> str:
-    if e.how == "times a number":
-        return f"{e.what} is multiplied by a number in {e.where[0]}"
+    if e.how == "a power":
+        return f"{e.what} has another power in {e.where[0]}"
+    if e.how in _BY_NUMBERS:
+        return f"{e.what} {_BY_NUMBERS[e.how]} in {e.where[0]}"
     return (
         f"{_role(e.what)} has another value" if not e.where else f"the number {e.what} is another one in {e.where[0]}"
     )
@@ -218,7 +245,9 @@ _SAID: Mapping[str, Callable[[Edit, Program], str]] = {
     "function": _function,
     "constant": _constant,
     "swapped": lambda e, before: f"{e.what} are swapped",
-    "narrow": lambda e, before: "the state is kept in float32",
+    "narrow": lambda e, before: f"{e.what} is kept in {e.how}",
+    "wrapped": lambda e, before: e.how,
+    "schedule": _scheduled,
 }
 
 

@@ -1,0 +1,123 @@
+"""Where somebody's optimizer went on the probes, and how far a program is from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .probes import Probes
+from .program import Program, broken_into, jointly
+
+__all__ = ["ACCURACY", "FAILURES", "Difference", "Target", "distance", "first_difference", "matches", "off", "unlike"]
+
+ACCURACY = 1e-9
+FAILURES = (NameError, ValueError, TypeError, ZeroDivisionError, OverflowError, KeyError, IndexError)
+"""What a program raises that an edit has made senseless."""
+Array = Any
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two optimizers part first: the update, the probe, the parameter, the entry and the two values of w."""
+
+    update: int
+    probe: int
+    parameter: int
+    index: tuple[int, ...]
+    theirs: float
+    ours: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where somebody's optimizer went for one parameter: [updates, probes, *shape], and the size of w in each probe."""
+
+    probes: Probes
+    went: Array
+
+    def scale(self, t: int) -> Array:
+        """The size of w per probe: what a difference is measured by."""
+        axes = tuple(range(1, self.went[t].ndim))
+        size = np.maximum(np.abs(self.went[t]), np.abs(self.probes.start))
+        whole: Array = np.max(np.where(np.isfinite(size), size, 0), axis=axes, keepdims=True)
+        return np.maximum(whole, 1e-300)
+
+
+def off(target: Target, t: int, w: Array, accuracy: float = ACCURACY) -> Array:
+    """The entries of an update where w is not where it should be."""
+    theirs = target.went[t]
+    with np.errstate(invalid="ignore"):
+        same = (np.abs(w - theirs) <= accuracy * target.scale(t)) | (np.isnan(w) & np.isnan(theirs)) | (w == theirs)
+    return ~same
+
+
+def _ways(program: Program, targets: Sequence[Target]) -> Iterator[tuple[int, int, Array]]:
+    """(parameter, update, w), parameter by parameter; update by update where they share state."""
+    if program.shared:
+        for t, ws in enumerate(jointly(program, [x.probes for x in targets])):
+            yield from ((place, t, w) for place, w in enumerate(ws))
+    else:
+        for place, target in enumerate(targets):
+            for t, (w, _) in enumerate(broken_into(program, target.probes)):
+                yield place, t, w
+
+
+def first_difference(program: Program, targets: Sequence[Target], accuracy: float = ACCURACY) -> Difference | None:
+    """The first update in which a program and an optimizer part; None where they never do."""
+    best: Difference | None = None
+    for place, t, w in _ways(program, targets):
+        if best is not None and t + 1 >= best.update:
+            continue
+        wrong = off(targets[place], t, w, accuracy)
+        if wrong.any():
+            probe, *index = map(int, np.argwhere(wrong)[0])
+            at = (probe, *index)
+            best = Difference(t + 1, probe, place, tuple(index), float(targets[place].went[t][at]), float(w[at]))
+    return best
+
+
+def matches(program: Program, targets: Sequence[Target], accuracy: float = ACCURACY) -> bool:
+    """Whether a program goes where the optimizer goes; gives up at the first difference."""
+    try:
+        return not any(off(targets[place], t, w, accuracy).any() for place, t, w in _ways(program, targets))
+    except FAILURES:
+        return False
+
+
+def distance(program: Program, target: Target, sizes: bool = False, updates: int = 10) -> float:
+    """How far a program is from an optimizer: the mean over probes of the relative difference of the updates.
+
+    ``sizes`` compares their sizes alone, whatever their signs.
+    """
+    last, mine = target.probes.start, target.probes.start
+    total: list[Array] = []
+    try:
+        for t, (w, _) in enumerate(broken_into(program, target.probes)):
+            if t == updates:
+                break
+            with np.errstate(all="ignore"):
+                a, b = w - last, target.went[t] - mine
+                a, b = (np.abs(a), np.abs(b)) if sizes else (a, b)
+                gap = np.abs(a - b) / np.maximum(np.abs(a) + np.abs(b), 1e-300)
+            total.append(np.where(a == b, 0.0, gap))
+            last, mine = w, target.went[t]
+    except FAILURES:
+        return float("inf")
+    every = np.stack(total)
+    return float(np.mean(np.where(np.isfinite(every), every, 1.0)))
+
+
+def unlike(program: Program, target: Target, updates: int = 4) -> tuple[float, float]:
+    """The share of entries that a program misses in the first updates, and its distance there."""
+    missed: list[float] = []
+    try:
+        for t, (w, _) in enumerate(broken_into(program, target.probes)):
+            if t == updates:
+                break
+            missed.append(float(off(target, t, w).mean()))
+    except FAILURES:
+        return 1.0, float("inf")
+    return sum(missed) / len(missed), distance(program, target, updates=updates)

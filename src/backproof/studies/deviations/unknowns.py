@@ -1,0 +1,171 @@
+"""Numbers that are not known: one that an edit leaves open, or a factor for each update, solved for from the path of w."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .edits import Edit, everywhere, expression, text_of_tree
+from .program import Program, Run, put, sites
+from .targets import FAILURES, Target, off
+from .wrappers import UNKNOWN, settings_in
+
+__all__ = ["open_numbers", "open_settings", "per_update", "solutions", "with_number"]
+
+Array = Any
+STARTS = ((1.0, 0.99), (0.95, 0.9), (0.5, 0.1), (1e-3, 1e-4), (1e-7, 1e-8), (5.0, 10.0), (-0.1, -0.2))
+
+
+def with_number(program: Program, number: float) -> Program:
+    """The program with the unknown number filled in."""
+    return everywhere(program, UNKNOWN, ast.Constant(number))
+
+
+# --- one number ---------------------------------------------------------------------------------------------------------------
+def open_settings(program: Program, known: Mapping[str, float]) -> Iterator[tuple[Edit, float]]:
+    """Each setting with another value; and the value that it has."""
+    for name in settings_in(program):
+        new = everywhere(program, name, expression(UNKNOWN))
+        yield Edit(new, "constant", name, (), how="another value"), known.get(name, 1.0)
+
+
+def open_numbers(program: Program) -> Iterator[tuple[Edit, float]]:
+    """Each number of the rule another one; each expression times a number, plus one, at least or at most one; each power."""
+    for k, line in enumerate(program.lines):
+        for path, node in sites(line.tree):
+            if isinstance(node, ast.Compare):
+                continue
+            for text, how, near in _opened(node):
+                lines = list(program.lines)
+                lines[k] = replace(line, tree=put(line.tree, path, expression(text)))
+                what = text_of_tree(node)
+                yield Edit(replace(program, lines=tuple(lines)), "constant", what, (line.name,), how=how), near
+
+
+def _opened(node: ast.expr) -> Iterator[tuple[str, str, float]]:
+    if isinstance(node, ast.Constant):
+        yield UNKNOWN, "another number", float(node.value)  # type: ignore[arg-type]
+        return
+    text = f"({text_of_tree(node)})"
+    yield f"{text} * {UNKNOWN}", "times a number", 1.0
+    yield f"{text} + {UNKNOWN}", "plus a number", 0.0
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "sqrt":
+        yield f"({text_of_tree(node.args[0])})**{UNKNOWN}", "a power", 0.5
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and isinstance(node.right, ast.Constant):
+        yield f"abs({text_of_tree(node.left)})**{UNKNOWN}", "a power", float(node.right.value)  # type: ignore[arg-type]
+    yield f"max({text}, {UNKNOWN})", "at least a number", 0.0
+    yield f"min({text}, {UNKNOWN})", "at most a number", 1.0
+
+
+def solutions(program: Program, target: Target, near: float = 1.0) -> list[float]:
+    """The numbers for which the program gives one w that the optimizer has: where it differs most in the first update
+    that differs, by the secant method."""
+
+    def way(number: float) -> Run:
+        probes = target.probes
+        return Run(program, replace(probes, hyper={**probes.hyper, UNKNOWN: number}))
+
+    try:
+        at = _first_apart(way(near), target)
+    except FAILURES:
+        return []
+    if at is None:
+        return [near]
+    update, spot, goal = at
+
+    def miss(number: float) -> float:
+        run = way(number)
+        for k in range(update):
+            run.update(k)
+        return float(run.update(update)[spot]) - goal
+
+    starts = ((near, 0.99 * near or 1e-3), *STARTS)
+    found = [x for a, b in starts if (x := _secant(miss, a, b)) is not None and abs(x) < 1e12]
+    return [x for k, x in enumerate(found) if not any(abs(x - y) <= 1e-9 * abs(y) for y in found[:k])]
+
+
+def _first_apart(run: Run, target: Target) -> tuple[int, tuple[int, ...], float] | None:
+    for k in range(target.probes.updates):
+        w = run.update(k)
+        wrong = off(target, k, w)
+        if wrong.any():
+            with np.errstate(all="ignore"):
+                gap = np.where(wrong, np.abs(w - target.went[k]) / target.scale(k), -1.0)
+            gap = np.where(np.isfinite(gap), gap, 0.0)
+            spot = tuple(int(x) for x in np.unravel_index(int(np.argmax(gap)), gap.shape))
+            return k, spot, float(target.went[k][spot])
+    return None
+
+
+def _secant(miss: Callable[[float], float], a: float, b: float) -> float | None:
+    try:
+        fa, fb = miss(a), miss(b)
+        for _ in range(30):
+            if fb == fa or not np.isfinite(fa) or not np.isfinite(fb):
+                return b if fb == 0 else None
+            a, b, fa = b, b - fb * (b - a) / (fb - fa), fb
+            if abs(b) > 1e12:
+                return None
+            fb = miss(b)
+            if fb == 0 or abs(b - a) <= 1e-15 * abs(b):
+                return b
+    except FAILURES:
+        return None
+    return None
+
+
+# --- a number per update ------------------------------------------------------------------------------------------------------
+def per_update(program: Program, target: Target) -> Iterator[tuple[Edit, tuple[float, ...]]]:
+    """Each setting times a factor that depends on the update, the factors solved for one after another."""
+    for name in settings_in(program):
+        for only in (None, len(program.lines) - 1):
+            if only is not None and (name != "lr" or sum(name in x.names for x in program.lines) < 2):
+                continue
+            new = everywhere(program, name, expression(f"({name} * f_t)"), only)
+            factors = _factors(new, target)
+            if factors is not None and max(factors) - min(factors) > 1e-9:
+                where = () if only is None else (program.lines[only].name,)
+                yield Edit(replace(new, table=factors), "schedule", name, where), factors
+
+
+def _factors(program: Program, target: Target) -> tuple[float, ...] | None:
+    """The factor of each update; None where none gives w in some update."""
+    run, found = Run(program, target.probes), list[float]()
+    try:
+        for k in range(target.probes.updates):
+            factor = _factor(run, k, target)
+            if factor is None:
+                return None
+            found.append(factor)
+    except FAILURES:
+        return None
+    return tuple(found)
+
+
+def _factor(run: Run, k: int, target: Target) -> float | None:
+    before = run.w, run.state, run.scope["g_old"]
+
+    def went(factor: float) -> Array:
+        run.w, run.state, run.scope["g_old"] = before
+        run.program = replace(run.program, table=(factor,))
+        return run.update(k)
+
+    last = went(1.0)
+    if not off(target, k, last).any():
+        return 1.0
+    with np.errstate(all="ignore"):
+        response = np.abs(went(0.5) - last) / target.scale(k)
+    response = np.where(np.isfinite(response) & np.isfinite(target.went[k]), response, 0.0)
+    spot = tuple(int(x) for x in np.unravel_index(int(np.argmax(response)), response.shape))
+    if not response[spot]:
+        return None
+    goal = float(target.went[k][spot])
+    for a, b in ((1.0, 0.5), (0.1, 0.01), (2.0, 3.0)):
+        root = _secant(lambda x: float(went(x)[spot]) - goal, a, b)
+        if root is not None and not off(target, k, went(root), 1e-8).any():
+            return root
+    return None
