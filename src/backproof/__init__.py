@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .studies.certificates.certify import Certificate, certify
     from .studies.curvature.sharpness import Curvature, curvature
     from .studies.derivation.derive import Derived, DerivedEquation, derive
-    from .studies.deviations.check import OptimizerChecked, check_optimizer
+    from .studies.deviations.check import check_optimizer
+    from .studies.deviations.checked import OptimizerChecked
     from .studies.exercise import Answered
     from .studies.fields.receptive import ReceptiveField, receptive_field
     from .studies.fields.sizes import minimum_input, output_size
@@ -140,7 +141,7 @@ _HOME = {
     "Measurement": "studies.memory.measure",
     "Memory": "studies.memory.memory",
     "MissingRule": "errors",
-    "OptimizerChecked": "studies.deviations.check",
+    "OptimizerChecked": "studies.deviations.checked",
     "OptimizerStudy": "studies.optimizer.study",
     "Plan": "studies.memory.plan",
     "Problem": "problems.problem",

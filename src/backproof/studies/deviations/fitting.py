@@ -11,7 +11,8 @@ import numpy as np
 from ...document.blocks import Block, Paragraph, Section, Table
 from ...document.math import Num
 from ...optimizers import Optimizer
-from .check import Deviation, deviation_of, ranked_rules, targets_of
+from .check import deviation_of, ranked_rules, targets_of
+from .checked import Deviation
 from .targets import Target
 
 __all__ = ["Fitted", "fitted"]

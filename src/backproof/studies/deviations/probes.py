@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from ...errors import InputError
-from ...optimizers.witness import hand_sparse, scalars_like
+from .box import Box
 
-__all__ = ["ALIKE", "MATRICES", "NAMES", "SHAPES", "Probes", "probes", "steerable", "walked", "with_norms"]
+__all__ = ["ALIKE", "MATRICES", "NAMES", "SHAPES", "Probes", "probes", "walked", "with_norms"]
 
 SHAPES: tuple[tuple[int, ...], ...] = ((3, 2), (2,), (2, 3))
 MATRICES: tuple[tuple[int, ...], ...] = ((3, 2), (2, 3), (3, 2))
@@ -119,45 +117,9 @@ def walked(make: Any, given: Sequence[Probes]) -> list[Array]:
     """
     found = [np.full((p.updates, *p.start.shape), np.nan) for p in given]
     for k in range(len(NAMES)):
-        parameters = [torch.tensor(p.start[k], dtype=torch.float64).requires_grad_() for p in given]
-        with scalars_like(parameters[0]):
-            _walk(make, parameters, given, k, found)
+        gradients = [[p.gradients[t][k] for p in given] for t in range(given[0].updates)]
+        rates = [float(given[0].lr[t][k].reshape(-1)[0]) for t in range(given[0].updates)]
+        went = Box(make).went([p.start[k] for p in given], gradients, rates)
+        for whole, own in zip(found, went, strict=True):
+            whole[:, k] = own
     return found
-
-
-def _walk(make: Any, parameters: list[Any], given: Sequence[Probes], k: int, found: list[Array]) -> None:
-    try:
-        optimizer = make(parameters)
-        for t in range(given[0].updates):
-            for p, own in zip(parameters, given, strict=True):
-                p.grad = torch.tensor(own.gradients[t][k], dtype=torch.float64)
-            _set_rate(optimizer, float(given[0].lr[t][k].reshape(-1)[0]))
-            _step(optimizer, parameters)
-            for place, p in enumerate(parameters):
-                found[place][t, k] = p.detach().numpy()
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's own code may raise anything
-        raise InputError(
-            f"the optimizer could not take a step on a small parameter: {type(error).__name__}: {str(error)[:200]}"
-        ) from None
-
-
-def _set_rate(optimizer: Any, lr: float) -> None:
-    for group in getattr(optimizer, "param_groups", ()):
-        if "lr" in group and float(group["lr"]) != lr:
-            group["lr"] = lr
-    if steerable(optimizer) == "attribute" and float(optimizer.lr) != lr:
-        optimizer.lr = lr
-
-
-def steerable(optimizer: Any) -> str:
-    """Where a schedule finds the learning rate of an optimizer: "groups", "attribute" (``.lr``), or "" for nowhere."""
-    if getattr(optimizer, "param_groups", None) is not None:
-        return "groups"
-    return "attribute" if isinstance(getattr(optimizer, "lr", None), (int, float)) else ""
-
-
-def _step(optimizer: Any, parameters: Sequence[Any]) -> None:
-    hand_sparse(optimizer)
-    optimizer.step()

@@ -18,11 +18,11 @@ from .targets import ACCURACY, Target, matches, unlike
 from .unknowns import open_numbers, open_settings, per_update, solutions, with_number
 from .wrappers import UNKNOWN, periods, wrappers
 
-__all__ = ["SECONDS", "Found", "search"]
+__all__ = ["SECONDS", "Found", "search", "telling"]
 
 SECONDS = 10.0
-BEAM = 24
-NARROW = 6
+BEAM = 16
+NARROW = 4
 FITTED = 1e-8
 """What counts as the same after a number was fitted."""
 
@@ -38,6 +38,11 @@ class Found:
     def program(self) -> Program:
         """The program with all edits."""
         return self.edits[-1].program
+
+    @property
+    def rests_on_numbers(self) -> bool:
+        """Whether any number was fitted."""
+        return any(n is not None for n in self.numbers) or bool(self.program.table)
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,9 @@ class Hunt:
         """Numbers from the second parameter, for what does not concern the first."""
         return solutions(edit.program, self.targets[1], near) if len(self.targets) > 1 and _by_place(edit) else []
 
-    def scheduled(self, program: Program, before: Found | None = None) -> Found | None:
+    def scheduled(self, program: Program, before: Found | None = None, only: tuple[str, ...] = ()) -> Found | None:
         """A setting that depends on the update."""
-        for edit, _ in per_update(program, self.targets[0]):
+        for edit, _ in per_update(program, self.targets[0], only):
             if self.right(edit.program, True):
                 return _after(before, edit)
         return None
@@ -123,13 +128,14 @@ def search(
     known = targets[0].probes.hyper
     stages: tuple[Callable[[], Found | None], ...] = (
         lambda: hunt.first(plain_edits(program)),
-        lambda: _both_dropped(hunt, program),
+        lambda: _both_corrections(hunt, program),
         lambda: hunt.fitted(open_settings(program, known)),
         lambda: hunt.first(iter(around)),
         lambda: hunt.fitted((e, 1.0) for e in around if UNKNOWN in e.program.names),
-        lambda: hunt.scheduled(program),
+        lambda: hunt.scheduled(program, only=("lr",)),
         lambda: _periodic(hunt, program),
         lambda: hunt.first(further_edits(program)),
+        lambda: hunt.scheduled(program),
         lambda: hunt.fitted(open_numbers(program)),
         lambda: _two(hunt, program),
     )
@@ -145,14 +151,17 @@ def _later(target: Target) -> bool:
     return bool((np.isfinite(target.went) & (target.went != target.probes.start)).any())
 
 
-def _both_dropped(hunt: Hunt, program: Program) -> Found | None:
-    """Two things left out, such as both bias corrections."""
-    for edit in (e for e in plain_edits(program) if e.kind == "dropped"):
-        seconds = (e for e in plain_edits(edit.program) if e.kind == "dropped")
-        found = hunt.first(seconds, _after(None, edit))
+def _both_corrections(hunt: Hunt, program: Program) -> Found | None:
+    """Two divisions by 1 minus a power left out."""
+    for edit in (e for e in plain_edits(program) if _uncorrected(e)):
+        found = hunt.first((e for e in plain_edits(edit.program) if _uncorrected(e)), _after(None, edit))
         if found is not None or hunt.over():
             return found
     return None
+
+
+def _uncorrected(edit: Edit) -> bool:
+    return edit.kind == "dropped" and edit.what.startswith("/ ") and "**" in edit.what
 
 
 def _periodic(hunt: Hunt, program: Program, before: Found | None = None) -> Found | None:

@@ -119,9 +119,11 @@ def _secant(miss: Callable[[float], float], a: float, b: float) -> float | None:
 
 
 # --- a number per update ------------------------------------------------------------------------------------------------------
-def per_update(program: Program, target: Target) -> Iterator[tuple[Edit, tuple[float, ...]]]:
-    """Each setting times a factor that depends on the update, the factors solved for one after another."""
-    for name in settings_in(program):
+def per_update(
+    program: Program, target: Target, names: tuple[str, ...] = ()
+) -> Iterator[tuple[Edit, tuple[float, ...]]]:
+    """Each setting (or those named) times a factor that depends on the update, the factors solved for one after another."""
+    for name in (n for n in settings_in(program) if not names or n in names):
         for only in (None, len(program.lines) - 1):
             if only is not None and (name != "lr" or sum(name in x.names for x in program.lines) < 2):
                 continue
