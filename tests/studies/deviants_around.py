@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from .deviants import ADAM, SGD, Own, moments
+from .deviants import ADAM, Own, moments
 
 __all__ = ["AROUND", "RIGHT", "TWICE"]
 
@@ -270,7 +270,7 @@ class RisingMomentum(Sgd):
 
 AROUND: list[tuple[type, str, dict[str, Any], tuple[str, ...]]] = [
     (ClippedByNorm, "sgd", {}, ("clipped by its norm",)),
-    (ClippedByValue, "adam", {}, ("clipped to [-2/5",)),
+    (ClippedByValue, "adam", {}, ("clipped to [-0.4",)),
     (Centralised, "sgd", {}, ("centralised",)),
     (Normalised, "sgd", {}, ("divided by its norm",)),
     (SignOfGradient, "sgd", {}, ("sign",)),
@@ -295,7 +295,7 @@ AROUND: list[tuple[type, str, dict[str, Any], tuple[str, ...]]] = [
     (NoEps, "adagrad", {}, ("eps is missing",)),
     (AlwaysNan, "sgd", {}, ("NaN or infinite from update 1 on, whatever the gradient",)),
     (Floored, "adam", {}, ("held at or above a number",)),
-    (Delayed, "sgd", {}, ("gradient of the update before",)),
+    (Delayed, "sgd", {}, ("gradient of the update before", "uses m of before the update")),
     (Partial, "adam", {}, ("another power",)),
     (HiddenDecay, "sgd", {}, ("weight decay (L2) that is no setting",)),
     (RisingMomentum, "sgd", {}, ("momentum depends on the number of the update",)),
@@ -410,7 +410,9 @@ class ReciprocalRoot(Own):
 class Plain:
     """No base class, one parameter group, a count of its own."""
 
-    def __init__(self, params: Any, lr: float = 0.001, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> None:
+    def __init__(
+        self, params: Any, lr: float = 0.001, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
         self.params = list(params)
         self.lr, self.b1, self.b2, self.epsilon, self.count = lr, b1, b2, epsilon, 0
         self.m = [torch.zeros_like(p) for p in self.params]

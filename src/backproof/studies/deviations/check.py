@@ -206,11 +206,14 @@ def deviation_of(
     found = _sought(kind, settings, rule, targets, program, seconds, quick)
     if found is None:
         name = unfinite(program, targets) or rounded_state(kind, settings, program, targets)
+        name = name or _other_rule(kind, settings, rule)
         return replace(bare, name=name)
     evidence = _confirmed(kind, settings, rule, found)
     if not evidence.agrees or not telling(targets):
         return bare
-    return replace(bare, name=said(found, program), lines=tuple(changed_lines(program, found.program)), confirmed=evidence)
+    return replace(
+        bare, name=said(found, program), lines=tuple(changed_lines(program, found.program)), confirmed=evidence
+    )
 
 
 def _sought(
@@ -226,6 +229,22 @@ def _sought(
         return None
     deaf = ignored(program, targets, rule, ours(defaults_of(kind), rule), _accuracy(rule))
     return deaf or search(program, targets, seconds, _accuracy(rule), quick)
+
+
+def _other_rule(kind: Any, settings: Mapping[str, Any], rule: Optimizer) -> str:
+    """In words, that it is another rule that is known here."""
+    own = {**defaults_of(kind), **settings}
+    for name, other in RULES.items():
+        if other.asks or other.whole or name in (rule.rule.name, "sparseadam"):
+            continue
+        try:
+            known = find_optimizer(name, **ours(own, find_optimizer(name)))
+        except InputError:
+            continue
+        targets = targets_of(kind, settings, known)
+        if matches(_program(known, targets), targets):
+            return f"it is another rule: {known.described()}"
+    return ""
 
 
 def _rate(rule: Optimizer) -> float:

@@ -61,10 +61,12 @@ def further_edits(program: Program) -> Iterator[Edit]:
 
 # --- pieces -----------------------------------------------------------------------------------------------------------------
 def expression(text: str) -> ast.expr:
+    """A formula as a tree."""
     return ast.parse(text, mode="eval").body
 
 
 def text_of_tree(tree: ast.expr) -> str:
+    """A tree as a formula."""
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
@@ -125,6 +127,8 @@ def everywhere(program: Program, name: str, new: ast.expr, only: int | None = No
 COUNTS = {
     "t - 1": "t counts from 0",
     "t + 1": "t is one ahead",
+    "2 * t": "t counts every update twice",
+    "1": "t stays at 1",
     "n * (t - 1) + i + 1": "one count of updates is shared by all parameters",
 }
 
@@ -154,7 +158,9 @@ def _dropped(program: Program) -> Iterator[Edit]:
             or line.name in program.state
         ):
             lines = (*program.lines[:k], *program.lines[k + 1 :])
-            yield Edit(replace(program, lines=lines), "dropped", f"{line.name} = {text_of_tree(line.tree)}", (line.name,))
+            yield Edit(
+                replace(program, lines=lines), "dropped", f"{line.name} = {text_of_tree(line.tree)}", (line.name,)
+            )
 
 
 def _halves(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
@@ -262,7 +268,12 @@ def _decay_moved(program: Program) -> Iterator[Edit]:
                 scaled = _bin(expression("lr"), ast.Mult(), part)
                 new = _with(cut, last, _bin(cut.lines[last].tree, ast.Sub(), scaled))
                 yield Edit(
-                    new, "moved", text_of_tree(part), (source.name, program.lines[last].name), (inside, ""), how="the step"
+                    new,
+                    "moved",
+                    text_of_tree(part),
+                    (source.name, program.lines[last].name),
+                    (inside, ""),
+                    how="the step",
                 )
 
 
@@ -312,12 +323,12 @@ def _averages(program: Program) -> Iterator[Edit]:
 
 def _differences(program: Program) -> Iterator[Edit]:
     """A value minus another one, such as g - m for g."""
-    others = [*(f"{s}_old" for s in program.state), *program.state, "g_old", "w"]
+    others = [*(f"{s}_old" for s in program.state), *program.state, "g_old", "w", "w_first"]
     for k, path, node in _places(program):
-        if not isinstance(node, ast.Name) or node.id in others and node.id != "g":
+        if not isinstance(node, ast.Name) or (node.id in others and node.id not in ("g", "w")):
             continue
         line = program.lines[k]
-        for other in others:
+        for other in (o for o in others if o != node.id):
             new = put(line.tree, path, expression(f"({node.id} - {other})"))
             yield Edit(_with(program, k, new), "name", node.id, (line.name,), how=f"{node.id} - {other}")
 
@@ -337,7 +348,8 @@ def _starts(program: Program) -> Iterator[Edit]:
 def _names(program: Program) -> Iterator[Edit]:
     """One use of a name, or all of them in a line, taken from another name."""
     assigned = [line.name for line in program.lines]
-    pool = dict.fromkeys([*program.names, *assigned, *(f"{s}_old" for s in (*program.state, "w")), "g_old"])
+    pool = dict.fromkeys([*program.names, *assigned, *(f"{s}_old" for s in (*program.state, "w")), "g_old",
+                          *(("lr_old",) if "lr" in program.names else ()), "norm_all", "w_first"])  # fmt: skip
     for k, path, node in _places(program):
         if not isinstance(node, ast.Name):
             continue
@@ -352,7 +364,9 @@ def pool_of(program: Program) -> list[ast.expr]:
     """Factors that the rule has somewhere: expressions of settings and t alone, and 1 minus a setting."""
     inner = {line.name for line in program.lines} | {"w", "g"} | set(program.state)
     settings = [n for n in program.names if n not in inner]
-    found = {n: expression(n) for n in settings} | {f"1 - {n}": expression(f"1 - {n}") for n in settings if n not in ("t", "lr")}
+    found = {n: expression(n) for n in settings} | {
+        f"1 - {n}": expression(f"1 - {n}") for n in settings if n not in ("t", "lr")
+    }
     for _, _, node in _places(program):
         used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
         if used and used <= set(settings) and isinstance(node, ast.BinOp):
@@ -383,7 +397,7 @@ def _functions(program: Program) -> Iterator[Edit]:
     for k, path, node in _places(program):
         line = program.lines[k]
         yield from _exchanged(program, k, path, node)
-        for name in ("abs", "sqrt", "sign", "square", "mean", "sum", "norm", "max"):
+        for name in ("abs", "sqrt", "sign", "square", "mean", "sum", "norm", "max", "mean_last", "mean_first"):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 if len(node.args) == 2 and name == "max" and node.func.id == "max":
                     continue
@@ -409,5 +423,9 @@ def _exchanged(program: Program, k: int, path: Path, node: ast.expr) -> Iterator
         new = [ast.Call(ast.Name("max", ast.Load()), [node.left, node.right], [])]
     for tree in new:
         yield Edit(
-            _with(program, k, put(line.tree, path, tree)), "function", text_of_tree(node), (line.name,), how=text_of_tree(tree)
+            _with(program, k, put(line.tree, path, tree)),
+            "function",
+            text_of_tree(node),
+            (line.name,),
+            how=text_of_tree(tree),
         )

@@ -58,7 +58,9 @@ def _probes(rules: list[Optimizer]) -> list[Probes]:
         hyper = dict(numbers_of(rule))
         lr = float(hyper.pop("lr", 1.0))
         gradients = list(rng.normal(size=(UPDATES, 1, *SHAPE)))
-        found.append(Probes(rng.normal(size=(1, *SHAPE)), gradients, [np.full((1, 1, 1), lr)] * UPDATES, hyper, place, 2))
+        found.append(
+            Probes(rng.normal(size=(1, *SHAPE)), gradients, [np.full((1, 1, 1), lr)] * UPDATES, hyper, place, 2)
+        )
     return with_norms(found)
 
 
@@ -108,8 +110,10 @@ def notes_on(kind: Any, given: Mapping[str, Any]) -> tuple[str, ...]:
         return (f"A parameter without a gradient is not skipped, as torch.optim does: {error}.",)
     if (went[1][1] != starts[1]).any():
         found.append("A parameter without a gradient moves all the same; torch.optim skips it.")
-    if any((p.grad is None) or (p.grad.numpy() != g).any() for p, g in zip(parameters, gradients[-1], strict=True)):
-        found.append("Its step changes the gradients themselves (.grad): what reads them after the step finds other numbers.")
+    if any((p.grad is None) or (p.grad.to_dense().numpy() != g).any() for p, g in zip(parameters, gradients[-1], strict=True)):
+        found.append(
+            "Its step changes the gradients themselves (.grad): what reads them after the step finds other numbers."
+        )
     alone = box.went([starts[1]], [[now[1]] for now in gradients[2:]])[0]
     if not np.allclose(alone, went[1][2:], rtol=1e-9, atol=1e-12):
         found.append("A parameter that gets its first gradient later takes other steps than one that starts then: torch.optim "

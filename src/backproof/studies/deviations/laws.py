@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 __all__ = ["law_of"]
 
@@ -18,17 +19,24 @@ def law_of(factors: Sequence[float]) -> str:
         >>> law_of([0.25, 0.5, 0.75, 1, 1, 1])
         'min(1, t/4), a linear warm-up over 4 updates'
     """
-    return next((found for law in _LAWS if (found := law(list(factors)))), "")
+    f = list(factors)
+    if all(x < 0 for x in f):
+        found = law_of([-x for x in f])
+        return f"minus ({found})" if found else ""
+    laws = _LAWS if not any(map(math.isnan, f)) else _LATER
+    return next((found for law in laws if (found := law(f))), "")
 
 
 def _line(values: Sequence[float]) -> tuple[float, float] | None:
     """(a, b) where the values are a + b t for t = 1, 2, ...; None where they are on no line."""
-    if len(values) < 3:
+    known = [(t, v) for t, v in enumerate(values, 1) if not math.isnan(v)]
+    if len(known) < 3:
         return None
-    b = (values[-1] - values[0]) / (len(values) - 1)
-    a = values[0] - b
-    size = max(map(abs, values)) or 1.0
-    return (a, b) if all(abs(a + b * t - v) <= CLOSE * size for t, v in enumerate(values, 1)) else None
+    (first, start), (last, end) = known[0], known[-1]
+    b = (end - start) / (last - first)
+    a = start - b * first
+    size = max(abs(v) for _, v in known) or 1.0
+    return (a, b) if all(abs(a + b * t - v) <= CLOSE * size for t, v in known) else None
 
 
 def _mapped(values: Sequence[float], function: Callable[[float], float]) -> list[float]:
@@ -90,7 +98,7 @@ def _geometric(f: list[float]) -> str:
     line = _line(logs) if logs else None
     if line is None or abs(line[1]) < CLOSE:
         return ""
-    rate, first = math.exp(line[1]), f[0]
+    rate, first = math.exp(line[1]), math.exp(line[0] + line[1])
     start = f"{_n(first)} * " if abs(first - 1) > CLOSE and abs(first - rate) > CLOSE else ""
     power = "t" if abs(first - rate) <= CLOSE else "(t - 1)"
     return f"{start}{_n(rate)}^{power}, an exponential {'decay' if rate < 1 else 'growth'}"
@@ -102,7 +110,13 @@ def _inverse(f: list[float]) -> str:
         line = _line(values) if values else None
         if line is not None and abs(line[1]) > CLOSE:
             a, b = line
-            inside = f"1 + {_n(b)} (t - 1)" if abs(a + b - 1) < CLOSE else f"{_n(a)} + {_n(b)} t"
+            inside = (
+                "t"
+                if abs(a) < CLOSE and abs(b - 1) < CLOSE
+                else f"1 + {_n(b)} (t - 1)"
+                if abs(a + b - 1) < CLOSE
+                else f"{_n(a)} + {_n(b)} t"
+            )
             return text.format(inside) + ", an inverse decay"
     return ""
 
@@ -119,6 +133,23 @@ def _averaging(f: list[float]) -> str:
         if line is not None and abs(line[0]) < CLOSE and line[1] < -CLOSE:
             return text.format(_n(math.exp(line[1])))
     return ""
+
+
+def _rising(f: list[float]) -> str:
+    """What tends to 1 as 1 minus a power of t, or minus the inverse of a line in t."""
+    values = _mapped(f, lambda v: 1 / (1 - v))
+    line = _line(values) if values else None
+    if line is not None and abs(line[1]) > CLOSE:
+        return f"1 - 1/({_n(line[0])} + {_n(line[1])} t)"
+    logs = _mapped(f[1:], lambda v: math.log(1 - v))
+    if not logs:
+        return ""
+    p = (logs[-1] - logs[0]) / math.log(len(f) / 2)
+    start = logs[0] - p * math.log(2)
+    if abs(p) < CLOSE or any(abs(start + p * math.log(t) - v) > CLOSE for t, v in enumerate(logs, 2)):
+        return ""
+    share = "" if abs(start) < CLOSE else f"{_n(math.exp(start))} "
+    return f"1 - {share}t^{_n(p)}"
 
 
 def _cosine(f: list[float]) -> str:
@@ -140,7 +171,7 @@ def _stairs(f: list[float]) -> str:
     jumps = [k for k in range(1, len(f)) if abs(f[k] - f[k - 1]) > CLOSE * abs(f[k - 1])]
     if not jumps:
         return ""
-    if len(jumps) > 1 and len({b - a for a, b in zip(jumps, jumps[1:], strict=False)}) > 1:
+    if len(jumps) > 1 and len({b - a for a, b in pairwise(jumps)}) > 1:
         return ""
     levels = [f[0], *(f[k] for k in jumps)]
     listed = ", ".join(map(_n, levels[:4]))
@@ -152,7 +183,7 @@ def _steady(levels: list[float]) -> bool:
     """Whether each level is the same multiple of the one before."""
     if not all(levels[:-1]):
         return False
-    ratios = [b / a for a, b in zip(levels, levels[1:], strict=False)]
+    ratios = [b / a for a, b in pairwise(levels)]
     return all(abs(r - ratios[0]) <= CLOSE * abs(ratios[0]) for r in ratios)
 
 
@@ -168,5 +199,7 @@ def _n(value: float) -> str:
 
 
 _LAWS: tuple[Callable[[list[float]], str], ...] = (
-    _flat, _averaging, _power, _geometric, _inverse, _cyclic, _warm, _stairs, _cosine,
+    _flat, _averaging, _power, _geometric, _inverse, _cyclic, _warm, _stairs, _rising, _cosine,
 )  # fmt: skip
+_LATER: tuple[Callable[[list[float]], str], ...] = (_averaging, _geometric, _inverse, _rising)
+"""Those that can do without the first factors."""

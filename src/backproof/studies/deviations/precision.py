@@ -29,7 +29,10 @@ def rounded_state(kind: Any, settings: Mapping[str, Any], program: Program, targ
         unit = max(UNIT[d] for d in narrow.values())
         listed = ", ".join(f"{k} in {str(d).removeprefix('torch.')}" for k, d in narrow.items())
         if apart <= ROUNDINGS * unit:
-            return f"the state is kept in a narrower float than w ({listed}); but for its rounding (steps differ by at most {apart:.1e}) it is the rule"
+            return (
+                f"the state is kept in a narrower float than w ({listed}); but for its rounding (steps differ by at most "
+                f"{apart:.1e}) it is the rule"
+            )
         return ""
     for dtype, unit in UNIT.items():
         if apart <= 4 * unit and dtype is torch.float32:

@@ -48,7 +48,8 @@ class Program:
 
     Args:
         lines: in order; names are parameters of the rule, its state, w, g, t, and what was assigned before. ``m_old`` is the
-            value before the update, ``g_old`` the gradient before this one, ``lr_first`` the rate at the start, ``i`` and
+            value before the update, ``g_old`` the gradient before this one, ``lr_first`` the rate at the start, ``lr_old`` that of the
+            update before, ``w_first`` the start of w, ``i`` and
             ``n`` the place of the parameter and their number, ``ndim`` and ``numel`` its axes and entries, ``norm_all``
             the norm of the gradients of all parameters, ``f_t`` the factor of this update in ``table``.
         state: the names that carry over.
@@ -92,6 +93,8 @@ FUNCTIONS: dict[str, Any] = {
     "max": _either(np.maximum, np.max), "min": _either(np.minimum, np.min),
     "mean": _folded(np.mean), "sum": _folded(np.sum),
     "norm": lambda x, dim=None, keepdim=True: np.sqrt(np.sum(np.square(x), axis=_axes(x, dim), keepdims=True)),
+    "mean_last": lambda x: np.mean(x, axis=-1, keepdims=True) if np.ndim(x) > 1 else x,
+    "mean_first": lambda x: np.mean(x, axis=1, keepdims=True) if np.ndim(x) > 2 else x,
     "row_mean": lambda x: np.mean(x, axis=tuple(range(2, np.ndim(x))), keepdims=True) if np.ndim(x) > 2 else 0.0,
     "column_mean": lambda x: np.mean(x, axis=1, keepdims=True) if np.ndim(x) > 2 else 0.0,
     **ROUNDED,
@@ -180,7 +183,7 @@ class Run:
         shape = probes.start.shape[1:]
         self.scope: dict[str, Any] = {
             **probes.hyper, "i": probes.place, "n": probes.count, "g_old": np.zeros_like(probes.start),
-            "lr_first": probes.lr[0], "ndim": len(shape), "numel": float(math.prod(shape)),
+            "lr_first": probes.lr[0], "w_first": probes.start, "lr_old": probes.lr[0], "ndim": len(shape), "numel": float(math.prod(shape)),
         }  # fmt: skip
 
     def update(self, k: int) -> Array:
@@ -191,13 +194,13 @@ class Run:
         scope["norm_all"] = self.probes.norm_all[k] if self.probes.norm_all else FUNCTIONS["norm"](scope["g"])
         if program.table:
             scope["f_t"] = program.table[min(k, len(program.table) - 1)]
+        rounded = ROUNDED[program.precision]
         with np.errstate(all="ignore"):
             for line in program.lines:
                 scope[line.name] = value(line.tree, scope)
+            self.state = {s: rounded(scope[s]) if s in program.narrow else scope[s] for s in program.state}
         self.w = np.broadcast_to(scope["w"], self.probes.start.shape)
-        rounded = ROUNDED[program.precision]
-        self.state = {s: rounded(scope[s]) if s in program.narrow else scope[s] for s in program.state}
-        scope["g_old"] = scope["g"]
+        scope["g_old"], scope["lr_old"] = scope["g"], self.probes.lr[k]
         return self.w
 
 

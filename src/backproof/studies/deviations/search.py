@@ -197,7 +197,7 @@ def _nearest(hunt: Hunt, program: Program) -> list[Found]:
     by_count = sorted((s for s in scored if s[0] < missed), key=lambda s: s)
     by_gap = sorted((s for s in scored if s[1] < gap), key=lambda s: (s[1], s[0]))
     mixed = dict.fromkeys(s for pair in zip(by_gap, by_count, strict=False) for s in pair)
-    return [scored[s] for s in (*mixed, *dict.fromkeys((*by_gap, *by_count)))][: BEAM]
+    return [scored[s] for s in (*mixed, *dict.fromkeys((*by_gap, *by_count)))][:BEAM]
 
 
 def _filled(hunt: Hunt, edit: Edit) -> Iterator[Found]:

@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...optimizers import Optimizer
 from ...optimizers import optimizer as find_optimizer
 
-__all__ = ["all_changed", "defaults_of", "other_value", "own_names", "ours", "turned_on"]
+__all__ = ["all_changed", "defaults_of", "other_value", "ours", "own_names", "turned_on"]
 
 ALIASES = {
     "learning_rate": "lr", "eta": "lr", "b1": "beta1", "b2": "beta2", "beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps",
@@ -95,7 +95,7 @@ def turned_on(kind: Any, reference: Optimizer, given: Mapping[str, Any]) -> list
 def all_changed(kind: Any, reference: Optimizer) -> dict[str, Any]:
     """Every number that both have and that is not 0, with another value; what a class does not read shows then."""
     both = ours(defaults_of(kind), reference)
-    found = {}
+    found: dict[str, Any] = {}
     for name in both:
         value = other_value(name, reference.hyper[name])
         if value is not None:
@@ -113,10 +113,15 @@ def other_value(name: str, value: Any) -> float | None:
         return None
     if name in ("t0", "ns_steps", "lambd", "step_min", "step_max", "ns_a", "ns_b", "ns_c"):
         return None
+    new = _other(name, float(value))
+    return None if new is None else float(f"{new:.6g}")
+
+
+def _other(name: str, value: float) -> float | None:
     if name == "etaplus":
         return 1 + (value - 1) * 1.5
     if name.startswith("eps"):
-        return float(value) * 1e3
+        return value * 1e3
     if 0.5 < value < 1:
-        return 1 - (1 - float(value)) * (3 if value < 0.95 else 20)
-    return float(value) * 0.6
+        return 1 - (1 - value) * (3 if value < 0.95 else 20)
+    return value * 0.6

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,8 @@ def structure(make: Any, lr: float, shapes: Sequence[tuple[int, ...]] = SHAPES) 
     found: list[Measured] = []
     for ask in (_moves, _neighbours, _weights, _signs, _sizes, _rates, _shifts, _times):
         try:
-            found += ask(walk, base)
+            with np.errstate(all="ignore"):
+                found += list(ask(walk, base))
         except InputError as error:
             found.append(Measured("could every question be asked?", f"no: {error}"))
             break
@@ -126,7 +128,9 @@ def _neighbours(walk: Walk, base: list[Array]) -> Iterator[Measured]:
     others = [k + 1 for k in range(1, len(base)) if within[k].any()]
     yield Measured(
         "does the step of a parameter depend on the gradients of the other parameters?",
-        f"yes: a gradient of parameter 1 changes the steps of parameter {', '.join(map(str, others))}" if others else "no",
+        f"yes: a gradient of parameter 1 changes the steps of parameter {', '.join(map(str, others))}"
+        if others
+        else "no",
     )
 
 
@@ -141,10 +145,14 @@ def _weights(walk: Walk, base: list[Array]) -> Iterator[Measured]:
     slopes = np.concatenate([(b[0] - a[0]).reshape(-1) for a, b in zip(base, moved, strict=True)])
     again = np.concatenate([(b[0] - a[0]).reshape(-1) for a, b in zip(moved, twice, strict=True)])
     if np.allclose(slopes, again, rtol=1e-6, atol=1e-12) and np.allclose(slopes, slopes[0], rtol=1e-6):
-        yield Measured(question, f"yes: w shrinks by {slopes[0]:.6g} = lr * {slopes[0] / walk.lr:.6g} times itself in update 1")
+        yield Measured(
+            question, f"yes: w shrinks by {slopes[0]:.6g} = lr * {slopes[0] / walk.lr:.6g} times itself in update 1"
+        )
     elif np.allclose(slopes, again, rtol=1e-6, atol=1e-12):
         unlike = ", ".join(f"{b[0].reshape(-1)[0] - a[0].reshape(-1)[0]:.4g}" for a, b in zip(base, moved, strict=True))
-        yield Measured(question, f"yes, linearly, with another factor for other parameters or entries (first entries: {unlike})")
+        yield Measured(
+            question, f"yes, linearly, with another factor for other parameters or entries (first entries: {unlike})"
+        )
     else:
         yield Measured(question, "yes, and not linearly")
 
@@ -168,13 +176,17 @@ def _sizes(walk: Walk, base: list[Array]) -> Iterator[Measured]:
         shown = ", ".join(f"{x:.3g}" for x in lengths)
         yield Measured(question, f"for gradients times 1e-6, 1e-4, ... 1e6 its length is {shown}")
         return
-    powers = [math.log(b / a) / math.log(100) for a, b in zip(lengths, lengths[1:], strict=False)]
+    powers = [math.log(b / a) / math.log(100) for a, b in pairwise(lengths)]
     if max(powers) - min(powers) < 0.02:
-        yield Measured(question, f"as its power {round(sum(powers) / len(powers), 2) + 0.0:g}, from 1e-6 to 1e6 times the gradient")
+        yield Measured(
+            question, f"as its power {round(sum(powers) / len(powers), 2) + 0.0:g}, from 1e-6 to 1e6 times the gradient"
+        )
     else:
         shown = ", ".join(f"{round(p, 2) + 0.0:g}" for p in powers)
         cap = f" (it ends at a length of {lengths[-1]:.6g})" if abs(powers[-1]) < 0.02 < powers[0] else ""
-        yield Measured(question, f"with powers that change: {shown} between 1e-6, 1e-4, ... 1e6 times the gradient{cap}")
+        yield Measured(
+            question, f"with powers that change: {shown} between 1e-6, 1e-4, ... 1e6 times the gradient{cap}"
+        )
 
 
 def _rates(walk: Walk, base: list[Array]) -> Iterator[Measured]:
@@ -207,7 +219,10 @@ def _times(walk: Walk, base: list[Array]) -> Iterator[Measured]:
         factors = [float(x) / first for x in lengths]
         law = law_of(factors)
         shown = ", ".join(f"{x:.4g}" for x in factors[:8])
-        yield Measured("how long are the steps under the same gradient, over the first?", f"{shown}, ..." + (f": {law}" if law else ""))
+        yield Measured(
+            "how long are the steps under the same gradient, over the first?",
+            f"{shown}, ..." + (f": {law}" if law else ""),
+        )
 
 
 # --- at random ------------------------------------------------------------------------------------------------------------------
@@ -227,17 +242,23 @@ def at_random(make: Any, lr: float, rule_step: Callable[[Array, Array], Array]) 
         return np.stack([w - box.went([w], [[scale * g]], [rate])[0][0] for _ in range(count)])
 
     once, again = steps(count=2)
-    if not (once != again).any() and not _later_random(box, w, g, lr):
+    if not np.isfinite(once).all():
         return ""
-    if not (once != again).any():
+    if _same(once, again) and not _later_random(box, w, g, lr):
+        return ""
+    if _same(once, again):
         return "it is random from a later update on: two runs with the same gradients give different w"
     base = steps()
     return _noise(base, steps(2.0), steps(1.0, lr / 2), rule_step(w, g), lr)
 
 
+def _same(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
 def _later_random(box: Box, w: Array, g: Array, lr: float) -> bool:
     runs = [box.went([w], [[g]] * UPDATES, [lr] * UPDATES)[0] for _ in range(2)]
-    return bool((runs[0] != runs[1]).any() and np.isfinite(runs[0]).all())
+    return not _same(*runs) and bool(np.isfinite(runs[0]).all())
 
 
 def _noise(base: Array, doubled: Array, halved: Array, rule: Array, lr: float) -> str:
@@ -251,7 +272,9 @@ def _noise(base: Array, doubled: Array, halved: Array, rule: Array, lr: float) -
         grows = ", growing with the gradient" if with_g > 1.5 else ""
         what = f"with a standard deviation of {size:.3g} = lr * {size / lr:.3g}{grows}, as of noise in the gradient"
     else:
-        what = f"with a standard deviation of {size:.3g} that does not go with lr ({with_lr:.2g} times at half the rate)"
+        what = (
+            f"with a standard deviation of {size:.3g} that does not go with lr ({with_lr:.2g} times at half the rate)"
+        )
     return f"random noise is added to the step, {what}; over {len(base)} draws {centre} to within its error"
 
 

@@ -25,7 +25,9 @@ def unfinite(program: Program, targets: Sequence[Target]) -> str:
     zero = all(b[2] for b in broken)
     if len(names) == len(NAMES) and update == 1 and all(b[3] for b in broken):
         same = next((e for e in plain_edits(program) if matches(e.program, targets)), None)
-        like = "" if same is None else f" (as it would be if {same.how or f'{same.what} was {same.kind}'}, among others)"
+        like = (
+            "" if same is None else f" (as it would be if {same.how or f'{same.what} was {same.kind}'}, among others)"
+        )
         return f"w is NaN or infinite from update 1 on, whatever the gradient; nothing finite is left to compare{like}"
     where = "where every gradient so far is 0: a division 0/0" if zero else f"on these probes: {', '.join(names)}"
     return f"w becomes NaN or infinite, first in update {update}, {where}; the rule's w stays finite"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -57,13 +58,16 @@ def _opened(node: ast.expr) -> Iterator[tuple[str, str, float]]:
         yield f"({text_of_tree(node.args[0])})**{UNKNOWN}", "a power", 0.5
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and isinstance(node.right, ast.Constant):
         yield f"abs({text_of_tree(node.left)})**{UNKNOWN}", "a power", float(node.right.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.Name):
+        yield f"min(max({text}, -{UNKNOWN}), {UNKNOWN})", "clipped to plus and minus a number", 1.0
     yield f"max({text}, {UNKNOWN})", "at least a number", 0.0
     yield f"min({text}, {UNKNOWN})", "at most a number", 1.0
 
 
 def solutions(program: Program, target: Target, near: float = 1.0) -> list[float]:
     """The numbers for which the program gives one w that the optimizer has: where it differs most in the first update
-    that differs, by the secant method."""
+    that differs, by the secant method.
+    """
 
     def way(number: float) -> Run:
         probes = target.probes
@@ -123,19 +127,25 @@ def per_update(
     program: Program, target: Target, names: tuple[str, ...] = ()
 ) -> Iterator[tuple[Edit, tuple[float, ...]]]:
     """Each setting (or those named) times a factor that depends on the update, the factors solved for one after another."""
-    for name in (n for n in settings_in(program) if not names or n in names):
+    own = [*settings_in(program), *(["t"] if "t" in program.names else [])]
+    for name in (n for n in own if not names or n in names):
         for only in (None, len(program.lines) - 1):
             if only is not None and (name != "lr" or sum(name in x.names for x in program.lines) < 2):
                 continue
             new = everywhere(program, name, expression(f"({name} * f_t)"), only)
             factors = _factors(new, target)
-            if factors is not None and max(factors) - min(factors) > 1e-9:
+            if factors is not None and np.nanmax(factors) - np.nanmin(factors) > 1e-9:
                 where = () if only is None else (program.lines[only].name,)
-                yield Edit(replace(new, table=factors), "schedule", name, where), factors
+                table = tuple(1.0 if math.isnan(f) else f for f in factors)
+                yield Edit(replace(new, table=table), "schedule", name, where, how=_values(factors)), factors
+
+
+def _values(factors: tuple[float, ...]) -> str:
+    return " ".join(map(repr, factors))
 
 
 def _factors(program: Program, target: Target) -> tuple[float, ...] | None:
-    """The factor of each update; None where none gives w in some update."""
+    """The factor of each update, NaN where it makes no difference; None where none gives w in some update."""
     run, found = Run(program, target.probes), list[float]()
     try:
         for k in range(target.probes.updates):
@@ -157,10 +167,12 @@ def _factor(run: Run, k: int, target: Target) -> float | None:
         return run.update(k)
 
     last = went(1.0)
-    if not off(target, k, last).any():
-        return 1.0
+    right = not off(target, k, last).any()
     with np.errstate(all="ignore"):
         response = np.abs(went(0.5) - last) / target.scale(k)
+    if right:
+        went(1.0)
+        return 1.0 if (response > 1e-12).any() else float("nan")
     response = np.where(np.isfinite(response) & np.isfinite(target.went[k]), response, 0.0)
     spot = tuple(int(x) for x in np.unravel_index(int(np.argmax(response)), response.shape))
     if not response[spot]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -199,8 +200,9 @@ def _started(e: Edit, before: Program) -> str:
 
 
 def _function(e: Edit, before: Program) -> str:
-    over = e.how in ("mean", "sum", "norm", "max")
-    if over:
+    if e.how in ("mean_last", "mean_first"):
+        return f"{e.where[0]} takes the mean of {e.what} over the {e.how[5:]} axis instead of entry by entry"
+    if e.how in ("mean", "sum", "norm", "max"):
         return f"{e.where[0]} takes the {e.how} of {e.what} over the whole tensor instead of entry by entry"
     return f"{e.where[0]} has {e.how} of {e.what}" if e.how.isalpha() else f"{e.where[0]} has {e.how} for {e.what}"
 
@@ -208,18 +210,22 @@ def _function(e: Edit, before: Program) -> str:
 _BY_NUMBERS = {
     "times a number": "is multiplied by a number",
     "plus a number": "has a number added to it",
+    "clipped to plus and minus a number": "is clipped to plus and minus a number",
     "at least a number": "is held at or above a number",
     "at most a number": "is held at or below a number",
 }
 
 
 def _scheduled(e: Edit, before: Program) -> str:
-    factors = e.program.table
-    listed = ", ".join(f"{f:.4g}" for f in factors[:6])
+    factors = [float(f) for f in e.how.split()]
     where = f" in the line of {e.where[0]}" if e.where else ""
+    if e.what == "t":
+        counts = ", ".join("any" if math.isnan(f) else f"{f * t:.4g}" for t, f in enumerate(factors[:8], 1))
+        return f"the count of updates is another one{where}: {counts}, ... instead of 1, 2, 3, ..."
+    listed = ", ".join("any" if math.isnan(f) else f"{f:.4g}" for f in factors[:6])
     law = law_of(factors)
     form = f"f_t = {law}" if law else "a factor f_t of no form that is known here"
-    role = _role(e.what)
+    role = ("uphill (maximize), and " if all(f < 0 for f in factors) else "") + _role(e.what)
     return f"{role} depends on the number of the update{where}: it is multiplied by {form} (measured: {listed}, ...)"
 
 
@@ -252,6 +258,8 @@ _SAID: Mapping[str, Callable[[Edit, Program], str]] = {
 
 
 def _number(value: float) -> str:
+    if float(f"{value:.4g}") == value or abs(float(f"{value:.4g}") - value) <= 1e-9 * abs(value):
+        return f"{value:.4g}"
     near = Fraction(value).limit_denominator(20)
     if abs(float(near) - value) <= 1e-7 * abs(value) and near.denominator > 1:
         return f"{near} = {value:.6g}"

@@ -54,6 +54,8 @@ GRADIENT: tuple[tuple[str, str], ...] = (
     ("{g} + c_ * w", "{c} times w is added to the gradient: a weight decay (L2) that is no setting"),
     ("{g} + c_ * sign(w)", "{c} times the sign of w is added to the gradient (an L1 penalty)"),
     ("{g} + weight_decay * sign(w)", "the weight decay adds the sign of w too (an L1 penalty)"),
+    ("{g} + weight_decay * w", "the weight decay is added to the gradient (L2) besides"),
+    ("{g} + weight_decay * (w - w_first)", "the weight decay pulls towards the start of w too"),
     ("{g} + c_", "{c} is added to the gradient"),
     ("tanh({g})", "the gradient goes through tanh"),
     ("arctan({g})", "the gradient goes through arctan"),
@@ -122,6 +124,10 @@ STEP: tuple[tuple[str, str], ...] = (
     ("where(i == 0, c_, 1) * {x}", "the step of the first parameter is multiplied by {c}"),
     ("where(i == 0, 1, c_) * {x}", "the step of all parameters but the first is multiplied by {c}"),
     ("where(i == n - 1, c_, 1) * {x}", "the step of the last parameter is multiplied by {c}"),
+    ("c_**i * {x}", "the step of each parameter is {c} times as long as for the one before"),
+    ("c_**(n - 1 - i) * {x}", "the step of each parameter is {c} times as long as for the one after"),
+    ("{x} + lr * weight_decay * w_old", "w shrinks by lr times the weight decay besides (decoupled)"),
+    ("{x} + weight_decay * w_old", "w shrinks by the weight decay, not multiplied by lr, besides"),
     ("where(t == 1, c_, 1) * {x}", "the first step is multiplied by {c}"),
     ("lr * sign({x}) * (abs({x}) / lr)**c_", "the size of the step before lr is raised to the power {c}"),
     ("lr * tanh({x} / lr)", "the step before lr goes through tanh"),
@@ -156,6 +162,8 @@ def wrappers(program: Program) -> Iterator[Edit]:
                 continue
             yield Edit(_before(program, name, text), "wrapped", name, (name,), how=words)
     for text, words in STEP:
+        if "weight_decay" in text and "weight_decay" not in program.names:
+            continue
         for step in _steps(program, text):
             yield Edit(step, "wrapped", "the step", ("w",), how=words)
     for text, words in AFTER:
@@ -218,7 +226,15 @@ def _between(program: Program) -> Iterator[Edit]:
     """State that all parameters have in common."""
     if program.state:
         whole = replace(program, shared=program.state)
-        yield Edit(whole, "wrapped", "the state", (), how="all parameters share one state: each goes on from the one before")
+        yield Edit(
+            whole, "wrapped", "the state", (), how="all parameters share one state: each goes on from the one before"
+        )
+    turn = "t - 1 - floor((t - 1) / n) * n == i"
+    yield Edit(_held(program, turn, ("w",)), "wrapped", "w", (), how="only one parameter moves per update, in turn")
+    idle = _held(program, turn, ("w", *program.state))
+    yield Edit(
+        idle, "wrapped", "w", (), how="only one parameter moves per update, in turn; the state of the others waits"
+    )
     for name in program.state if len(program.state) > 1 else ():
         one = replace(program, shared=(name,))
         yield Edit(one, "wrapped", name, (), how=f"all parameters share one {name}: each goes on from the one before")
@@ -238,7 +254,9 @@ def _only_for_some(program: Program) -> Iterator[Edit]:
     for name in settings_in(program):
         for condition, which in WHICH:
             words = f"{_spoken(name)} is left out for {which}"
-            yield Edit(everywhere(program, name, expression(f"where({condition}, {name}, 0)")), "wrapped", name, (), how=words)
+            yield Edit(
+                everywhere(program, name, expression(f"where({condition}, {name}, 0)")), "wrapped", name, (), how=words
+            )
 
 
 def settings_in(program: Program) -> list[str]:
@@ -248,7 +266,7 @@ def settings_in(program: Program) -> list[str]:
     return [n for n in program.names if n not in inner]
 
 
-_GIVEN = {"i", "n", "ndim", "numel", "norm_all", "f_t", "g_old", "t_old", "lr_first", UNKNOWN}
+_GIVEN = {"i", "n", "ndim", "numel", "norm_all", "f_t", "g_old", "t_old", "lr_first", "lr_old", "w_first", UNKNOWN}
 
 
 def _spoken(name: str) -> str:
@@ -298,7 +316,9 @@ def _every(program: Program, k: int) -> Iterator[Edit]:
     for phase in sorted({0, 1 % k}):
         now = f"t - floor(t / {k}) * {k} == {phase}"
         when = f"only every {k} updates" + (", from the first one on" if phase else "")
-        yield Edit(_held(program, now, ("w",)), "wrapped", "w", ("w",), how=f"w moves {when}; the state goes on in all of them")
+        yield Edit(
+            _held(program, now, ("w",)), "wrapped", "w", ("w",), how=f"w moves {when}; the state goes on in all of them"
+        )
         for total, words in (("g_sum / g_count", "the mean of the gradients since the last step"),
                              ("g_sum", "the sum of the gradients since the last step"),
                              ("g", "the last gradient")):  # fmt: skip
