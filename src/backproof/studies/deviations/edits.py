@@ -26,6 +26,8 @@ class Edit:
         what: the expression concerned, as text.
         where: the line it was changed in (its name), and for a move the line it went to.
         inside: the innermost function around it before, and after.
+        how: what became of it; for a change around the rule the whole phrase.
+        when: the updates that it holds for, in words; "" for all.
     """
 
     program: Program
@@ -34,6 +36,7 @@ class Edit:
     where: tuple[str, ...]
     inside: tuple[str, str] = ("", "")
     how: str = ""
+    when: str = ""
 
 
 def plain_edits(program: Program) -> Iterator[Edit]:
@@ -288,7 +291,8 @@ def _placed(program: Program, cut: Program, k: int, path: Path, part: ast.expr, 
                 continue
             for join in ops:
                 new = put(line.tree, way, _bin(node, join, part))
-                yield Edit(_with(cut, to, new), "moved", text_of_tree(part), (source.name, line.name),
+                turned = "minus " if additive and type(join) is not type(op) and "w" != source.name != line.name else ""
+                yield Edit(_with(cut, to, new), "moved", turned + text_of_tree(part), (source.name, line.name),
                            (before, _around(line, way)), how=text_of_tree(node))  # fmt: skip
 
 
@@ -308,15 +312,21 @@ def _averages(program: Program) -> Iterator[Edit]:
             continue
         if not (isinstance(tree.left, ast.BinOp) and isinstance(tree.right, ast.BinOp)):
             continue
-        s, a, share, x = line.name, *map(text_of_tree, (tree.left.left, tree.right.left, tree.right.right))
+        a, share, x = (f"({text_of_tree(n)})" for n in (tree.left.left, tree.right.left, tree.right.right))
+        s = line.name
+        old, sized = text_of_tree(tree), x.removeprefix("(").removesuffix(")")
         for text, words in (
-            (f"{s} - {share} * sign({s} - {x}) * ({x})", f"{s} moves by {share} times {x}, up or down (as in Yogi)"),
-            (f"{s} + ({x} - {s}) / t", f"{s} is the mean of all {x} so far, not a running average"),
-            (f"{s} + ({x})", f"{s} is the sum of all {x} so far, not a running average"),
-            (f"max({s}, {x})", f"{s} is the largest {x} so far"),
-            (f"max({a} * {s}, {x})", f"{s} is the larger of {a} {s} and {x} (as in Adamax)"),
-            (f"max({s}, {text_of_tree(tree)})", f"{s} never falls (as in AMSGrad)"),
-            (f"sqrt({a} * {s}**2 + {share} * ({x})**2)", f"{s} is a root mean square of {x}"),
+            (
+                f"{s} - {share} * sign({s} - {x}) * {x}",
+                f"{s} moves by {share} {sized}, up or down by its sign (as in Yogi)",
+            ),
+            (f"{s} + ({x} - {s}) / t", f"{s} is the mean of all {sized} so far, not a running average"),
+            (f"{s} + {x}", f"{s} is the sum of all {sized} so far, not a running average"),
+            (f"max({s}, {x})", f"{s} is the largest {sized} so far"),
+            (f"max({a} * {s}, {x})", f"{s} is the larger of {a} {s} and {sized} (as in Adamax)"),
+            (f"max({s}, {old})", f"{s} never falls (as in AMSGrad)"),
+            (f"min({s}, {old})", f"{s} never rises"),
+            (f"sqrt({a} * {s}**2 + {share} * {x}**2)", f"{s} is a root mean square of {sized}"),
         ):
             yield Edit(_with(program, k, expression(text)), "wrapped", s, (s,), how=words)
 

@@ -110,7 +110,10 @@ def notes_on(kind: Any, given: Mapping[str, Any]) -> tuple[str, ...]:
         return (f"A parameter without a gradient is not skipped, as torch.optim does: {error}.",)
     if (went[1][1] != starts[1]).any():
         found.append("A parameter without a gradient moves all the same; torch.optim skips it.")
-    if any((p.grad is None) or (p.grad.to_dense().numpy() != g).any() for p, g in zip(parameters, gradients[-1], strict=True)):
+    if any(
+        (p.grad is None) or (p.grad.to_dense().numpy() != g).any()
+        for p, g in zip(parameters, gradients[-1], strict=True)
+    ):
         found.append(
             "Its step changes the gradients themselves (.grad): what reads them after the step finds other numbers."
         )

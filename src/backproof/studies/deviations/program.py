@@ -57,6 +57,8 @@ class Program:
         precision: what they are rounded to.
         shared: the states that all parameters have in common, each going on where the one before left them.
         table: a number per update.
+        early: other lines that count in the first updates.
+        until: the last update in which they do.
     """
 
     lines: tuple[Line, ...]
@@ -65,6 +67,8 @@ class Program:
     precision: str = "float32"
     shared: tuple[str, ...] = ()
     table: tuple[float, ...] = ()
+    early: tuple[Line, ...] = ()
+    until: int = 0
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -196,7 +200,7 @@ class Run:
             scope["f_t"] = program.table[min(k, len(program.table) - 1)]
         rounded = ROUNDED[program.precision]
         with np.errstate(all="ignore"):
-            for line in program.lines:
+            for line in program.early if k < program.until else program.lines:
                 scope[line.name] = value(line.tree, scope)
             self.state = {s: rounded(scope[s]) if s in program.narrow else scope[s] for s in program.state}
         self.w = np.broadcast_to(scope["w"], self.probes.start.shape)

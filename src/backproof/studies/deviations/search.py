@@ -12,15 +12,15 @@ from itertools import chain
 
 import numpy as np
 
-from .edits import Edit, further_edits, plain_edits
+from .edits import Edit, everywhere, expression, further_edits, plain_edits
 from .program import Program
-from .targets import ACCURACY, Target, matches, unlike
+from .targets import ACCURACY, Target, agreeing, matches, unlike
 from .unknowns import open_numbers, open_settings, per_update, solutions, with_number
-from .wrappers import UNKNOWN, periods, wrappers
+from .wrappers import UNKNOWN, periods, settings_in, wrappers
 
 __all__ = ["SECONDS", "Found", "search", "telling"]
 
-SECONDS = 10.0
+SECONDS = 12.0
 BEAM = 16
 NARROW = 4
 FITTED = 1e-8
@@ -75,7 +75,7 @@ class Hunt:
         for edit, near in candidates:
             if self.over():
                 return None
-            for number in solutions(edit.program, self.targets[0], near) or self._elsewhere(edit, near):
+            for number in (*solutions(edit.program, self.targets[0], near), *self._elsewhere(edit, near)):
                 whole = with_number(edit.program, number)
                 if self.right(whole, True):
                     return _after(before, replace(edit, program=whole), number)
@@ -83,7 +83,7 @@ class Hunt:
 
     def _elsewhere(self, edit: Edit, near: float) -> list[float]:
         """Numbers from the second parameter, for what does not concern the first."""
-        return solutions(edit.program, self.targets[1], near) if len(self.targets) > 1 and _by_place(edit) else []
+        return [x for t in self.targets[1:] for x in solutions(edit.program, t, near)] if _by_place(edit) else []
 
     def scheduled(self, program: Program, before: Found | None = None, only: tuple[str, ...] = ()) -> Found | None:
         """A setting that depends on the update."""
@@ -136,7 +136,10 @@ def search(
         lambda: _periodic(hunt, program),
         lambda: hunt.first(further_edits(program)),
         lambda: hunt.scheduled(program),
+        lambda: _for_a_while(hunt, program),
         lambda: hunt.fitted(open_numbers(program)),
+        lambda: _moved_settings(hunt, program),
+        lambda: _edited_schedule(hunt, program),
         lambda: _two(hunt, program),
     )
     return next((found for stage in stages if (found := stage()) is not None), None)
@@ -164,6 +167,61 @@ def _uncorrected(edit: Edit) -> bool:
     return edit.kind == "dropped" and edit.what.startswith("/ ") and "**" in edit.what
 
 
+def _for_a_while(hunt: Hunt, program: Program) -> Found | None:
+    """An edit that holds from some update on, or in the first updates only."""
+    same = agreeing(program, hunt.targets[0])
+    for edit in chain(plain_edits(program), _two_corrections(program), wrappers(program)):
+        if hunt.over():
+            return None
+        if UNKNOWN in edit.program.names:
+            continue
+        state = tuple(dict.fromkeys((*program.state, *edit.program.state)))
+        if same:
+            late = replace(edit.program, early=program.lines, until=same, state=state)
+            if hunt.right(late):
+                return _after(None, replace(edit, program=late, when=f"from update {same + 1} on"))
+        first = agreeing(edit.program, hunt.targets[0])
+        if first > same:
+            early = replace(program, early=edit.program.lines, until=first, state=state)
+            if hunt.right(early):
+                when = f"in the first {first} updates" if first > 1 else "in the first update"
+                return _after(None, replace(edit, program=early, when=f"{when} only"))
+    return None
+
+
+def _edited_schedule(hunt: Hunt, program: Program) -> Found | None:
+    """An edit together with a setting that depends on the update; any setting where something was left out."""
+    for edit in chain(plain_edits(program), _two_corrections(program), wrappers(program)):
+        if hunt.over():
+            return None
+        if UNKNOWN not in edit.program.names:
+            names = () if edit.kind == "dropped" else ("lr",)
+            found = hunt.scheduled(edit.program, _after(None, edit), names)
+            if found is not None:
+                return found
+    return None
+
+
+def _moved_settings(hunt: Hunt, program: Program) -> Found | None:
+    """A setting at another place, with another value (such as eps**2 inside the root)."""
+    settings = settings_in(program)
+    for edit in chain(plain_edits(program), further_edits(program)):
+        if edit.kind == "moved" and edit.what in settings:
+            new = everywhere(edit.program, edit.what, expression(UNKNOWN))
+            opened = Edit(new, "constant", edit.what, (), how="another value")
+            near = hunt.targets[0].probes.hyper.get(edit.what, 1.0)
+            found = hunt.fitted(iter([(opened, near**2)]), _after(None, edit))
+            if found is not None or hunt.over():
+                return found
+    return None
+
+
+def _two_corrections(program: Program) -> Iterator[Edit]:
+    for edit in (e for e in plain_edits(program) if _uncorrected(e)):
+        for second in (e for e in plain_edits(edit.program) if _uncorrected(e)):
+            yield replace(second, kind="wrapped", how="no bias correction, neither of m nor of v")
+
+
 def _periodic(hunt: Hunt, program: Program, before: Found | None = None) -> Found | None:
     every = list(periods(program))
     return hunt.first(iter(every), before) or hunt.fitted(
@@ -175,7 +233,7 @@ def _two(hunt: Hunt, program: Program) -> Found | None:
     """Those single edits that come nearest, each with a second one."""
     near = _nearest(hunt, program)
     for before in near:
-        if (found := _second(hunt, before)) is not None or hunt.over():
+        if (found := _second(hunt, before, program)) is not None or hunt.over():
             return found
     for before in near[:NARROW]:
         around = ((e, 1.0) for e in wrappers(before.program) if UNKNOWN in e.program.names)
@@ -187,17 +245,22 @@ def _two(hunt: Hunt, program: Program) -> Found | None:
 
 def _nearest(hunt: Hunt, program: Program) -> list[Found]:
     """The edits that leave the fewest entries wrong, or the smallest differences; one of those that do the same."""
+    start = unlike(program, hunt.targets[0])
+    if start is None:
+        return []
+    worst = 1.2 * (unlike(program, hunt.targets[0], 1) or start)[1] + 0.02
     scored: dict[tuple[float, float], Found] = {}
     for edit in chain(plain_edits(program), wrappers(program), further_edits(program)):
         if hunt.over():
             break
         for found in _filled(hunt, edit):
-            scored.setdefault(unlike(found.program, hunt.targets[0]), found)
-    missed, gap = unlike(program, hunt.targets[0])
-    by_count = sorted((s for s in scored if s[0] < missed), key=lambda s: s)
-    by_gap = sorted((s for s in scored if s[1] < gap), key=lambda s: (s[1], s[0]))
-    mixed = dict.fromkeys(s for pair in zip(by_gap, by_count, strict=False) for s in pair)
-    return [scored[s] for s in (*mixed, *dict.fromkeys((*by_gap, *by_count)))][:BEAM]
+            score = unlike(found.program, hunt.targets[0], worst=worst)
+            if score is not None:
+                scored.setdefault(score, found)
+    by_count = sorted(s for s in scored if s[0] < start[0])
+    by_gap = sorted((s for s in scored if s[1] < start[1]), key=lambda s: (s[1], s[0]))
+    mixed = (s for pair in zip(by_gap, by_count, strict=False) for s in pair)
+    return [scored[s] for s in dict.fromkeys((*mixed, *by_gap, *by_count))][:BEAM]
 
 
 def _filled(hunt: Hunt, edit: Edit) -> Iterator[Found]:
@@ -209,11 +272,12 @@ def _filled(hunt: Hunt, edit: Edit) -> Iterator[Found]:
         yield _after(None, replace(edit, program=with_number(edit.program, number)), number)
 
 
-def _second(hunt: Hunt, before: Found) -> Found | None:
+def _second(hunt: Hunt, before: Found, start: Program) -> Found | None:
     program = before.program
     known = hunt.targets[0].probes.hyper
     return (
         hunt.first(chain(plain_edits(program), wrappers(program)), before)
         or hunt.scheduled(program, before)
         or hunt.fitted(open_settings(program, known), before)
+        or (hunt.fitted(open_numbers(program, start), before) if before.edits[0].kind == "wrapped" else None)
     )

@@ -11,7 +11,18 @@ import numpy as np
 from .probes import Probes
 from .program import Program, broken_into, jointly
 
-__all__ = ["ACCURACY", "FAILURES", "Difference", "Target", "distance", "first_difference", "matches", "off", "unlike"]
+__all__ = [
+    "ACCURACY",
+    "FAILURES",
+    "Difference",
+    "Target",
+    "agreeing",
+    "distance",
+    "first_difference",
+    "matches",
+    "off",
+    "unlike",
+]
 
 ACCURACY = 1e-9
 FAILURES = (NameError, ValueError, TypeError, ZeroDivisionError, OverflowError, KeyError, IndexError)
@@ -98,11 +109,8 @@ def distance(program: Program, target: Target, sizes: bool = False, updates: int
         for t, (w, _) in enumerate(broken_into(program, target.probes)):
             if t == updates:
                 break
-            with np.errstate(all="ignore"):
-                a, b = w - last, target.went[t] - mine
-                a, b = (np.abs(a), np.abs(b)) if sizes else (a, b)
-                gap = np.abs(a - b) / np.maximum(np.abs(a) + np.abs(b), 1e-300)
-            total.append(np.where(a == b, 0.0, gap))
+            a, b = w - last, target.went[t] - mine
+            total.append(_gap(np.abs(a), np.abs(b)) if sizes else _gap(a, b))
             last, mine = w, target.went[t]
     except FAILURES:
         return float("inf")
@@ -110,14 +118,45 @@ def distance(program: Program, target: Target, sizes: bool = False, updates: int
     return float(np.mean(np.where(np.isfinite(every), every, 1.0)))
 
 
-def unlike(program: Program, target: Target, updates: int = 4) -> tuple[float, float]:
-    """The share of entries that a program misses in the first updates, and its distance there."""
-    missed: list[float] = []
+def unlike(
+    program: Program, target: Target, updates: int = 3, worst: float = float("inf")
+) -> tuple[float, float] | None:
+    """The share of entries that a program misses in the first updates, and its distance there.
+
+    None for one that fails, or whose distance in the first update is above ``worst``.
+    """
+    missed, gaps = list[float](), list[float]()
+    last, mine = target.probes.start, target.probes.start
     try:
         for t, (w, _) in enumerate(broken_into(program, target.probes)):
             if t == updates:
                 break
+            gap = _gap(w - last, target.went[t] - mine)
+            gaps.append(float(np.mean(np.where(np.isfinite(gap), gap, 1.0))))
+            if gaps[0] > worst:
+                return None
             missed.append(float(off(target, t, w).mean()))
+            last, mine = w, target.went[t]
     except FAILURES:
-        return 1.0, float("inf")
-    return sum(missed) / len(missed), distance(program, target, updates=updates)
+        return None
+    return round(sum(missed) / len(missed), 9), round(sum(gaps) / len(gaps), 9)
+
+
+def _gap(a: Array, b: Array) -> Array:
+    """The relative difference of two steps, entry by entry."""
+    with np.errstate(all="ignore"):
+        gap = np.abs(a - b) / np.maximum(np.abs(a) + np.abs(b), 1e-300)
+    return np.where(a == b, 0.0, gap)
+
+
+def agreeing(program: Program, target: Target) -> int:
+    """The number of updates before the first one that differs."""
+    count = 0
+    try:
+        for t, (w, _) in enumerate(broken_into(program, target.probes)):
+            if off(target, t, w).any():
+                break
+            count += 1
+    except FAILURES:
+        return 0
+    return count

@@ -34,9 +34,14 @@ def open_settings(program: Program, known: Mapping[str, float]) -> Iterator[tupl
         yield Edit(new, "constant", name, (), how="another value"), known.get(name, 1.0)
 
 
-def open_numbers(program: Program) -> Iterator[tuple[Edit, float]]:
-    """Each number of the rule another one; each expression times a number, plus one, at least or at most one; each power."""
+def open_numbers(program: Program, known: Program | None = None) -> Iterator[tuple[Edit, float]]:
+    """Each number of the rule another one; each expression times a number, plus one, at least or at most one; each power.
+
+    With ``known``, in the lines only that this program does not have.
+    """
     for k, line in enumerate(program.lines):
+        if known is not None and line in known.lines:
+            continue
         for path, node in sites(line.tree):
             if isinstance(node, ast.Compare):
                 continue

@@ -28,10 +28,14 @@ def said(found: Found, start: Program) -> str:
     """The deviation as one phrase."""
     programs = [start, *(e.program for e in found.edits)]
     parts = [
-        _numbered(_SAID[e.kind](e, before), number)
+        _timed(e, _numbered(_SAID[e.kind](e, before), number))
         for e, before, number in zip(found.edits, programs, found.numbers, strict=False)
     ]
     return _both_corrections(found) or ", and ".join(parts)
+
+
+def _timed(e: Edit, text: str) -> str:
+    return f"{e.when}, {text}" if e.when else text
 
 
 def _numbered(text: str, number: float | None) -> str:
@@ -52,7 +56,9 @@ def changed_lines(start: Program, end: Program) -> list[tuple[str, str]]:
 
 def _both_corrections(found: Found) -> str:
     gone = [e for e in found.edits if e.kind == "dropped" and _is_correction(e.what)]
-    return "no bias correction, neither of m nor of v" if len(gone) == 2 else ""
+    if len(gone) < 2 or len(found.edits) > 2:
+        return ""
+    return _timed(gone[1], "no bias correction, neither of m nor of v")
 
 
 def _is_correction(text: str) -> bool:
@@ -92,8 +98,9 @@ def _moved_decay(e: Edit, before: Program) -> str:
         return "the weight decay is decoupled from the gradient (as in AdamW) instead of L2"
     if source == "w" and to != "w":
         return "the weight decay is L2, added to the gradient, instead of decoupled"
+    turned = " with the other sign" if e.what.startswith("minus ") else ""
     if to in before.state:
-        return f"the weight decay enters {to} instead of the line of {source}"
+        return f"the weight decay enters {to}{turned} instead of the line of {source}"
     scale = "" if "lr" in e.what else ", not multiplied by the learning rate"
     return f"the weight decay stands at {e.how} in the line of {to}{scale}"
 

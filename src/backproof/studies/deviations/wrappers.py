@@ -50,6 +50,12 @@ GRADIENT: tuple[tuple[str, str], ...] = (
      "the gradient is scaled to {c} times the norm of w (a trust ratio of the gradient, as in LARS)"),
     ("where(norm(w) * norm({g}) > 0, {g} * c_ * norm(w) / max(norm({g}), " + SAFE + "), {g})",
      "the gradient is scaled to {c} times the norm of w, where neither is 0 (a trust ratio of the gradient, as in LARS)"),
+    ("{g} * c_ * norm(w) / (norm(g) + weight_decay * norm(w))",
+     "the gradient is scaled by a trust ratio {c} |w|/(|g| + weight_decay |w|) for each parameter (as in LARS)"),
+    ("where(norm(w) * norm(g) > 0, c_ * norm(w) / max(norm(g) + weight_decay * norm(w), " + SAFE + "), 1) * {g}",
+     "the gradient is scaled by a trust ratio {c} |w|/(|g| + weight_decay |w|) for each parameter, 1 where either is 0 (as in LARS)"),
+    ("{g} * c_ * norm(w) / (norm(g) + weight_decay * norm(w) + 1e-8)",
+     "the gradient is scaled by a trust ratio {c} |w|/(|g| + weight_decay |w| + 1e-8) for each parameter (as in LARS)"),
     ("{g} * norm(w) / (norm({g}) + c_)", "the gradient is scaled to the norm of w, with {c} added to its own"),
     ("{g} + c_ * w", "{c} times w is added to the gradient: a weight decay (L2) that is no setting"),
     ("{g} + c_ * sign(w)", "{c} times the sign of w is added to the gradient (an L1 penalty)"),
@@ -80,6 +86,10 @@ GRADIENT: tuple[tuple[str, str], ...] = (
 STEP: tuple[tuple[str, str], ...] = (
     ("lr * sign({x})", "the step is lr times the sign of the rule's step"),
     ("{x} / max(norm({x}), " + SAFE + ") * lr", "the step is divided by its norm: each parameter moves by lr"),
+    ("{x} / (norm({x}) / lr + c_)", "the step is divided by its norm (before lr, plus {c}): each parameter moves by about lr"),
+    ("{x} / (sqrt(mean({x}**2)) / lr + c_)", "the step is divided by its root mean square (before lr, plus {c})"),
+    ("{x} / (max(abs({x})) / lr + c_)", "the step is divided by its largest entry (before lr, plus {c})"),
+    ("{x} / (mean(abs({x})) / lr + c_)", "the step is divided by its mean size (before lr, plus {c})"),
     ("where(norm(w_old) * norm({x}) > 0, norm(w_old) / max(norm({x}), " + SAFE + "), 1 / lr) * lr * {x}",
      "the step is scaled by a trust ratio |w|/|step| for each parameter, 1 where either is 0 (as in LAMB)"),
     ("norm(w_old) / max(norm({x}), " + SAFE + ") * lr * {x}",
@@ -156,6 +166,7 @@ def wrappers(program: Program) -> Iterator[Edit]:
     """Every change around the rule; those with ``c_`` in their names have a number to fit."""
     yield from _between(program)
     yield from _only_for_some(program)
+    yield from _mixed(program)
     for name in _gradients(program):
         for text, words in GRADIENT:
             if "weight_decay" in text and "weight_decay" not in program.names:
@@ -171,6 +182,8 @@ def wrappers(program: Program) -> Iterator[Edit]:
             yield Edit(_ended(program, [("w", text)]), "wrapped", "w", ("w",), how=words)
     yield from _in_one_line(program)
     yield from _restarted(program)
+    yield from _states_changed(program)
+    yield from _behind(program)
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------------
@@ -284,6 +297,58 @@ def _in_one_line(program: Program) -> Iterator[Edit]:
                     continue
                 new = everywhere(program, name, expression(f"({text.replace('{g}', name)})"), k)
                 yield Edit(new, "wrapped", name, (line.name,), how=f"in the line of {line.name}, {words}")
+
+
+def _mixed(program: Program) -> Iterator[Edit]:
+    """A state taken together with the gradient where it is used: Nesterov's look ahead, quasi-hyperbolic momentum."""
+    g = _gradients(program)[-1]
+    for name in program.state:
+        uses = [k for k, line in enumerate(program.lines) if name in line.names and line.name != name]
+        for k in uses:
+            for text, words in _mixtures(program, name, g):
+                new = everywhere(program, name, expression(f"({text})"), k)
+                where = program.lines[k].name
+                yield Edit(new, "wrapped", name, (where,), how=f"{where} uses {words} in the place of {name}")
+
+
+def _mixtures(program: Program, name: str, g: str) -> Iterator[tuple[str, str]]:
+    for mu in (n for n in ("momentum", "beta1") if n in program.names):
+        yield f"{g} + {mu} * {name}", f"{g} + {mu} {name} (as Nesterov's momentum)"
+        yield f"{mu} * {name} + (1 - {mu}) * {g}", f"{mu} {name} + (1 - {mu}) {g} (as Nesterov's momentum)"
+        yield f"sign({mu} * {name}_old + (1 - {mu}) * {g})", f"the sign of {mu} {name} + (1 - {mu}) {g} (as in Lion)"
+    yield f"c_ * {name} + (1 - c_) * {g}", f"a mixture, {{c}} {name} and the rest {g} (quasi-hyperbolic momentum),"
+    yield f"{name} + c_ * {g}", f"{name} + {{c}} {g}"
+
+
+STATE = (
+    ("min(max({s}, -c_), c_)", "{s} is clipped to [-{c}, {c}]"),
+    ("{s} * min(1, c_ / max(norm({s}), " + SAFE + "))", "{s} is clipped by its norm to {c}"),
+    ("{s} / max(norm({s}), " + SAFE + ")", "{s} is divided by its norm"),
+    ("{s} / (norm({s}) + c_)", "{s} is divided by its norm plus {c}"),
+    ("{s} - mean({s})", "the mean of {s} over the parameter is taken off it"),
+    ("{s} - row_mean({s})", "the mean of {s} over all axes but the first is taken off it"),
+    ("sign({s})", "only the sign of {s} is kept"),
+    ("mean({s}) + 0 * {s}", "{s} is its mean over the parameter"),
+    ("max(c_, {s})", "{s} is held at or above {c}"),
+    ("min(c_, {s})", "{s} is held at or below {c}"),
+)
+
+
+def _states_changed(program: Program) -> Iterator[Edit]:
+    """A state changed as soon as it is computed, so that the next update goes on from that."""
+    for name in program.state:
+        at = max((k + 1 for k, line in enumerate(program.lines) if line.name == name), default=0)
+        for text, words in STATE if at else ():
+            body = (*program.lines[:at], _line(name, text.replace("{s}", name)), *program.lines[at:])
+            yield Edit(replace(program, lines=body), "wrapped", name, (name,), how=words.replace("{s}", name))
+
+
+def _behind(program: Program) -> Iterator[Edit]:
+    """w follows behind the rule's own w."""
+    begun = _begun(program, [("w", "where(t == 1, w, w_fast)")])
+    new = _ended(begun, [("w_fast", "w"), ("w", "w_old + c_ * (w - w_old)")], ("w_fast",))
+    yield Edit(new, "wrapped", "w", ("w",),
+               how="w is a running average of the rule's own w: in each update it goes {c} of the way to it")  # fmt: skip
 
 
 def _restarted(program: Program) -> Iterator[Edit]:
