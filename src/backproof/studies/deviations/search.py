@@ -22,7 +22,7 @@ __all__ = ["SECONDS", "Found", "search", "telling"]
 
 SECONDS = 12.0
 BEAM = 16
-NARROW = 4
+NARROW = 6
 FITTED = 1e-8
 """What counts as the same after a number was fitted."""
 
@@ -126,6 +126,7 @@ def search(
     if quick:
         return hunt.first(chain(plain_edits(program), around))
     known = targets[0].probes.hyper
+    near: list[Found] = []
     stages: tuple[Callable[[], Found | None], ...] = (
         lambda: hunt.first(plain_edits(program)),
         lambda: _both_corrections(hunt, program),
@@ -138,9 +139,10 @@ def search(
         lambda: hunt.scheduled(program),
         lambda: _for_a_while(hunt, program),
         lambda: hunt.fitted(open_numbers(program)),
+        lambda: _two(hunt, program, near),
         lambda: _moved_settings(hunt, program),
         lambda: _edited_schedule(hunt, program),
-        lambda: _two(hunt, program),
+        lambda: _two_of_all(hunt, program, near),
     )
     return next((found for stage in stages if (found := stage()) is not None), None)
 
@@ -229,16 +231,26 @@ def _periodic(hunt: Hunt, program: Program, before: Found | None = None) -> Foun
     )
 
 
-def _two(hunt: Hunt, program: Program) -> Found | None:
-    """Those single edits that come nearest, each with a second one."""
-    near = _nearest(hunt, program)
-    for before in near:
+def _two(hunt: Hunt, program: Program, near: list[Found]) -> Found | None:
+    """The single edits that come nearest, each with a second one; the others are kept in ``near``."""
+    near += _nearest(hunt, program)
+    for before in near[:NARROW]:
         if (found := _second(hunt, before, program)) is not None or hunt.over():
             return found
     for before in near[:NARROW]:
         around = ((e, 1.0) for e in wrappers(before.program) if UNKNOWN in e.program.names)
-        found = hunt.first(further_edits(before.program), before) or hunt.fitted(around, before)
-        if found is not None or hunt.over():
+        if (found := hunt.fitted(around, before)) is not None or hunt.over():
+            return found
+    return None
+
+
+def _two_of_all(hunt: Hunt, program: Program, near: list[Found]) -> Found | None:
+    """More of the nearest edits, and more kinds of second ones."""
+    for before in near[NARROW:]:
+        if (found := _second(hunt, before, program)) is not None or hunt.over():
+            return found
+    for before in near[:NARROW]:
+        if (found := hunt.first(further_edits(before.program), before)) is not None or hunt.over():
             return found
     return None
 

@@ -142,11 +142,22 @@ def per_update(
             if factors is not None and np.nanmax(factors) - np.nanmin(factors) > 1e-9:
                 where = () if only is None else (program.lines[only].name,)
                 table = tuple(1.0 if math.isnan(f) else f for f in factors)
-                yield Edit(replace(new, table=table), "schedule", name, where, how=_values(factors)), factors
+                yield (
+                    Edit(
+                        replace(new, table=table),
+                        "schedule",
+                        name,
+                        where,
+                        how=_values(factors, target.probes.hyper.get(name)),
+                    ),
+                    factors,
+                )
 
 
-def _values(factors: tuple[float, ...]) -> str:
-    return " ".join(map(repr, factors))
+def _values(factors: tuple[float, ...], setting: float | None) -> str:
+    """The factors, and after a bar the values of the setting, where it has one for all updates."""
+    values = "" if setting is None else " | " + " ".join(repr(f * setting) for f in factors)
+    return " ".join(map(repr, factors)) + values
 
 
 def _factors(program: Program, target: Target) -> tuple[float, ...] | None:

@@ -224,13 +224,23 @@ _BY_NUMBERS = {
 
 
 def _scheduled(e: Edit, before: Program) -> str:
-    factors = [float(f) for f in e.how.split()]
+    factors, values = ([float(f) for f in part.split()] for part in (*e.how.split("|"), "")[:2])
     where = f" in the line of {e.where[0]}" if e.where else ""
     if e.what == "t":
         counts = ", ".join("any" if math.isnan(f) else f"{f * t:.4g}" for t, f in enumerate(factors[:8], 1))
         return f"the count of updates is another one{where}: {counts}, ... instead of 1, 2, 3, ..."
     listed = ", ".join("any" if math.isnan(f) else f"{f:.4g}" for f in factors[:6])
     law = law_of(factors)
+    if values and (not law or law_of(values)):
+        listed = ", ".join("any" if math.isnan(v) else f"{round(v, 12) + 0.0:.4g}" for v in values[:6])
+        form = (
+            f"it is {law_of(values)}"
+            if law_of(values)
+            else f"f_t = {law}, times its own"
+            if law
+            else "of no form that is known here"
+        )
+        return f"{_role(e.what)} depends on the number of the update{where}: {form} (measured: {listed}, ...)"
     form = f"f_t = {law}" if law else "a factor f_t of no form that is known here"
     role = ("uphill (maximize), and " if all(f < 0 for f in factors) else "") + _role(e.what)
     return f"{role} depends on the number of the update{where}: it is multiplied by {form} (measured: {listed}, ...)"
