@@ -1,6 +1,6 @@
 """Wrong optimizers of a file: what ``bp.check_optimizer`` says about each, beside what was done to it, and how long it took.
 
-FILE holds ``CASES``, a list of (class, rule that it is held against, settings, what is wrong with it in words). The program
+FILE holds ``CASES``, a list of (class or its name, rule that it is held against, settings, what is wrong with it in words). The program
 does not see the words: whether what it says is the same is for a reader to judge, who writes it down with ``--judged``.
 """
 
@@ -38,7 +38,7 @@ def _cases(path: Path) -> list[Any]:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return list(module.CASES)
+    return [(getattr(module, kind) if isinstance(kind, str) else kind, *rest) for kind, *rest in module.CASES]
 
 
 def _own() -> list[Any]:

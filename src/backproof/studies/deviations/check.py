@@ -20,12 +20,13 @@ from .checked import Deviation, OptimizerChecked
 from .groups import group_deviation, notes_on
 from .ignored import ignored
 from .precision import rounded_state
-from .probes import ALIKE, MATRICES, SHAPES, TINY, Probes, probes, walked, with_norms
+from .probes import ALIKE, MATRICES, NAMES, SHAPES, TINY, Probes, probes, walked, with_norms
 from .program import Program, Run, numbers_of, program_of
 from .search import SECONDS, Found, search, telling
 from .settings import all_changed, defaults_of, ours, own_names, turned_on
 from .structure import at_random, structure
-from .targets import ACCURACY, Target, distance, first_difference, matches
+from .switches import switches
+from .targets import ACCURACY, Target, distance, first_difference, matches, without_probe
 from .unfinite import unfinite
 from .words import changed_lines, said
 
@@ -211,9 +212,15 @@ def deviation_of(
     evidence = _confirmed(kind, settings, rule, found)
     if not evidence.agrees or not telling(targets):
         return bare
-    return replace(
-        bare, name=said(found, program), lines=tuple(changed_lines(program, found.program)), confirmed=evidence
-    )
+    known = {k: float(v) for k, v in numbers_of(rule).items()}
+    name = said(found, program, known) + _at_constant_rate(program, targets, _accuracy(rule))
+    return replace(bare, name=name, lines=tuple(changed_lines(program, found.program)), confirmed=evidence)
+
+
+def _at_constant_rate(program: Program, targets: list[Target], accuracy: float) -> str:
+    """Words for a deviation that shows only where the learning rate changes."""
+    constant = [without_probe(t, NAMES.index("a learning rate that changes")) for t in targets]
+    return " (while the learning rate is constant, it is the rule)" if matches(program, constant, accuracy) else ""
 
 
 def _sought(
@@ -228,7 +235,8 @@ def _sought(
     if not telling(targets):
         return None
     deaf = ignored(program, targets, rule, ours(defaults_of(kind), rule), _accuracy(rule))
-    return deaf or search(program, targets, seconds, _accuracy(rule), quick)
+    switched = list(switches(rule, _shapes(targets)[0]))
+    return deaf or search(program, targets, seconds, _accuracy(rule), quick, switched)
 
 
 def _other_rule(kind: Any, settings: Mapping[str, Any], rule: Optimizer) -> str:

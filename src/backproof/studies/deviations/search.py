@@ -47,11 +47,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Hunt:
-    """What every stage of a search needs: where the optimizer went, until when there is time, what counts as the same."""
+    """What every stage of a search needs: where the optimizer went, until when there is time, what counts as the same, and
+    the rule with other settings.
+    """
 
     targets: Sequence[Target]
     until: float
     accuracy: float
+    switched: Sequence[Edit] = ()
 
     def right(self, program: Program, fitted: bool = False) -> bool:
         """Whether a program goes where the optimizer goes."""
@@ -109,6 +112,7 @@ def search(
     seconds: float = SECONDS,
     accuracy: float = ACCURACY,
     quick: bool = False,
+    switched: Sequence[Edit] = (),
 ) -> Found | None:
     """The first edit, or pair of edits, after which the program goes where the optimizer goes.
 
@@ -118,11 +122,12 @@ def search(
         seconds: the time for everything, of the processor.
         accuracy: what counts as the same, relative to w.
         quick: try single edits without numbers alone.
+        switched: the rule with other settings.
     """
     if not telling(targets):
         return None
-    hunt = Hunt(targets, time.process_time() + seconds, accuracy)
-    around = list(wrappers(program))
+    hunt = Hunt(targets, time.process_time() + seconds, accuracy, switched)
+    around = [*switched, *wrappers(program)]
     if quick:
         return hunt.first(chain(plain_edits(program), around))
     known = targets[0].probes.hyper
@@ -172,7 +177,8 @@ def _uncorrected(edit: Edit) -> bool:
 def _for_a_while(hunt: Hunt, program: Program) -> Found | None:
     """An edit that holds from some update on, or in the first updates only."""
     same = agreeing(program, hunt.targets[0])
-    for edit in chain(plain_edits(program), _two_corrections(program), wrappers(program)):
+    more = further_edits(program) if same else iter(())
+    for edit in chain(plain_edits(program), _two_corrections(program), hunt.switched, wrappers(program), more):
         if hunt.over():
             return None
         if UNKNOWN in edit.program.names:
@@ -193,7 +199,7 @@ def _for_a_while(hunt: Hunt, program: Program) -> Found | None:
 
 def _edited_schedule(hunt: Hunt, program: Program) -> Found | None:
     """An edit together with a setting that depends on the update; any setting where something was left out."""
-    for edit in chain(plain_edits(program), _two_corrections(program), wrappers(program)):
+    for edit in chain(plain_edits(program), _two_corrections(program), hunt.switched, wrappers(program)):
         if hunt.over():
             return None
         if UNKNOWN not in edit.program.names:
@@ -262,7 +268,7 @@ def _nearest(hunt: Hunt, program: Program) -> list[Found]:
         return []
     worst = 1.2 * (unlike(program, hunt.targets[0], 1) or start)[1] + 0.02
     scored: dict[tuple[float, float], Found] = {}
-    for edit in chain(plain_edits(program), wrappers(program), further_edits(program)):
+    for edit in chain(plain_edits(program), hunt.switched, wrappers(program), further_edits(program)):
         if hunt.over():
             break
         for found in _filled(hunt, edit):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "matches",
     "off",
     "unlike",
+    "without_probe",
 ]
 
 ACCURACY = 1e-9
@@ -63,6 +64,23 @@ def off(target: Target, t: int, w: Array, accuracy: float = ACCURACY) -> Array:
     with np.errstate(invalid="ignore"):
         same = (np.abs(w - theirs) <= accuracy * target.scale(t)) | (np.isnan(w) & np.isnan(theirs)) | (w == theirs)
     return ~same
+
+
+def without_probe(target: Target, k: int) -> Target:
+    """The same without one probe."""
+    p = target.probes
+
+    def kept(per_update: Sequence[Array]) -> list[Array]:
+        return [np.delete(x, k, axis=0) for x in per_update]
+
+    probes = replace(
+        p,
+        start=np.delete(p.start, k, axis=0),
+        gradients=kept(p.gradients),
+        lr=kept(p.lr),
+        norm_all=tuple(kept(p.norm_all)),
+    )
+    return Target(probes, np.delete(target.went, k, axis=1))
 
 
 def _ways(program: Program, targets: Sequence[Target]) -> Iterator[tuple[int, int, Array]]:

@@ -24,11 +24,11 @@ ROLES = {
 }
 
 
-def said(found: Found, start: Program) -> str:
-    """The deviation as one phrase."""
+def said(found: Found, start: Program, known: Mapping[str, float]) -> str:
+    """The deviation as one phrase; ``known`` are the settings, one of which a fitted number may be."""
     programs = [start, *(e.program for e in found.edits)]
     parts = [
-        _timed(e, _numbered(_SAID[e.kind](e, before), number))
+        _timed(e, _numbered(_SAID[e.kind](e, before), number, known))
         for e, before, number in zip(found.edits, programs, found.numbers, strict=False)
     ]
     return _both_corrections(found) or ", and ".join(parts)
@@ -38,10 +38,23 @@ def _timed(e: Edit, text: str) -> str:
     return f"{e.when}, {text}" if e.when else text
 
 
-def _numbered(text: str, number: float | None) -> str:
+def _numbered(text: str, number: float | None, known: Mapping[str, float]) -> str:
     if number is None:
         return text
-    return text.replace("{c}", _number(number)) if "{c}" in text else f"{text}: {_number(number)}"
+    like = f"{_number(number)}{_relation(number, known)}"
+    if "{c}" not in text:
+        return f"{text}: {like}"
+    first, rest = text.split("{c}", 1)
+    return f"{first}{like if rest.count('{c}') == 0 else _number(number)}{rest}".replace("{c}", like)
+
+
+def _relation(number: float, known: Mapping[str, float]) -> str:
+    """In words, the setting that a number is, or its square or what is left of it to 1."""
+    for name, value in known.items():
+        for form, other in (("{}", value), ("1 - {}", 1 - value), ("{}^2", value**2), ("sqrt({})", abs(value) ** 0.5)):
+            if other not in (0, 1, 2) and abs(number - other) <= 1e-7 * abs(other):
+                return " = " + form.format(name)
+    return ""
 
 
 def changed_lines(start: Program, end: Program) -> list[tuple[str, str]]:
@@ -68,7 +81,9 @@ def _is_correction(text: str) -> bool:
 def _role(what: str) -> str:
     for name, words in ROLES.items():
         if re.search(rf"\b{name}\b", what):
-            return words if what == name else f"{words} ({what})"
+            if what == name:
+                return words
+            return f"{words} ({what})" if name == "weight_decay" else what
     return what
 
 

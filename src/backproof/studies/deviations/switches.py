@@ -1,0 +1,43 @@
+"""Settings of the rule that are off, as if they were on, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...errors import InputError
+from ...optimizers import Optimizer
+from ...optimizers import optimizer as find_optimizer
+from .edits import Edit, everywhere, expression
+from .program import program_of
+from .wrappers import UNKNOWN
+
+__all__ = ["switches"]
+
+LEFT = ("lr", "maximize", "t0")
+
+
+def switches(rule: Optimizer, shape: tuple[int, ...]) -> Iterator[Edit]:
+    """The rule with one more setting, whose value is open, or with one flag turned."""
+    for name, value in rule.hyper.items():
+        if name in LEFT:
+            continue
+        if isinstance(value, bool):
+            new = _with(rule, name, not value)
+            words = f"{name} is ignored" if value else f"it goes as if {name} were set"
+        elif isinstance(value, (int, float)) and value == 0:
+            new, words = _with(rule, name, 0.5), f"it goes as if {name} were {{c}} (and not 0)"
+        else:
+            continue
+        if new is None:
+            continue
+        program = program_of(new, shape)
+        if not isinstance(value, bool):
+            program = everywhere(program, name, expression(UNKNOWN))
+        yield Edit(program, "wrapped", name, (), how=words)
+
+
+def _with(rule: Optimizer, name: str, value: float | bool) -> Optimizer | None:
+    try:
+        return find_optimizer(rule, **{name: value})
+    except InputError:
+        return None
