@@ -18,10 +18,11 @@ from ..verdicts import Evidence
 from .box import steerable
 from .checked import Deviation, OptimizerChecked
 from .groups import group_deviation, notes_on
-from .ignored import ignored
-from .precision import rounded_state
+from .ignored import ignored, unread
+from .precision import rounded_state, step_apart
 from .probes import ALIKE, MATRICES, NAMES, SHAPES, TINY, Probes, probes, walked, with_norms
 from .program import Program, Run, numbers_of, program_of
+from .published import published
 from .search import SECONDS, Found, search, telling
 from .settings import all_changed, defaults_of, ours, own_names, turned_on
 from .structure import at_random, structure
@@ -194,7 +195,7 @@ def deviation_of(
     targets = _one_shape(rule, targets_of(kind, settings, rule))
     program = _program(rule, targets)
     first = first_difference(program, targets, _accuracy(rule))
-    if first is None:
+    if first is None or _scalars_alone(rule, program, targets):
         return None
     bare = Deviation("", extra, first)
     if not seconds:
@@ -223,6 +224,11 @@ def _at_constant_rate(program: Program, targets: list[Target], accuracy: float) 
     return " (while the learning rate is constant, it is the rule)" if matches(program, constant, accuracy) else ""
 
 
+def _scalars_alone(rule: Optimizer, program: Program, targets: list[Target]) -> bool:
+    """Whether only the numbers that the rule keeps per tensor are rounded to float32, as torch.optim keeps them."""
+    return bool(rule.rule.shared) and all(step_apart(program, t) < 1e-6 for t in targets)
+
+
 def _sought(
     kind: Any,
     settings: Mapping[str, Any],
@@ -234,9 +240,11 @@ def _sought(
 ) -> Found | None:
     if not telling(targets):
         return None
-    deaf = ignored(program, targets, rule, ours(defaults_of(kind), rule), _accuracy(rule))
+    defaults = ours(defaults_of(kind), rule)
+    deaf = ignored(program, targets, rule, defaults, _accuracy(rule))
     switched = list(switches(rule, _shapes(targets)[0]))
-    return deaf or search(program, targets, seconds, _accuracy(rule), quick, switched)
+    single = list(unread(program, rule, defaults, 1))
+    return deaf or search(program, targets, seconds, _accuracy(rule), quick, switched, single)
 
 
 def _other_rule(kind: Any, settings: Mapping[str, Any], rule: Optimizer) -> str:
@@ -252,7 +260,9 @@ def _other_rule(kind: Any, settings: Mapping[str, Any], rule: Optimizer) -> str:
         targets = targets_of(kind, settings, known)
         if matches(_program(known, targets), targets):
             return f"it is another rule: {known.described()}"
-    return ""
+    targets = targets_of(kind, settings, rule)
+    known_here = published(frozenset(numbers_of(rule)))
+    return next((f"it is another rule: {words}" for words, p in known_here if matches(p, targets)), "")
 
 
 def _rate(rule: Optimizer) -> float:

@@ -13,7 +13,7 @@ from itertools import combinations
 
 from .program import Line, Path, Program, put, sites
 
-__all__ = ["Edit", "everywhere", "expression", "further_edits", "plain_edits", "text_of_tree"]
+__all__ = ["Edit", "everywhere", "exchanged_edits", "expression", "further_edits", "plain_edits", "text_of_tree"]
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,32 @@ def _counts(program: Program) -> Iterator[Edit]:
             for k, line in enumerate(program.lines):
                 if "t" in {n.id for n in ast.walk(line.tree) if isinstance(n, ast.Name)}:
                     yield Edit(everywhere(program, "t", expression(text), k), "count", "t", (line.name,), how=how)
+    yield from _cases(program)
     if "lr" in program.names:
         yield Edit(
             everywhere(program, "lr", expression("lr_first")), "count", "lr", (), how="the rate is the one at the start"
         )
+
+
+def _cases(program: Program) -> Iterator[Edit]:
+    """A case of the first updates that ends earlier or later."""
+    for k, line in enumerate(program.lines):
+        for path, node in sites(line.tree):
+            if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and node.left.id == "t":
+                last = node.comparators[0]
+                for change in (-1, 1, -2, 2):
+                    if isinstance(last, ast.Constant):
+                        case = ast.Compare(node.left, node.ops, [ast.Constant(last.value + change)])  # type: ignore[operator]
+                        words = f"the case {text_of_tree(node)} is the case {text_of_tree(case)} in {line.name}"
+                        yield Edit(
+                            _with(program, k, put(line.tree, path, case)), "wrapped", "t", (line.name,), how=words
+                        )
+
+
+def exchanged_edits(program: Program) -> Iterator[Edit]:
+    """Another operation on the same operands, anywhere."""
+    for k, path, node in _places(program):
+        yield from _exchanged(program, k, path, node)
 
 
 def _dropped(program: Program) -> Iterator[Edit]:

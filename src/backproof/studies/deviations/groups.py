@@ -34,6 +34,8 @@ def group_deviation(
     """
     if not changed or reference.rule.ranks:
         return None
+    later = " ".join(text for _, text in reference.equations(5, SHAPE))
+    changed = {k: v for k, v in changed.items() if k in later}  # not what counts at the start alone
     rules = [reference, find_optimizer(reference, **changed)]
     given_ways = _probes(rules)
     try:

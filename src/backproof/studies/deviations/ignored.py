@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -13,24 +13,30 @@ from .program import Program
 from .search import Found
 from .targets import Target, matches
 
-__all__ = ["ignored", "subsets"]
+__all__ = ["ignored", "subsets", "unread"]
 
 
 def ignored(
     program: Program, targets: Sequence[Target], rule: Optimizer, defaults: Mapping[str, Any], accuracy: float
 ) -> Found | None:
     """The settings in whose place the defaults of the class count, if that explains where it goes."""
+    for edit in unread(program, rule, defaults):
+        if matches(edit.program, targets, accuracy):
+            return Found((edit,), (None,))
+    return None
+
+
+def unread(program: Program, rule: Optimizer, defaults: Mapping[str, Any], most: int = 9) -> Iterator[Edit]:
+    """The rule with the defaults of the class in the place of one setting, two, three (at most so many), all."""
     other = {k: v for k, v in defaults.items() if _number(v) and k in program.names and v != rule.hyper[k]}
-    for names in subsets(list(other)):
+    for names in (s for s in subsets(list(other)) if len(s) <= most):
         new = program
         for name in names:
             new = everywhere(new, name, ast.Constant(float(other[name])))
-        if matches(new, targets, accuracy):
-            values = ", ".join(f"{n} {other[n]:g}" for n in names)
-            verb = "counts" if len(names) == 1 else "count"
-            words = f"{_and(names)} {'is' if len(names) == 1 else 'are'} ignored: the default ({values}) {verb}"
-            return Found((Edit(new, "wrapped", _and(names), (), how=words),), (None,))
-    return None
+        values = ", ".join(f"{n} {other[n]:g}" for n in names)
+        verb = "counts" if len(names) == 1 else "count"
+        words = f"{_and(names)} {'is' if len(names) == 1 else 'are'} ignored: the default ({values}) {verb}"
+        yield Edit(new, "wrapped", _and(names), (), how=words)
 
 
 def subsets(names: list[str]) -> list[tuple[str, ...]]:

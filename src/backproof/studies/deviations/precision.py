@@ -12,7 +12,7 @@ from .box import Box
 from .program import Program, broken_into
 from .targets import FAILURES, Target
 
-__all__ = ["rounded_state"]
+__all__ = ["rounded_state", "step_apart"]
 
 UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 ROUNDINGS = 64
@@ -21,7 +21,7 @@ ROUNDINGS = 64
 
 def rounded_state(kind: Any, settings: Mapping[str, Any], program: Program, targets: Sequence[Target]) -> str:
     """In words, that the class is the rule up to the rounding of a narrower float; "" where it is further away."""
-    apart = _apart(program, targets[0])
+    apart = step_apart(program, targets[0])
     if not 0 < apart < 1:
         return ""
     narrow = _narrow_state(kind, settings, targets[0])
@@ -40,7 +40,7 @@ def rounded_state(kind: Any, settings: Mapping[str, Any], program: Program, targ
     return ""
 
 
-def _apart(program: Program, target: Target) -> float:
+def step_apart(program: Program, target: Target) -> float:
     """The largest difference of a step over the size of the largest step in the update, on ordinary gradients."""
     worst, last, mine = 0.0, target.probes.start, target.probes.start
     try:

@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from .edits import Edit, everywhere, expression, further_edits, plain_edits
+from .edits import Edit, everywhere, exchanged_edits, expression, further_edits, plain_edits
 from .program import Program
 from .targets import ACCURACY, Target, agreeing, matches, unlike
 from .unknowns import open_numbers, open_settings, per_update, solutions, with_number
@@ -55,6 +55,7 @@ class Hunt:
     until: float
     accuracy: float
     switched: Sequence[Edit] = ()
+    unread: Sequence[Edit] = ()
 
     def right(self, program: Program, fitted: bool = False) -> bool:
         """Whether a program goes where the optimizer goes."""
@@ -113,6 +114,7 @@ def search(
     accuracy: float = ACCURACY,
     quick: bool = False,
     switched: Sequence[Edit] = (),
+    unread: Sequence[Edit] = (),
 ) -> Found | None:
     """The first edit, or pair of edits, after which the program goes where the optimizer goes.
 
@@ -123,10 +125,11 @@ def search(
         accuracy: what counts as the same, relative to w.
         quick: try single edits without numbers alone.
         switched: the rule with other settings.
+        unread: the rule with the defaults of the class in the place of single settings.
     """
     if not telling(targets):
         return None
-    hunt = Hunt(targets, time.process_time() + seconds, accuracy, switched)
+    hunt = Hunt(targets, time.process_time() + seconds, accuracy, switched, unread)
     around = [*switched, *wrappers(program)]
     if quick:
         return hunt.first(chain(plain_edits(program), around))
@@ -144,6 +147,7 @@ def search(
         lambda: hunt.scheduled(program),
         lambda: _for_a_while(hunt, program),
         lambda: hunt.fitted(open_numbers(program)),
+        lambda: _changed_twice(hunt, program),
         lambda: _two(hunt, program, near),
         lambda: _moved_settings(hunt, program),
         lambda: _edited_schedule(hunt, program),
@@ -199,7 +203,9 @@ def _for_a_while(hunt: Hunt, program: Program) -> Found | None:
 
 def _edited_schedule(hunt: Hunt, program: Program) -> Found | None:
     """An edit together with a setting that depends on the update; any setting where something was left out."""
-    for edit in chain(plain_edits(program), _two_corrections(program), hunt.switched, wrappers(program)):
+    settings = settings_in(program)
+    moved = (e for e in further_edits(program) if e.kind == "moved" and e.what in settings)
+    for edit in chain(plain_edits(program), _two_corrections(program), hunt.switched, wrappers(program), moved):
         if hunt.over():
             return None
         if UNKNOWN not in edit.program.names:
@@ -207,6 +213,16 @@ def _edited_schedule(hunt: Hunt, program: Program) -> Found | None:
             found = hunt.scheduled(edit.program, _after(None, edit), names)
             if found is not None:
                 return found
+    return None
+
+
+def _changed_twice(hunt: Hunt, program: Program) -> Found | None:
+    """Something left out, and something else left out or another operation in its place."""
+    for edit in (e for e in plain_edits(program) if e.kind == "dropped"):
+        dropped = (e for e in plain_edits(edit.program) if e.kind == "dropped")
+        found = hunt.first(chain(exchanged_edits(edit.program), dropped), _after(None, edit))
+        if found is not None or hunt.over():
+            return found
     return None
 
 
@@ -239,6 +255,12 @@ def _periodic(hunt: Hunt, program: Program, before: Found | None = None) -> Foun
 
 def _two(hunt: Hunt, program: Program, near: list[Found]) -> Found | None:
     """The single edits that come nearest, each with a second one; the others are kept in ``near``."""
+    for edit in hunt.unread:
+        before = _after(None, edit)
+        around = ((e, 1.0) for e in wrappers(edit.program) if UNKNOWN in e.program.names)
+        found = _second(hunt, before, program) or hunt.fitted(around, before)
+        if found is not None or hunt.over():
+            return found
     near += _nearest(hunt, program)
     for before in near[:NARROW]:
         if (found := _second(hunt, before, program)) is not None or hunt.over():

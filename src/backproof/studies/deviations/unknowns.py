@@ -70,8 +70,9 @@ def _opened(node: ast.expr) -> Iterator[tuple[str, str, float]]:
 
 
 def solutions(program: Program, target: Target, near: float = 1.0) -> list[float]:
-    """The numbers for which the program gives one w that the optimizer has: where it differs most in the first update
-    that differs, by the secant method.
+    """The numbers for which the program gives one w that the optimizer has, by the secant method.
+
+    That w is where they differ most in the first update that differs: in any probe, and in that with ordinary gradients.
     """
 
     def way(number: float) -> Run:
@@ -79,25 +80,32 @@ def solutions(program: Program, target: Target, near: float = 1.0) -> list[float
         return Run(program, replace(probes, hyper={**probes.hyper, UNKNOWN: number}))
 
     try:
-        at = _first_apart(way(near), target)
+        spots = _first_apart(way(near), target)
     except FAILURES:
         return []
-    if at is None:
+    if not spots:
         return [near]
-    update, spot, goal = at
+    found: list[float] = []
+    for update, spot in spots:
+        for a, b in ((near, 0.99 * near or 1e-3), *STARTS):
+            x = _secant(_miss(way, update, spot, float(target.went[update][spot])), a, b)
+            if x is not None and abs(x) < 1e12 and not any(abs(x - y) <= 1e-9 * abs(y) for y in found):
+                found.append(x)
+    return found
 
+
+def _miss(way: Callable[[float], Run], update: int, spot: tuple[int, ...], goal: float) -> Callable[[float], float]:
     def miss(number: float) -> float:
         run = way(number)
         for k in range(update):
             run.update(k)
         return float(run.update(update)[spot]) - goal
 
-    starts = ((near, 0.99 * near or 1e-3), *STARTS)
-    found = [x for a, b in starts if (x := _secant(miss, a, b)) is not None and abs(x) < 1e12]
-    return [x for k, x in enumerate(found) if not any(abs(x - y) <= 1e-9 * abs(y) for y in found[:k])]
+    return miss
 
 
-def _first_apart(run: Run, target: Target) -> tuple[int, tuple[int, ...], float] | None:
+def _first_apart(run: Run, target: Target) -> list[tuple[int, tuple[int, ...]]]:
+    """The update, and the entry, where they differ most in the first update that differs: of all, and of the first probe."""
     for k in range(target.probes.updates):
         w = run.update(k)
         wrong = off(target, k, w)
@@ -105,9 +113,14 @@ def _first_apart(run: Run, target: Target) -> tuple[int, tuple[int, ...], float]
             with np.errstate(all="ignore"):
                 gap = np.where(wrong, np.abs(w - target.went[k]) / target.scale(k), -1.0)
             gap = np.where(np.isfinite(gap), gap, 0.0)
-            spot = tuple(int(x) for x in np.unravel_index(int(np.argmax(gap)), gap.shape))
-            return k, spot, float(target.went[k][spot])
-    return None
+            spot = _largest(gap)
+            ordinary = (0, *_largest(gap[0]))
+            return [(k, spot), *([(k, ordinary)] if spot[0] and gap[ordinary] > 0 else [])]
+    return []
+
+
+def _largest(gap: Array) -> tuple[int, ...]:
+    return tuple(int(x) for x in np.unravel_index(int(np.argmax(gap)), gap.shape))
 
 
 def _secant(miss: Callable[[float], float], a: float, b: float) -> float | None:
@@ -139,7 +152,7 @@ def per_update(
                 continue
             new = everywhere(program, name, expression(f"({name} * f_t)"), only)
             factors = _factors(new, target)
-            if factors is not None and np.nanmax(factors) - np.nanmin(factors) > 1e-9:
+            if factors is not None and np.nanmax(factors) - np.nanmin(factors) > 1e-6:
                 where = () if only is None else (program.lines[only].name,)
                 table = tuple(1.0 if math.isnan(f) else f for f in factors)
                 yield (

@@ -50,7 +50,7 @@ def _numbered(text: str, number: float | None, known: Mapping[str, float]) -> st
 
 def _relation(number: float, known: Mapping[str, float]) -> str:
     """In words, the setting that a number is, or its square or what is left of it to 1."""
-    for name, value in known.items():
+    for name, value in ((k, v) for k, v in known.items() if k != "lr"):
         for form, other in (("{}", value), ("1 - {}", 1 - value), ("{}^2", value**2), ("sqrt({})", abs(value) ** 0.5)):
             if other not in (0, 1, 2) and abs(number - other) <= 1e-7 * abs(other):
                 return " = " + form.format(name)
