@@ -18,7 +18,7 @@ from ...optimizers.witness import hand_sparse, scalars_like
 
 __all__ = ["PATIENCE", "Box", "steerable"]
 
-PATIENCE = 30.0
+PATIENCE = 20.0
 """The seconds that one walk of a few dozen updates of small parameters may take."""
 Array = Any
 Gradients = Sequence[Sequence[Any]]
@@ -45,9 +45,11 @@ class Box:
         """The same, with the optimizer and the parameters as they are at the end."""
         parameters = [torch.tensor(s, dtype=torch.float64).requires_grad_() for s in starts]
         found = [np.full((len(gradients), *np.shape(s)), np.nan) for s in starts]
+        doing = "could not be made for small parameters"
         try:
             with scalars_like(parameters[0]), redirect_stdout(io.StringIO()), _limited(PATIENCE):
                 optimizer = self.make(parameters)
+                doing = "could not take a step on a small parameter"
                 for t, now in enumerate(gradients):
                     for p, g in zip(parameters, now, strict=True):
                         p.grad = None if g is None else torch.tensor(g, dtype=torch.float64)
@@ -58,7 +60,7 @@ class Box:
         except InputError:
             raise
         except (Exception, SystemExit) as error:  # a user's own code may raise anything
-            raise InputError(f"the optimizer could not take a step on a small parameter: {_told(error)}") from None
+            raise InputError(f"the optimizer {doing}: {_told(error)}") from None
         return found, optimizer, parameters
 
 

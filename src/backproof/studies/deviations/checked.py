@@ -122,7 +122,7 @@ class OptimizerChecked(Result):
             else f"{self.deviations[0].name or 'It differs, and no change of the rule that was tried explains it'}."
         )
         return Document(
-            f"{self.name} against {self.reference.rule.name}", tuple(blocks), "", verdict[0].upper() + verdict[1:],
+            f"{self.name} against {self.reference.rule.name}", tuple(blocks), "", _sentence(verdict),
             "agrees" if self.ok else "finding", self.to_dict(),
         )  # fmt: skip
 
@@ -150,7 +150,17 @@ def _section(d: Deviation) -> tuple[Block, ...]:
         rows = tuple((m.question, m.answer) for m in d.measured)
         measured = (Table((("question",), ("answer",)), rows, "Measured on the class itself, without a rule"),)
     blocks = (Paragraph((why,)), *_first(d.first), *formulas, *note, *measured)
-    return (Section(title[0].upper() + title[1:], blocks, "result", ""),)
+    return (Section(_sentence(title), blocks, "result", ""),)
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless it begins with the name of a value such as w, v_hat or eps."""
+    word = text.partition(" ")[0].strip(",:")
+    plain = word.isalpha() and (len(word) > 3 or word in _WORDS) and word not in ("beta", "lr", "momentum")
+    return text[0].upper() + text[1:] if plain else text
+
+
+_WORDS = ("the", "it", "no", "a", "all", "in", "one", "so")
 
 
 def _first(first: Difference | None) -> tuple[Block, ...]:

@@ -192,7 +192,9 @@ def _halves(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
     """What may be left of an expression when a part is forgotten, and what then is gone."""
     if isinstance(node, ast.BinOp):
         sign = {ast.Add: "+ ", ast.Sub: "- ", ast.Mult: "* ", ast.Div: "/ ", ast.Pow: "** "}.get(type(node.op), "")
-        yield node.left, sign + text_of_tree(node.right)
+        gone = text_of_tree(node.right)
+        sums = isinstance(node.right, ast.BinOp) and isinstance(node.right.op, (ast.Add, ast.Sub))
+        yield node.left, sign + (f"({gone})" if sums and isinstance(node.op, (ast.Mult, ast.Div)) else gone)
         if not isinstance(node.op, ast.Pow):
             back = {ast.Add: " +", ast.Mult: " *"}.get(type(node.op), "")
             other = ast.UnaryOp(ast.USub(), node.right) if isinstance(node.op, ast.Sub) else node.right

@@ -18,7 +18,7 @@ from .wrappers import UNKNOWN, settings_in
 __all__ = ["open_numbers", "open_settings", "per_update", "solutions", "with_number"]
 
 Array = Any
-STARTS = ((1.0, 0.99), (0.95, 0.9), (0.5, 0.1), (1e-3, 1e-4), (1e-7, 1e-8), (5.0, 10.0), (-0.1, -0.2))
+STARTS = ((1.0, 0.99), (0.95, 0.9), (0.5, 0.1), (1e-3, 1e-4), (1e-7, 1e-8), (1e-9, 1e-10), (5.0, 10.0), (-0.1, -0.2))
 
 
 def with_number(program: Program, number: float) -> Program:
@@ -87,7 +87,7 @@ def solutions(program: Program, target: Target, near: float = 1.0) -> list[float
         return [near]
     found: list[float] = []
     for update, spot in spots:
-        for a, b in ((near, 0.99 * near or 1e-3), *STARTS):
+        for a, b in ((near, 0.99 * near or 1e-10), *STARTS):
             x = _secant(_miss(way, update, spot, float(target.went[update][spot])), a, b)
             if x is not None and abs(x) < 1e12 and not any(abs(x - y) <= 1e-9 * abs(y) for y in found):
                 found.append(x)

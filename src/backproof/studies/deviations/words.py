@@ -53,7 +53,7 @@ def _relation(number: float, known: Mapping[str, float]) -> str:
     for name, value in ((k, v) for k, v in known.items() if k != "lr"):
         for form, other in (("{}", value), ("1 - {}", 1 - value), ("{}^2", value**2), ("sqrt({})", abs(value) ** 0.5)):
             if other not in (0, 1, 2) and abs(number - other) <= 1e-7 * abs(other):
-                return " = " + form.format(name)
+                return f" (also {form.format(name)})"
     return ""
 
 
@@ -141,7 +141,8 @@ def _dropped(e: Edit, before: Program) -> str:
         return f"{bare.removesuffix('(...)')} is not applied in {line}"
     if "=" in e.what:
         return f"the step {e.what} is left out"
-    return f"{_role(bare)} is missing in {line} ({e.what})"
+    place = f" ({e.what})" if len(bare) < 16 else ""
+    return f"{_role(bare)} is missing in {line}{place}"
 
 
 def _line(program: Program, name: str) -> str:
