@@ -13,10 +13,10 @@ from ...errors import InputError
 from ...optimizers import Optimizer
 from ...optimizers.witness import hand_sparse, scalars_like, torch_class, torch_settings
 from ..verdicts import TOLERANCE, Evidence
-from .digits import CONTEXT, TooManyTerms, evaluated, mpf
+from .digits import CONTEXT, Evaluation, TooManyTerms, mpf
 from .recurrence import Closed, T, read, solve_recurrence, symbol_of, turning_point
 
-__all__ = ["GRADIENT", "LATEST", "START", "closed_forms", "confirmed", "numbers_at", "stepped"]
+__all__ = ["GRADIENT", "LATEST", "START", "closed_forms", "confirmed", "numbers_at", "stepped", "symbols_of"]
 
 GRADIENT = sympy.Symbol("g", real=True, nonzero=True)
 START = sympy.Symbol("w0", real=True)
@@ -30,10 +30,11 @@ MOST_CHECKED = 30
 
 def closed_forms(optimizer: Optimizer, gradient: Any = GRADIENT, start: Any = START) -> Closed:
     """The closed forms of a rule, with a symbol for every setting that is not zero."""
-    return solve_recurrence(optimizer, _symbols(optimizer), gradient, start)
+    return solve_recurrence(optimizer, symbols_of(optimizer), gradient, start)
 
 
-def _symbols(optimizer: Optimizer) -> dict[str, Any]:
+def symbols_of(optimizer: Optimizer) -> dict[str, Any]:
+    """A symbol for every setting that is not zero."""
     return {k: _symbol(k, v) if v else sympy.Integer(0) for k, v in optimizer.numbers().items()}
 
 
@@ -54,10 +55,11 @@ def numbers_at(closed: Closed, optimizer: Optimizer, values: Mapping[Any, Any], 
     """
     found: dict[str, float] = {}
     walked: dict[str, float] = {}
+    formulas = _Numbers(closed, values, t)
     for name in dict.fromkeys([*closed.forms, *closed.unsolved]):
         if t < closed.since.get(name, 1):
             continue
-        value = _at(closed, name, values, t) if name in closed.forms else None
+        value = formulas.of(name)
         if value is None:  # no formula, one that divides by 1 - 1, or a sum of too many terms
             walked = walked or stepped(optimizer, values, t)
             value = walked[name]
@@ -65,14 +67,21 @@ def numbers_at(closed: Closed, optimizer: Optimizer, values: Mapping[Any, Any], 
     return found
 
 
-def _at(closed: Closed, name: str, values: Mapping[Any, Any], t: int) -> float | None:
-    """A value's number from its form as it is shown; None where that divides by 0, or adds up too many terms."""
-    every = {n: closed.written(n) for n in closed.forms}
-    try:
-        value = evaluated(every[name], {**values, T: t}, every, T)
-    except (ZeroDivisionError, TooManyTerms):
-        return None
-    return float(CONTEXT.mpmathify(value).real)
+class _Numbers:
+    """The numbers of the closed forms, as they are shown, after t updates."""
+
+    def __init__(self, closed: Closed, values: Mapping[Any, Any], t: int) -> None:
+        self.every = {n: closed.written(n) for n in closed.forms}
+        self.evaluation = Evaluation({**values, T: t}, self.every, T)
+
+    def of(self, name: str) -> float | None:
+        """A value's number; None where it has no form, or that divides by 0, or adds up too many terms."""
+        if name not in self.every:
+            return None
+        try:
+            return float(CONTEXT.mpmathify(self.evaluation(self.every[name])).real)
+        except (ZeroDivisionError, TooManyTerms):
+            return None
 
 
 def stepped(optimizer: Optimizer, values: Mapping[Any, Any], t: int, exact: bool = False) -> dict[str, Any]:
@@ -137,11 +146,11 @@ def _exactly(optimizer: Optimizer, closed: Closed, values: Mapping[Any, Any], wh
     worst, count, turn = 0.0, 0, turning_point(optimizer) or 0
     exact = not optimizer.rule.changes
     for t in range(1, turn + 4 if 0 < turn < MOST_CHECKED else 7):
-        walked = stepped(optimizer, values, t, exact=exact)
+        walked, formulas = stepped(optimizer, values, t, exact=exact), _Numbers(closed, values, t)
         for name in closed.forms:
             if t < closed.since.get(name, 1):
                 continue
-            ours, theirs = _at(closed, name, values, t), float(sympy.N(walked[name], 30))
+            ours, theirs = formulas.of(name), float(sympy.N(walked[name], 30))
             if ours is not None:
                 worst = max(worst, abs(ours - theirs) / max(abs(theirs), 1e-12))
                 count += 1

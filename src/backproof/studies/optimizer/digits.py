@@ -11,7 +11,7 @@ import mpmath
 import sympy
 from sympy.core.function import AppliedUndef
 
-__all__ = ["CONTEXT", "MOST_TERMS", "TooManyTerms", "evaluated", "mpf"]
+__all__ = ["CONTEXT", "MOST_TERMS", "Evaluation", "TooManyTerms", "evaluated", "mpf"]
 
 CONTEXT = mpmath.mp.clone()
 CONTEXT.dps = 50
@@ -31,39 +31,51 @@ def mpf(value: Any) -> Any:
     return CONTEXT.mpf(str(sympy.N(exact, 50)))
 
 
-def evaluated(form: Any, values: Mapping[Any, Any], called: Mapping[str, Any] | None = None, time: Any = None) -> Any:
-    """A formula's number.
+def evaluated(form: Any, values: Mapping[Any, Any]) -> Any:
+    """A formula's number; see :class:`Evaluation`."""
+    return Evaluation(values)(form)
+
+
+class Evaluation:
+    """The numbers of formulas that may hold sums, products, cases, minima and floors.
 
     Args:
-        form: a SymPy formula, which may hold sums, products, cases, minima and floors.
         values: symbol -> a number.
-        called: name -> the formula that a name in ``form``, such as d(k), stands for, in ``time``.
+        called: name -> the formula that a name in a formula, such as d(k), stands for, in ``time``.
 
     Raises:
-        ZeroDivisionError: it divides by 0 there.
+        ZeroDivisionError: a formula divides by 0 there.
         TooManyTerms: it holds a sum that is too long to be carried out.
     """
-    given = {k: mpf(v) for k, v in values.items()}
-    return _Evaluation(given, called or {}, time).number(form, given)
 
-
-class _Evaluation:
-    def __init__(self, given: Mapping[Any, Any], called: Mapping[str, Any], time: Any) -> None:
-        self.given, self.called, self.time = given, called, time
+    def __init__(self, values: Mapping[Any, Any], called: Mapping[str, Any] | None = None, time: Any = None) -> None:
+        self.given = {k: mpf(v) for k, v in values.items()}
+        self.called, self.time = called or {}, time
         self.terms = 0
         self.seen: dict[Any, Any] = {}
         self.partial: dict[Any, list[Any]] = {}
+        self.open: dict[Any, tuple[Any, ...]] = {}
+
+    def __call__(self, form: Any) -> Any:
+        """The number of a formula."""
+        return self.number(form, self.given)
 
     def number(self, e: Any, at: Mapping[Any, Any]) -> Any:
-        """The number of a formula; what has been seen with the same values of its symbols is not computed again."""
+        """The number of a part; what has been seen with the same values of its symbols is not computed again."""
         if e.is_Symbol:
             return at[e] if e in at else self.number(self.called[e.name], self.given)
         if e.is_Number or e.is_NumberSymbol:
             return mpf(e)
-        key = (e, tuple((s.name, at.get(s)) for s in sorted(e.free_symbols, key=str)))
+        key = (e, self._values(e, at))
         if key not in self.seen:
             self.seen[key] = self._fresh(e, at)
         return self.seen[key]
+
+    def _values(self, e: Any, at: Mapping[Any, Any], index: Any = None) -> tuple[Any, ...]:
+        """The values of the symbols of a part."""
+        if e not in self.open:
+            self.open[e] = tuple(sorted(e.free_symbols, key=str))
+        return tuple(at.get(s) for s in self.open[e] if s != index)
 
     def _fresh(self, e: Any, at: Mapping[Any, Any]) -> Any:
         if isinstance(e, (sympy.Sum, sympy.Product)):
@@ -87,8 +99,8 @@ class _Evaluation:
         """A sum or a product, term by term on from the longest one with the same terms that is known."""
         (index, low, high) = e.limits[0]
         first, last = int(self.number(low, at)), int(self.number(high, at))
-        own = sorted(e.function.free_symbols - {index}, key=str)
-        known = self.partial.setdefault((type(e), e.function, first, tuple(at.get(s) for s in own)), [_EMPTY[type(e)]])
+        key = (type(e), e.function, first, self._values(e.function, at, index))
+        known = self.partial.setdefault(key, [_EMPTY[type(e)]])
         self.terms += max(0, last - first + 2 - len(known))
         if self.terms > MOST_TERMS:
             raise TooManyTerms(f"more than {MOST_TERMS} terms")

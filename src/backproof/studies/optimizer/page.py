@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...document.blocks import Block, Callout, Derivation, Document, Equation, Paragraph, Plot, Section, Series, Table
-from ...document.math import Expr, Num, Sym, Words
+from ...document.math import Add, Expr, Neg, Num, Rel, Sym, Words
 from ...domains.symbols import Writer
 from ...errors import InputError
 from ...notation import named
@@ -151,14 +151,30 @@ def path_section(study: OptimizerStudy) -> Section:
     blocks: list[Block] = [text, Derivation(rows)]
     if closed.unsolved:
         names = ", ".join(closed.unsolved)
-        blocks.append(Callout("note", (f"No closed form was found for {names}; the plot makes the updates.",)))
+        text = f"No closed form was found for {names}: a new value is no linear function of the old one. The plot makes the updates."
+        blocks.append(Callout("note", (text,)))
+    blocks += _long_run(study)
     blocks.append(_path_plot(study))
     return Section("Under a constant gradient", tuple(blocks), "update", "constant-gradient")
 
 
+def _long_run(study: OptimizerStudy) -> Iterable[Block]:
+    """Where w tends, or how far it still moves in each update."""
+    late = study.late
+    if late is None:
+        return
+    if late.rest is not None:
+        yield Paragraph(("In the long run w comes to rest at",))
+        yield Derivation((Equation(Sym("w", ("∞",)), (formula_of(late.rest, SHOWN),)),))
+    else:
+        yield Paragraph(("In the long run an update moves w by",))
+        change = Add((_at_time("w"), Neg(Sym("w", ("t-1",)))))
+        yield Derivation((Equation(Rel("approx", change, formula_of(late.step, SHOWN)), ()),))
+
+
 def chain(closed: Closed, name: str) -> tuple[Any, ...]:
     """The sum behind a closed form, where there is one, and the form."""
-    return (*([closed.sums[name]] if name in closed.sums else []), closed.forms[name])
+    return (*([closed.sums[name]] if name in closed.sums else []), closed.written(name))
 
 
 def _at_time(name: str) -> Expr:

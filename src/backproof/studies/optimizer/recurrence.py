@@ -129,7 +129,8 @@ def _joined(early: Closed, late: Closed, turn: int) -> Closed:
     shown = {n: late.shown[n] if n in since else _either(early.written(n), late.written(n), turn)
              for n in late.shown if forms[n] != early.forms.get(n)}  # fmt: skip
     recurrences = {**early.recurrences, **late.recurrences}
-    return Closed(forms, recurrences, how, late.unsolved, early.sums, since, shown)
+    sums = {n: total for n, total in early.sums.items() if forms[n] == early.forms[n]}
+    return Closed(forms, recurrences, how, late.unsolved, sums, since, shown)
 
 
 def _either(before: Any, after: Any, turn: int) -> Any:

@@ -19,7 +19,8 @@ from ...optimizers import optimizer as find_optimizer
 from ...optimizers.witness import torch_class, torch_settings
 from ...result import Result, plain, written
 from ..verdicts import Evidence
-from .constant import GRADIENT, LATEST, START, closed_forms, confirmed, numbers_at
+from .constant import GRADIENT, LATEST, START, closed_forms, confirmed, numbers_at, symbols_of
+from .late import Late, late_of
 from .kept import SHAPE, Kept, classes, measured
 from .linear import Linear, best_rate, linear_update
 from .recurrence import Closed, T, symbol_of
@@ -186,6 +187,12 @@ class OptimizerStudy(Result):
             raise InputError(f"{self.name} has no closed form for one number: its step depends on everything at once")
         return closed_forms(rule)
 
+    @cached_property
+    def late(self) -> Late | None:
+        """The long run of w under a constant gradient; None where it was not found."""
+        rule = self._formulas("long run")
+        return late_of(rule, self.closed, symbols_of(rule), GRADIENT)
+
     @property
     def closable(self) -> bool:
         """Whether closed forms of it are looked for at all."""
@@ -311,7 +318,10 @@ class OptimizerStudy(Result):
         if self.rule is not None:
             record |= {
                 "equations": [{"name": written(e.left)[0], "formula": written(e.steps[0])[1]} for e in self.equations],
-                "under_constant_gradient": {n: str(f) for n, f in self.closed.forms.items()} if self.closable else {},
+                "under_constant_gradient": {n: str(self.closed.written(n)) for n in self.closed.forms}
+                if self.closable
+                else {},
+                "long_run": self._long_run(),
                 "no_closed_form": list(self.closed.unsolved if self.closable else self.rule.state),
                 "stability_limit": self.limit(),
                 "variant": self.rule.rule.name.partition("/")[2] or "torch",
@@ -325,6 +335,11 @@ class OptimizerStudy(Result):
             record["fitted"] = self.fitted.to_dict()
         found: dict[str, Any] = plain({**record, "evidence": [e.to_dict() for e in self.evidence]}, full)
         return found
+
+    def _long_run(self) -> dict[str, str] | None:
+        if not self.closable or self.late is None:
+            return None
+        return {k: str(v) for k, v in (("rest", self.late.rest), ("step", self.late.step)) if v is not None}
 
     def limit(self) -> float | None:
         """The stability limit, or None where there is none of this kind."""
