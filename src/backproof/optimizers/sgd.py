@@ -68,6 +68,7 @@ asgd = register(
         scalars=("step", "eta", "mu"),
         changes=True,
         shared=("eta",),
+        rates=("eta",),
         shapes=lambda h, shape: {"eta": ()},
     )
 )

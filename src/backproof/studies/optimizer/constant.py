@@ -39,8 +39,9 @@ def symbols_of(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _symbol(name: str, value: Any) -> Any:
-    """A positive symbol; a setting below 0 stands as its number."""
-    return symbol_of(name) if float(value) > 0 else _rational(value)
+    """A positive symbol; a setting below 0, or of 1 (another one than the rate), stands as its number."""
+    plain = float(value) < 0 or (float(value) == 1 and name != "lr")
+    return _rational(value) if plain else symbol_of(name)
 
 
 def numbers_at(closed: Closed, optimizer: Optimizer, values: Mapping[Any, Any], t: int) -> dict[str, float]:

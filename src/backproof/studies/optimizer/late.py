@@ -98,5 +98,3 @@ def _long_run(formula: Any, w: Any, old: set[Any], numbers: dict[Any, Any]) -> L
         if lead.is_finite is not False and lead != 0 and not lead.has(sympy.Limit):
             return Late(step=lead / T**order)
     return None
-
-

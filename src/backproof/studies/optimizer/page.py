@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import sympy
 import torch
 
 from ...document.blocks import Block, Callout, Derivation, Document, Equation, Paragraph, Plot, Section, Series, Table
@@ -17,7 +18,9 @@ from ...optimizers import Optimizer
 from ..verdicts import summary
 from ..writing.updates import HYPER, known_symbols
 from ..writing.worked import evidence_section
-from .recurrence import Closed
+from .bounded import Bounded
+from .recurrence import Closed, T, symbol_of
+from .stability import Stability
 from .sympy_math import formula_of
 
 if TYPE_CHECKING:
@@ -100,8 +103,11 @@ def _stability_section(study: OptimizerStudy) -> tuple[Block, ...]:
         limit = study.stability
     except InputError:
         return ()
+    if limit.measured is not None:
+        return (Section("When it is stable", tuple(_measured(limit.measured)), "result", "stability"),)
     if not 0 < limit.value < math.inf:
-        return ()
+        text = "no curvature makes it diverge" if limit.value else "it converges for no curvature"
+        return (Section("When it is stable", (Paragraph((f"On a quadratic {text}.",)),), "result", "stability"),)
     of = "of the preconditioned quadratic" if limit.preconditioned else "of a quadratic"
     text = Paragraph(
         (
@@ -112,9 +118,39 @@ def _stability_section(study: OptimizerStudy) -> tuple[Block, ...]:
     row = Equation(Sym("L", ("max",)), (formula_of(limit.formula, SHOWN), Num(limit.value)))
     return (
         Section(
-            "When it is stable", (text, Derivation((row,)), *_convergence(study, limit.value)), "result", "stability"
+            "When it is stable",
+            (text, Derivation((row,)), *_later(study, limit), *_convergence(study, limit.value)),
+            "result",
+            "stability",
         ),
     )
+
+
+def _measured(found: Bounded) -> Iterable[Block]:
+    """A rule without a limit of the curvature: what torch.optim did on quadratics."""
+    yield Paragraph((found.says,))
+    rows = tuple((Num(r.curvature), _size(r.largest), _size(r.late)) for r in found.runs)
+    head = (("curvature L",), ("largest entry of w",), ("in the last tenth of the updates",))
+    yield Table(
+        head, rows, f"torch.optim on the quadratic L |w|²/2, {found.updates} updates, lr {found.lr:g}", (0, 1, 2)
+    )
+
+
+def _size(value: float) -> Cell:
+    return Num(value) if math.isfinite(value) else "overflows"
+
+
+def _later(study: OptimizerStudy, limit: Stability) -> Iterable[Block]:
+    """For a learning rate that shrinks by itself: the limit at a later update, with that rate put in."""
+    rates = study.rule.rule.rates if study.rule else ()
+    if not rates or rates[0] not in study.closed.forms:
+        return
+    here = sympy.simplify(limit.formula.subs(symbol_of("lr"), study.closed.forms[rates[0]].subs(T, T - 1)))
+    yield Paragraph(
+        ("That is the limit at the first update. The rate shrinks by itself: at a larger curvature w grows at first, until the limit, "
+         "which at update t is",)
+    )  # fmt: skip
+    yield Derivation((Equation(Sym("L", ("max,t",)), (formula_of(here, SHOWN),)),))
 
 
 def _convergence(study: OptimizerStudy, limit: float) -> Iterable[Block]:

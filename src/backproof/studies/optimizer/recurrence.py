@@ -204,7 +204,9 @@ class _Solver:
             self.forms[name], self.how[name] = self.early.forms[name], self.early.how[name]
             return self.forms[name]
         zero, x = self.held[name], self.old[name]
-        self.origin[name] = (self.first - 1, zero) if self._from_before(here, name, begin) else (self.first, begin[name])
+        self.origin[name] = (
+            (self.first - 1, zero) if self._from_before(here, name, begin) else (self.first, begin[name])
+        )
         solved = solve_one(here, x, *self.origin[name], self.numbers)
         if solved is None:
             return formula

@@ -33,9 +33,7 @@ class Solved:
     summed: Any = None
 
 
-def solve_one(
-    formula: Any, x: Any, begin: int, value: Any, numbers: Mapping[Any, Any] | None = None
-) -> Solved | None:
+def solve_one(formula: Any, x: Any, begin: int, value: Any, numbers: Mapping[Any, Any] | None = None) -> Solved | None:
     """Solve x_t = formula(x_{t-1}, t) with x_begin = value.
 
     Args:
@@ -149,7 +147,9 @@ def _varying(slope: Any, rest: Any, begin: int, value: Any) -> Solved:
         return Solved(head * _product(slope, start), how)
     still = sympy.simplify(rest / (1 - slope))
     if not still.has(T):
-        return Solved(still + (value - still) * _product(slope, begin), how + ", on the distance from where it tends to")
+        return Solved(
+            still + (value - still) * _product(slope, begin), how + ", on the distance from where it tends to"
+        )
     first = value * _product(slope, begin) if value != 0 else 0
     form = first + _sum(rest, begin, lambda k: _product(slope, k))
     if not _product(slope, begin).has(sympy.Product):
