@@ -136,7 +136,7 @@ def _measured(found: Bounded) -> Iterable[Block]:
     )
 
 
-def _size(value: float) -> Cell:
+def _size(value: float) -> Expr | str:
     return Num(value) if math.isfinite(value) else "overflows"
 
 

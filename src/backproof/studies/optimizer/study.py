@@ -20,8 +20,8 @@ from ...optimizers.witness import torch_class, torch_settings
 from ...result import Result, plain, written
 from ..verdicts import Evidence
 from .constant import GRADIENT, LATEST, START, closed_forms, confirmed, numbers_at, symbols_of
-from .late import Late, late_of
 from .kept import SHAPE, Kept, classes, measured
+from .late import Late, late_of
 from .linear import Linear, best_rate, linear_update
 from .recurrence import Closed, T, symbol_of
 from .scale import Scale, scale_dependence
