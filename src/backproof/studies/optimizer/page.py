@@ -106,8 +106,8 @@ def _stability_section(study: OptimizerStudy) -> tuple[Block, ...]:
     if limit.measured is not None:
         return (Section("When it is stable", tuple(_measured(limit.measured)), "result", "stability"),)
     if not 0 < limit.value < math.inf:
-        text = "no curvature makes it diverge" if limit.value else "it converges for no curvature"
-        return (Section("When it is stable", (Paragraph((f"On a quadratic {text}.",)),), "result", "stability"),)
+        never = "no curvature makes it diverge" if limit.value else "it converges for no curvature"
+        return (Section("When it is stable", (Paragraph((f"On a quadratic {never}.",)),), "result", "stability"),)
     of = "of the preconditioned quadratic" if limit.preconditioned else "of a quadratic"
     text = Paragraph(
         (
@@ -187,8 +187,8 @@ def path_section(study: OptimizerStudy) -> Section:
     blocks: list[Block] = [text, Derivation(rows)]
     if closed.unsolved:
         names = ", ".join(closed.unsolved)
-        text = f"No closed form was found for {names}: a new value is no linear function of the old one. The plot makes the updates."
-        blocks.append(Callout("note", (text,)))
+        why = f"No closed form was found for {names}: a new value is no linear function of the old one. The plot makes the updates."
+        blocks.append(Callout("note", (why,)))
     blocks += _long_run(study)
     blocks.append(_path_plot(study))
     return Section("Under a constant gradient", tuple(blocks), "update", "constant-gradient")

@@ -49,8 +49,8 @@ class _Scribe:
             return self._product(e)
         if isinstance(e, (sympy.Sum, sympy.Product)):
             (index, low, high) = e.limits[0]
-            sign = "sum" if isinstance(e, sympy.Sum) else "prod"
-            return BigSum(self.expr(e.function), str(index), self.expr(low), self.expr(high), sign=sign)
+            kind = "sum" if isinstance(e, sympy.Sum) else "prod"
+            return BigSum(self.expr(e.function), str(index), self.expr(low), self.expr(high), sign=kind)
         if isinstance(e, sympy.Piecewise):
             return Cases(tuple((self.expr(v), None if test == sympy.true else self.expr(test)) for v, test in e.args))
         if isinstance(e, sympy.core.relational.Relational):

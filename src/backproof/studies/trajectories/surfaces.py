@@ -83,7 +83,7 @@ class FormulaSurface:
     spread: float = 0.3
     title: str = ""
     _graphs: dict[int, Joint] = field(default_factory=dict)
-    _last: Any = None
+    _last: tuple[Tensor, Joint, Any] | None = None
 
     def __post_init__(self) -> None:
         self.title = self.title or self.text
@@ -119,7 +119,7 @@ class FormulaSurface:
 
     def _read(self, points: Tensor) -> tuple[Joint, Any]:
         if self._last is not None and self._last[0] is points:
-            return self._last[1]
+            return self._last[1], self._last[2]
         count = len(points)
         if count not in self._graphs:
             shapes: dict[str, tuple[int, ...]] = {"x": (count,), "y": (count,)}
@@ -128,8 +128,8 @@ class FormulaSurface:
             self._graphs[count] = differentiate(graph, of=graph.by_name["L"])
         joint = self._graphs[count]
         leaves = {joint.graph.by_name["x"]: points[:, 0], joint.graph.by_name["y"]: points[:, 1]}
-        self._last = points, (joint, evaluate(joint.graph, leaves))
-        return self._last[1]
+        self._last = points, joint, evaluate(joint.graph, leaves)
+        return self._last[1], self._last[2]
 
 
 @dataclass
