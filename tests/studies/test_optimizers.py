@@ -321,3 +321,42 @@ def test_a_rate_of_zero_moves_nothing(name: str) -> None:
 def test_a_class_without_torchs_base_is_told_what_can_be_done() -> None:
     with pytest.raises(bp.InputError, match=r"bp\.check_optimizer"):
         bp.optimizer(type("Plain", (), {"step": lambda self: None}))
+
+
+PAIRS = [
+    ("rprop", {}, "rprop", {"step_max": 49.0}), ("adam", {}, "adam", {"amsgrad": True}), ("radam", {}, "radam", {"beta2": 0.99}),
+    ("sgd", {"momentum": 0.9, "dampening": 0.9}, "sgd", {}), ("muon", {}, "muon", {"ns_steps": 4}), ("adadelta", {}, "nadam", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "own", "two", "other"), PAIRS, ids=str)
+def test_the_example_on_which_two_part_is_what_torch_does(one: str, own: Any, two: str, other: Any) -> None:
+    part = bp.optimizer(one, **own).compare(two, **other).parting
+    assert part is not None and 1 <= part.update <= len(part.one)
+    for name, settings, walked in ((one, own, part.one), (two, other, part.two)):
+        shape = (1, 1) if RULES[name].ranks else (1,)
+        w = torch.full(shape, part.start, dtype=torch.float64, requires_grad=True)
+        theirs = kept.classes()[name]([w], **torch_settings(RULES[name], {**RULES[name].hyper, **settings}))
+        with scalars_like(w):
+            for gradient, expected in zip(part.gradients, walked, strict=True):
+                w.grad = torch.full(shape, gradient, dtype=torch.float64)
+                theirs.step()
+                assert w.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_two_that_are_alike_or_not_comparable_are_said_to_be() -> None:
+    assert "settings are the same" in bp.optimizer("adamw", weight_decay=0).compare("adamw", weight_decay=0).text()
+    assert "asks for the loss itself" in bp.optimizer("lbfgs").compare("sgd").text()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", sorted(n for n in RULES if "/" not in n))
+def test_every_page_compiles_in_latex(name: str, tmp_path: Any) -> None:
+    bp.optimizer(name).save(tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["nadam", "asgd", "muon"])
+def test_pages_compile_in_latex(name: str, tmp_path: Any) -> None:
+    bp.optimizer(name).save(tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000

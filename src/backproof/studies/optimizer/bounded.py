@@ -7,7 +7,6 @@ curvature itself: from its second step on w is multiplied by 1 - lr, whatever L 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ CURVATURES = (1e-3, 1.0, 1e3, 1e6)
 SHAPE, UPDATES, ASKING_UPDATES = (4, 3), 1000, 40
 NEAR = 50.0
 """Runs start so many learning rates away, at most at entries of size 1."""
+GONE = 1e9
 LARGEST = 1e3
 """A run that goes so much further than its start is not bounded."""
 
@@ -109,7 +109,8 @@ def bounded(optimizer: Optimizer) -> Bounded:
     updates = ASKING_UPDATES if rule.asks else UPDATES
     runs = tuple(_run(optimizer, c, updates) for c in CURVATURES)
     factor = _newton_factor(optimizer)
-    found = Bounded(runs, updates, float(optimizer.hyper["lr"]), *_compared(optimizer, runs, updates), factor)
+    changes = (1.0, 1.0) if factor is not None else _compared(optimizer, runs, updates)
+    found = Bounded(runs, updates, float(optimizer.hyper["lr"]), *changes, factor)
     if not found.converges and factor is None:
         raise InputError(
             f"the {rule.name} rule with these settings has no stability limit of this kind: its update is not linear in w, and on "
@@ -155,8 +156,8 @@ def _run(optimizer: Optimizer, curvature: float, updates: int) -> Run:
         for _ in range(updates):
             _update(theirs, w, curvature, optimizer.rule.asks)
             sizes.append(float(w.detach().abs().max()))
-            if not sizes[-1] < 1e100:
-                return Run(curvature, math.inf, math.inf)
+            if not sizes[-1] < GONE:
+                return Run(curvature, sizes[-1], sizes[-1])
     return Run(curvature, max(sizes), max(sizes[-max(1, updates // 10) :]))
 
 

@@ -37,7 +37,7 @@ def late_of(optimizer: Optimizer, closed: Closed, hyper: dict[str, Any], gradien
     turn = turning_point(optimizer)
     if turn is not None and turn > 10**5:  # an average that begins so late is no part of the way of w
         turn = None
-    numbers = {v: sympy.Rational(repr(float(optimizer.hyper[k]))) for k, v in hyper.items() if v.is_Symbol}
+    numbers = {v: sympy.Rational(repr(float(optimizer.numbers()[k]))) for k, v in hyper.items() if v.is_Symbol}
     names = ("w", *optimizer.state)
     graph = optimizer.graph((), (turn or 2) + 1)
     outputs = dict(zip(graph.outputs, names, strict=True))

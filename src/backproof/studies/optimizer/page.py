@@ -159,14 +159,23 @@ def _convergence(study: OptimizerStudy, limit: float) -> Iterable[Block]:
     rows = []
     for share in shares:
         rate, floor = study.rate(share * limit), study.noise_floor(share * limit)
-        steps = math.log(10) / -math.log(rate) if 0 < rate < 1 else math.inf
-        rows.append((Num(share * limit), Num(rate), Num(steps) if math.isfinite(steps) else "never", Num(floor)))
-    head = (("curvature L",), ("an update multiplies the distance by",), ("updates for one digit",),
-            ("variance of w left by gradient noise of variance 1",))  # fmt: skip
-    yield Table(head, tuple(rows), "Rate of convergence and noise floor on a quadratic", (0, 1, 2, 3))
+        rows.append((Num(share * limit), Num(rate), _digit(rate), Num(floor)))
+    head = (("curvature L",), ("factor of an update",), ("updates for a digit",), ("noise floor",))
+    caption = (
+        "What an update multiplies the distance to the minimum by in the long run, how many updates that takes for one decimal digit, "
+        "and the variance of w that gradient noise of variance 1 leaves"
+    )
+    yield Table(head, tuple(rows), caption, (0, 1, 2, 3))
     formula = study.linear.floor_formula()
     if formula is not None:
         yield Derivation((Equation(Sym("V"), (formula_of(formula, SHOWN),), "the variance of w in the long run"),))
+
+
+def _digit(rate: float) -> Expr | str:
+    """The updates that bring the distance down to a tenth."""
+    if rate < 1e-6:
+        return "at once"
+    return Num(math.log(10) / -math.log(rate)) if rate < 1 else "never"
 
 
 def equations_of(rule: Optimizer, symbols: Mapping[str, Expr] | None = None) -> tuple[Equation, ...]:
