@@ -24,7 +24,10 @@ def main() -> None:
     parser.add_argument("--without-deviations", action="store_true", help="leave the slow part out")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    record: list[tuple[str, str, str]] = [*replays(arguments.updates), *lbfgs(), closed_forms(), *state(), *limits()]
+    record: list[tuple[str, str, str]] = [
+        *replays(arguments.updates), *lbfgs(), *closed_forms(), *state(), *limits(), long_run(), *rates_and_floors(), switches(),
+        parting(),
+    ]  # fmt: skip
     if not arguments.without_deviations:
         record += list(deviations())
     show(
@@ -120,15 +123,157 @@ def _torch_lbfgs(loss: Any, start: Any, lr: float, search: Any) -> tuple[list[An
     return seen, asked[0]
 
 
-def closed_forms() -> tuple[str, str, str]:
+def closed_forms() -> list[tuple[str, str, str]]:
+    """After 57 updates, from the printed formulas; and which of the classes for single numbers have one for w."""
     import backproof as bp
     from tests.studies.test_optimizers import FLAGS
 
-    errors = [e.error for n, s in FLAGS for e in bp.optimizer(n, **s).evidence if "torch.optim in" in e.oracle]
+    cases = [*FLAGS, ("sparseadam", {}), ("adafactor", {})]
+    studies = [bp.optimizer(n, **s) for n, s in cases]
+    errors = [e.error for b in studies for e in b.evidence if "torch.optim in" in e.oracle]
+    without = sorted(
+        {f"{b.name} {s}" if s else b.name for b, (_, s) in zip(studies, cases, strict=True) if "w" in b.closed.unsolved}
+    )
+    return [
+        (
+            "closed forms after 57 updates with one gradient, largest relative error",
+            f"{max(errors):.1e}",
+            f"{len(errors)} rules and flags; w without one: {', '.join(without)}",
+        )
+    ]
+
+
+def long_run() -> tuple[str, str, str]:
+    """Where w tends, or what a late update moves it by, against torch.optim after 2,000 updates."""
+    import backproof as bp
+    from backproof.studies.optimizer import constant, recurrence
+    from tests.studies.test_optimizers import LONG_RUN, trained
+
+    worst = 0.0
+    for name, settings in LONG_RUN:
+        study = bp.optimizer(name, **settings)
+        assert study.rule is not None and study.late is not None
+        values = {recurrence.symbol_of(k): v for k, v in study.rule.numbers().items()}
+        values |= {constant.GRADIENT: 0.7, recurrence.T: 2000}
+        before, after = (trained(name, settings, 0.7, t, 0.3) for t in (1999, 2000))
+        said = study.late.rest if study.late.rest is not None else study.late.step
+        found = after if study.late.rest is not None else after - before
+        worst = max(worst, abs(found / float(said.subs(values)) - 1))
     return (
-        "closed forms after 57 updates with one gradient, largest relative error",
-        f"{max(errors):.1e}",
-        f"{len(errors)} rules and flags",
+        "the long run under one gradient, against torch.optim after 2,000 updates",
+        f"{worst:.1e}",
+        f"{len(LONG_RUN)} rules",
+    )
+
+
+SMOOTH: list[tuple[str, dict[str, Any]]] = [
+    ("sgd", {}), ("sgd", {"momentum": 0.9}), ("sgd", {"momentum": 0.9, "dampening": 0.5}), ("sgd", {"momentum": 0.9, "nesterov": True}),
+    ("sgd", {"momentum": 0.9, "weight_decay": 0.7}), ("asgd", {"alpha": 0.0}), ("adam", {}), ("adamw", {"weight_decay": 0.5}),
+    ("adam", {"amsgrad": True}), ("rmsprop", {}), ("rmsprop", {"momentum": 0.9}), ("adamax", {}), ("radam", {}),
+]  # fmt: skip
+
+
+def rates_and_floors() -> list[tuple[str, str, str]]:
+    """Rate of convergence and noise floor against runs of torch.optim; a rule that divides is held at its eps."""
+    import backproof as bp
+
+    rates, floors = [], []
+    for name, settings in SMOOTH:
+        study = bp.optimizer(name, lr=0.05, **settings)
+        curvature = 0.3 * study.stability_limit()
+        if name not in ("adamax",):  # its eps lies inside a maximum
+            rates.append(abs(_spectral_radius(name, {"lr": 0.05, **settings}, curvature) / study.rate(curvature) - 1))
+            floors.append(abs(_simulated(name, {"lr": 0.05, **settings}, curvature) / study.noise_floor(curvature) - 1))
+    return [
+        (
+            "rate of convergence on a quadratic, against 400 updates of torch.optim",
+            f"{max(rates):.1e}",
+            f"{len(rates)} rules",
+        ),
+        (
+            "noise floor on a quadratic, against 20,000 runs of torch.optim",
+            f"{max(floors):.1%}",
+            f"{len(floors)} rules",
+        ),
+    ]
+
+
+def _simulated(name: str, settings: dict[str, Any], curvature: float) -> float:
+    """The variance of w over many runs with unit noise, from torch.optim's own class on a long vector."""
+    import torch
+
+    from backproof.optimizers import optimizer
+    from backproof.optimizers.witness import scalars_like, torch_class, torch_settings
+
+    divides = name not in ("sgd", "asgd")
+    rule = optimizer(name, **settings, **({"eps": 1e9} if divides else {}))
+    scale = 1e9 if divides else 1.0
+    generator = torch.Generator().manual_seed(0)
+    w = torch.zeros(20_000, dtype=torch.float64, requires_grad=True)
+    theirs = torch_class(name)([w], **torch_settings(rule.rule, rule.hyper))
+    with scalars_like(w):
+        late = []
+        for k in range(900):
+            noise = torch.randn(len(w), generator=generator, dtype=torch.float64)
+            w.grad = scale * (curvature * w.detach() + noise)
+            theirs.step()
+            late += [w.detach().var().item()] if k >= 600 else []
+    return sum(late) / len(late)
+
+
+def switches() -> tuple[str, str, str]:
+    """foreach, fused, capturable and differentiable say how torch loops: our rule is the same, and so are torch's numbers."""
+    import torch
+
+    from backproof.optimizers import optimizer
+    from backproof.studies.optimizer.kept import classes
+    from backproof.studies.optimizer.replay import Replay
+
+    worst, count = 0.0, 0
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    slopes = torch.randn(200, 5, 3, generator=generator, dtype=torch.float64)
+    for name, kind in classes().items():
+        for switch in (
+            {"foreach": True},
+            {"foreach": False},
+            {"fused": True},
+            {"differentiable": True},
+            {"maximize": True},
+        ):
+            w = start.clone().requires_grad_()
+            try:
+                theirs = kind([w], **switch)
+                rule = optimizer((kind, switch))
+                for slope in slopes:
+                    w.grad = slope.clone()
+                    theirs.step()
+            except Exception:  # this class has no such switch on this machine
+                continue
+            worst, count = (
+                max(worst, float((Replay(rule, start).run(list(slopes)) - w.detach()).abs().max())),
+                count + 1,
+            )
+    return (
+        "200 updates with foreach, fused, differentiable, maximize: largest difference of w",
+        f"{worst:.1e}",
+        f"{count} pairs",
+    )
+
+
+def parting() -> tuple[str, str, str]:
+    """Every pair of rules and variants: the example on which they part."""
+    from itertools import combinations
+
+    from backproof.optimizers import RULES, optimizer
+    from backproof.studies.optimizer.parting import smallest_example
+
+    pairs = list(combinations([n for n, r in RULES.items() if not r.asks], 2))
+    found = [smallest_example(optimizer(a), optimizer(b)) for a, b in pairs]
+    return (
+        "pairs of rules told apart by an example of one number",
+        str(sum(p is not None for p in found)),
+        str(len(pairs)),
     )
 
 
@@ -160,6 +305,7 @@ def limits() -> list[tuple[str, str, str]]:
         ("sgd", {}), ("sgd", {"momentum": 0.9}), ("sgd", {"momentum": 0.9, "dampening": 0.9}),
         ("sgd", {"momentum": 0.9, "nesterov": True}), ("sgd", {"momentum": 0.9, "weight_decay": 0.7}), ("adam", {}),
         ("adam", {"beta1": 0.8}), ("adamw", {"weight_decay": 2}), ("rmsprop", {}), ("rmsprop", {"momentum": 0.9}),
+        ("asgd", {"alpha": 0.0}), ("asgd", {"alpha": 0.0, "lambd": 0.4, "weight_decay": 0.3}),
     ]  # fmt: skip
     errors = []
     for name, settings in cases:
@@ -191,7 +337,7 @@ def _spectral_radius(name: str, settings: dict[str, Any], curvature: float) -> f
     from backproof.optimizers import optimizer
     from backproof.optimizers.witness import torch_class, torch_settings
 
-    divides = name != "sgd"
+    divides = name not in ("sgd", "asgd")
     rule = optimizer(name, **settings, **({"eps": 1e9} if divides else {}))
     scale = 1e-200 if divides else 1.0
     slope = curvature * (1e9 if divides else 1.0)

@@ -117,3 +117,26 @@ def test_the_command(cli: Any, tmp_path: Any) -> None:
     done = cli(*words, "--optimizer", "sgd", "--steps", "3", "--json")
     assert done.status == 0 and '"sharpness"' in done.out
     assert cli(*words, "--steps", "3").status == 2
+
+
+def test_a_curve_far_below_its_limit_is_drawn_on_a_logarithmic_scale() -> None:
+    x = torch.tensor([[1.0], [3.0]])
+    model = torch.nn.Linear(1, 1, bias=False)
+    for lr, far in ((1e-3, True), (0.15, False)):
+        found = bp.curvature(model, x, 0 * x, loss="mse", optimizer=("sgd", {"lr": lr}), steps=4)
+        assert found.limit is not None and found._far_apart(found.limit.value) == far
+
+
+def test_a_rule_without_a_limit_says_so() -> None:
+    x = torch.tensor([[1.0], [3.0]])
+    found = bp.curvature(torch.nn.Linear(1, 1, bias=False), x, 0 * x, loss="mse", optimizer="rprop", steps=4)
+    assert found.largest_lr is None and found.edge is None and "No curvature" in found.text().replace("\n", " ")
+
+
+@pytest.mark.parametrize("problem", ["epfl-ml-12/linear-regression", "ctu-vir-3/logistic-mle"])
+def test_the_sheets_show_the_largest_stable_rates(problem: str) -> None:
+    answers = bp.solve(problem).answers
+    rates, top = answers["stable_rates"], max(answers["hessian_eigenvalues"])
+    assert rates["SGD"] == pytest.approx(answers["lr_limit"], rel=1e-9) == pytest.approx(2 / top, rel=1e-9)
+    assert rates["SGD, momentum 0.9"] == pytest.approx(3.8 / top, rel=1e-9)
+    assert rates["SGD, momentum 0.9, nesterov"] == pytest.approx(3.8 / 2.8 / top, rel=1e-9)

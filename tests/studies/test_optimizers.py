@@ -35,7 +35,12 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("nadam", {"decoupled_weight_decay": True, "weight_decay": 0.1}),
     ("radam", {}),
     ("rprop", {}),
+    ("rprop", {"lr": 60.0}),
+    ("rprop", {"lr": 1e-7}),
     ("asgd", {"t0": 7}),
+    ("asgd", {"alpha": 1.0, "weight_decay": 0.1}),
+    ("radam", {"beta2": 0.6}),
+    ("nadam", {"momentum_decay": 0.1}),
 ]
 
 
@@ -69,6 +74,47 @@ def test_the_closed_forms_of_adam_and_momentum() -> None:
     assert sympy.expand(sympy.simplify(plain.subs(t, 5) - steps)) == 0
 
 
+SOLVED = ["nadam", "radam", "rprop", "asgd", "adadelta"]
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_every_value_has_a_form_and_the_sums_give_what_torch_gives(name: str) -> None:
+    """Past the update where RAdam's equations change, and where Rprop's step meets its bound."""
+    study = bp.optimizer(name)
+    assert study.closed.unsolved == () and "w" in study.closed.forms
+    for t in (3, 6, 60):
+        found = study.under_constant_gradient(0.4, t, w0=-0.2)["w"]
+        assert found == pytest.approx(trained(name, {}, 0.4, t, -0.2), rel=1e-12)
+
+
+def test_the_average_of_asgd_and_the_product_of_nadam_are_written_out() -> None:
+    asgd, nadam = bp.optimizer("asgd", t0=4, alpha=1.0), bp.optimizer("nadam")
+    assert not asgd.closed.forms["w"].has(sympy.Product)  # with alpha = 1 the factors cancel in pairs
+    assert nadam.closed.forms["P"].has(sympy.Product) and str(nadam.closed.written("w")).count("d(k)") == 1
+
+
+LONG_RUN: list[tuple[str, dict[str, Any]]] = [
+    ("sgd", {"momentum": 0.9}), ("sgd", {"weight_decay": 0.1, "lr": 0.1}), ("adamw", {"lr": 0.05, "weight_decay": 1.0}),
+    ("nadam", {}), ("radam", {"beta2": 0.9}), ("rmsprop", {"alpha": 0.9}), ("adadelta", {"eps": 0.1}), ("rprop", {}),
+    ("asgd", {"lambd": 0.5, "lr": 0.1}), ("adagrad", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings"), LONG_RUN, ids=str)
+def test_the_long_run_is_where_torch_goes(name: str, settings: dict[str, Any]) -> None:
+    study = bp.optimizer(name, **settings)
+    assert study.rule is not None and study.late is not None
+    values = {recurrence.symbol_of(k): v for k, v in study.rule.numbers().items()} | {
+        constant.GRADIENT: 0.7,
+        recurrence.T: 2000,
+    }
+    before, after = (trained(name, settings, 0.7, t, 0.3) for t in (1999, 2000))
+    if study.late.rest is not None:
+        assert after == pytest.approx(float(study.late.rest.subs(values)), rel=2e-2)
+    else:
+        assert after - before == pytest.approx(float(study.late.step.subs(values)), rel=2e-2)
+
+
 def test_a_trillion_updates_are_as_quick_as_one() -> None:
     found = bp.optimizer("sgd", lr=0.1, momentum=0.9).under_constant_gradient(2, 10**12)
     assert found["m"] == 20 and found["w"] == pytest.approx(-0.1 * 20 * (1e12 - 9), rel=1e-12)
@@ -89,9 +135,8 @@ def test_state_without_formulas_is_measured() -> None:
     assert lbfgs.values == 202 and adafactor.values == pytest.approx((256 + 128) / (256 * 128))
     own = bp.optimizer(Own)
     assert own.rule is None and own.equations == () and own.to_dict()["state_is"] == "measured from torch"
-    for study, why in ((muon, "whole tensor"), (lbfgs, "whole tensor"), (own, "no formulas")):
-        with pytest.raises(bp.InputError, match=why):
-            study.stability_limit()
+    with pytest.raises(bp.InputError, match="no formulas"):
+        own.stability_limit()
 
 
 class Own(torch.optim.Optimizer):
@@ -125,6 +170,35 @@ LIMITS: list[tuple[str, dict[str, Any], Callable[[float], float]]] = [
 @pytest.mark.parametrize(("name", "settings", "limit"), LIMITS, ids=[f"{n}-{s}" for n, s, _ in LIMITS])
 def test_stability_limits(name: str, settings: dict[str, Any], limit: Callable[[float], float]) -> None:
     assert bp.optimizer(name, lr=0.05, **settings).stability_limit() == pytest.approx(limit(0.05), rel=1e-9)
+
+
+@pytest.mark.parametrize("settings", [{"alpha": 0.0}, {"lambd": 0.3, "weight_decay": 0.2}], ids=str)
+def test_the_limit_of_asgd_is_that_of_its_first_update(settings: dict[str, Any]) -> None:
+    limit = bp.optimizer("asgd", lr=0.05, **settings).stability_limit()
+    for share, grows in ((1 - 1e-9, False), (1 + 1e-9, True)):
+        w = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
+        w.grad = share * limit * w.detach()
+        with scalars_like(w):
+            torch.optim.ASGD([w], lr=0.05, **settings).step()
+        assert (abs(w.item()) > 1) == grows
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("rprop", {}), ("muon", {}), ("adafactor", {}), ("lbfgs", {"line_search_fn": "strong_wolfe"})],
+)
+def test_no_curvature_makes_these_diverge(name: str, settings: dict[str, Any]) -> None:
+    found = bp.optimizer(name, **settings).stability
+    assert found.value == math.inf and found.measured is not None and "No curvature" in found.measured.says
+    late = [r.late for r in found.measured.runs]
+    assert max(late) < 1.5 * min(late) or max(late) < 1e-12
+
+
+@pytest.mark.parametrize(("lr", "limit"), [(0.4, math.inf), (1.9, math.inf), (2.1, 0.0)])
+def test_lbfgs_needs_a_rate_below_two(lr: float, limit: float) -> None:
+    study = bp.optimizer("lbfgs", lr=lr)
+    assert study.stability_limit() == limit and not study.finding
+    assert study.stability.measured is not None and study.stability.measured.factor == pytest.approx(1 - lr, abs=1e-9)
 
 
 @pytest.mark.parametrize("share", [0.999, 1.001])
@@ -247,3 +321,42 @@ def test_a_rate_of_zero_moves_nothing(name: str) -> None:
 def test_a_class_without_torchs_base_is_told_what_can_be_done() -> None:
     with pytest.raises(bp.InputError, match=r"bp\.check_optimizer"):
         bp.optimizer(type("Plain", (), {"step": lambda self: None}))
+
+
+PAIRS = [
+    ("rprop", {}, "rprop", {"step_max": 49.0}), ("adam", {}, "adam", {"amsgrad": True}), ("radam", {}, "radam", {"beta2": 0.99}),
+    ("sgd", {"momentum": 0.9, "dampening": 0.9}, "sgd", {}), ("muon", {}, "muon", {"ns_steps": 4}), ("adadelta", {}, "nadam", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "own", "two", "other"), PAIRS, ids=str)
+def test_the_example_on_which_two_part_is_what_torch_does(one: str, own: Any, two: str, other: Any) -> None:
+    part = bp.optimizer(one, **own).compare(two, **other).parting
+    assert part is not None and 1 <= part.update <= len(part.one)
+    for name, settings, walked in ((one, own, part.one), (two, other, part.two)):
+        shape = (1, 1) if RULES[name].ranks else (1,)
+        w = torch.full(shape, part.start, dtype=torch.float64, requires_grad=True)
+        theirs = kept.classes()[name]([w], **torch_settings(RULES[name], {**RULES[name].hyper, **settings}))
+        with scalars_like(w):
+            for gradient, expected in zip(part.gradients, walked, strict=True):
+                w.grad = torch.full(shape, gradient, dtype=torch.float64)
+                theirs.step()
+                assert w.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_two_that_are_alike_or_not_comparable_are_said_to_be() -> None:
+    assert "settings are the same" in bp.optimizer("adamw", weight_decay=0).compare("adamw", weight_decay=0).text()
+    assert "asks for the loss itself" in bp.optimizer("lbfgs").compare("sgd").text()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", sorted(n for n in RULES if "/" not in n))
+def test_every_page_compiles_in_latex(name: str, tmp_path: Any) -> None:
+    bp.optimizer(name).save(tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["nadam", "asgd", "muon"])
+def test_pages_compile_in_latex(name: str, tmp_path: Any) -> None:
+    bp.optimizer(name).save(tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 from torch import nn
 
 import backproof as bp
+from backproof.optimizers import optimizer
+from backproof.optimizers.witness import torch_class
 from backproof.studies.trajectories.contours import contours, levels_of
+from backproof.studies.trajectories.runners import ask_again, parts_of, runner_of
 from backproof.studies.trajectories.surfaces import NAMED, surface_of
 
 
@@ -62,7 +66,7 @@ def test_lines_of_equal_height_are_of_equal_height() -> None:
     ("what", "more"),
     [
         ("import os", {}), ("x +", {}), ("log(x)", {"start": (-1, 0)}), ([1], {}), ([1, -1], {}), ("valley", {"updates": 0}),
-        ("valley", {"seeds": 0}), ("valley", {"optimizers": []}), ("valley", {"optimizers": ["muon"]}),
+        ("valley", {"seeds": 0}), ("valley", {"optimizers": []}),
         ("valley", {"start": (1,)}), ("z**2", {}), (nn.Linear(1, 1), {}),
     ],
     ids=str,
@@ -87,3 +91,72 @@ def test_rates_that_diverge_do_not_flatten_the_picture() -> None:
     start = found.contests["sgd"].losses[0]
     assert any(loss > 1e3 * start for _, loss in found.contests["sgd"].searched)
     assert max(series.y) <= 1e3 * start and len(series.y) > 5
+
+
+@pytest.mark.parametrize(
+    ("surface", "says"),
+    [
+        ("x + y", "without bound"),
+        ("3 + 0*x", "same wherever"),
+        ("exp(-x) + y**2", "no lowest place"),
+        ("valley", "is lowest"),
+    ],
+)
+def test_a_loss_without_a_lowest_place_is_said_to_have_none(surface: str, says: str) -> None:
+    found = bp.trajectories(surface, optimizers=["sgd", "adam"], updates=25, seeds=3)
+    assert says in found.verdict and says in found.text().replace("\n", " ")
+
+
+def test_a_surface_that_is_not_known_names_those_that_are() -> None:
+    with pytest.raises(bp.InputError, match="did you mean rosenbrock") as refused:
+        bp.trajectories("rosenbruck")
+    assert "himmelblau" in str(refused.value)
+
+
+def test_rules_for_whole_tensors_and_lbfgs_take_part() -> None:
+    found = bp.trajectories([1, 10], optimizers=["adafactor", "muon", "lbfgs"], updates=15, seeds=3)
+    assert found.order[0] == "lbfgs" and found.contests["lbfgs"].quantile(0.5) < 1e-6
+    text = found.text().replace("\n", " ")
+    assert "muon is for matrices" in text and "each evaluation" in text
+
+
+@pytest.mark.parametrize("name", ["adafactor", "muon"])
+def test_runs_side_by_side_are_torchs_own(name: str) -> None:
+    """Every row of a network's runs against torch.optim on its own parameters; Muon's vectors by AdamW."""
+    net = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).double()
+    x, t = torch.randn(5, 2, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    surface = surface_of(net, x, t, loss="mse")
+    rule, starts, rates = optimizer(name), surface.starts([0, 1]), torch.tensor([[0.02], [0.05]], dtype=torch.float64)
+    run = runner_of(rule, surface, starts)
+    for _ in range(4):
+        run.step(surface.slopes(run.w), lr=rates)
+    for row in range(2):
+        pieces = zip(starts[row].split([math.prod(s) for s in surface.shapes()]), surface.shapes(), strict=True)
+        w = [p.reshape(s).clone().requires_grad_() for p, s in pieces]
+        kinds = [parts[0].rule.name for parts in parts_of(rule, surface)]
+        settings = {"lr": float(rates[row])}
+        theirs = [torch_class(k)([p], **settings) for k, p in zip(kinds, w, strict=True)]
+        for _ in range(4):
+            flat = torch.cat([p.detach().reshape(-1) for p in w])
+            slopes = surface.slopes(flat[None])[0].split([p.numel() for p in w])
+            for p, g, rule_of in zip(w, slopes, theirs, strict=True):
+                p.grad = g.reshape(p.shape)
+                rule_of.step()
+        gap = float((torch.cat([p.detach().reshape(-1) for p in w]) - run.w[row]).abs().max())
+        assert gap < (2e-3 if name == "muon" else 1e-12)  # Muon's iteration rounds to bfloat16
+
+
+def test_lbfgs_step_by_step_is_lbfgs_at_once() -> None:
+    surface = surface_of("rosenbrock")
+    start = surface.starts([3])
+    rate = torch.ones(1, 1, dtype=torch.float64)
+    points, losses = ask_again(surface, optimizer("lbfgs", line_search_fn="strong_wolfe"), start, rate, 60)
+    w = start[0].clone().requires_grad_()
+    whole = torch.optim.LBFGS([w], max_iter=1000, max_eval=60, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        w.grad = surface.slopes(w.detach()[None])[0]
+        return surface.losses(w.detach()[None])[0]
+
+    whole.step(closure)
+    assert points.shape == (61, 1, 2) and torch.equal(points[-1, 0], w.detach()) and float(losses[-1]) < 1e-9

@@ -187,7 +187,7 @@ class Shaped(Expr):
 
 @dataclass(frozen=True)
 class BigSum(Expr):
-    """A sum sign over an index, with bounds as formulas or None.
+    """A sum sign over an index, with bounds as formulas or None; a product sign with ``sign`` "prod".
 
     ``axes``, ``shape`` and ``keepdim`` say which axes of a tensor of that shape the index runs over, for evaluation.
     """
@@ -199,6 +199,7 @@ class BigSum(Expr):
     axes: tuple[int, ...] | None = None
     shape: tuple[int, ...] = ()
     keepdim: bool = False
+    sign: str = "sum"
 
 
 @dataclass(frozen=True)

@@ -95,14 +95,12 @@ adadelta = register(
 
 def _rprop(h: Hyper, at: Update) -> Equations:
     signed, g = prepared(h)
-    if at.t == 1:
-        return (*signed, ("step", f"lr + 0 * {g}"), ("prev", g), ("w", "w - sign(prev) * step"))
+    grown = ("grown", "where(s > 0, etaplus * step, where(s < 0, etaminus * step, step))")
     return (
         *signed,
-        ("s", f"sign({g} * prev)"),
-        ("grown", "where(s > 0, etaplus * step, where(s < 0, etaminus * step, step))"),
+        *((("grown", f"lr + 0 * {g}"),) if at.t == 1 else (("s", f"sign({g} * prev)"), grown)),
         ("step", "where(grown > step_max, step_max, where(grown < step_min, step_min, grown))"),
-        ("prev", f"where(s < 0, 0, {g})"),
+        ("prev", g if at.t == 1 else f"where(s < 0, 0, {g})"),
         ("w", "w - sign(prev) * step"),
     )
 

@@ -52,6 +52,7 @@ class Rule:
         arguments: settings whose names differ in torch.optim, "betas.0" for the first of a pair.
         changes: whether the equations change with t after the second update.
         shared: the states that are one number for the whole tensor in torch.optim.
+        rates: the states that are the learning rate of the next update.
         fading: the states that tend to 0 whatever the gradients are.
         shapes: from the hyper-parameters and a parameter's shape to the shapes of the states that differ from it.
         ranks: the numbers of axes of the parameters that it is for; empty for any.
@@ -75,6 +76,7 @@ class Rule:
     arguments: Mapping[str, str] = field(default_factory=dict)
     changes: bool = False
     shared: tuple[str, ...] = ()
+    rates: tuple[str, ...] = ()
     fading: tuple[str, ...] = ()
     shapes: Callable[[Hyper, Shape], Mapping[str, Shape]] = lambda h, shape: {}
     ranks: tuple[int, ...] = ()

@@ -48,10 +48,10 @@ def _asgd(h: Hyper, at: Update) -> Equations:
     averaging = at.t - 1 - float(h["t0"]) > 1
     return (
         *steps,
-        ("eta_t", "lr" if at.t == 1 else "eta"),
+        ("eta_t", "lr" if at.t == 1 else "eta_next"),
         ("w", f"w - lambd * eta_t * w - eta_t * {g}"),
         ("ax", "ax + (w - ax) / (t - 1 - t0)" if averaging else "w"),
-        ("eta", "lr / (1 + lambd * lr * t)**alpha"),
+        ("eta_next", "lr / (1 + lambd * lr * t)**alpha"),
     )
 
 
@@ -59,7 +59,7 @@ asgd = register(
     Rule(
         "asgd",
         {"lr": 1e-2, "lambd": 1e-4, "alpha": 0.75, "t0": 1e6, "weight_decay": 0, "maximize": False},
-        lambda h: ("ax", "eta"),
+        lambda h: ("ax", "eta_next"),
         _asgd,
         "Polyak and Juditsky 1992, with step sizes that shrink; torch.optim.ASGD: the average ax starts after t0 updates, and "
         "a new lr counts one update later.",
@@ -67,7 +67,8 @@ asgd = register(
         kept={"ax": "ax"},
         scalars=("step", "eta", "mu"),
         changes=True,
-        shared=("eta",),
-        shapes=lambda h, shape: {"eta": ()},
+        shared=("eta_next",),
+        rates=("eta_next",),
+        shapes=lambda h, shape: {"eta_next": ()},
     )
 )

@@ -88,7 +88,7 @@ class LatexPrinter(Printer):
         return rf"\frac{{\partial {top}}}{{\partial {bottom}}}"
 
     def print_bigsum(self, total: BigSum, within: Level) -> str:
-        return rf"\sum{self._bounds(total)} {self.show(total.body, Level.TERM)}"
+        return rf"\{total.sign}{self._bounds(total)} {self.show(total.body, Level.TERM)}"
 
     def _bounds(self, total: BigSum) -> str:
         index = _script(total.index) if total.index else ""

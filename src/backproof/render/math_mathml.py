@@ -110,7 +110,7 @@ class MathMLPrinter(Printer):
         return f"<mrow>{self._bounded(total)}{self.show(total.body, Level.TERM)}</mrow>"
 
     def _bounded(self, total: BigSum) -> str:
-        sign, index = "<mo>∑</mo>", _script(total.index)
+        sign, index = f"<mo>{'∏' if total.sign == 'prod' else '∑'}</mo>", _script(total.index)
         upper = self(total.upper) if total.upper else ""
         lower = f"<mrow>{index}<mo>=</mo>{self(total.lower)}</mrow>" if total.lower else index
         lower = self(total.lower) if isinstance(total.lower, Rel) else lower

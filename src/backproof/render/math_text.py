@@ -81,7 +81,8 @@ class TextPrinter(Printer):
         return f"∂{self.show(partial.top, Level.POWER)}/∂{self.show(partial.bottom, Level.POWER)}"
 
     def print_bigsum(self, total: BigSum, within: Level) -> str:
-        return f"∑{self._bounds(total)} {self.show(total.body, Level.TERM)}"
+        sign = "∏" if total.sign == "prod" else "∑"
+        return f"{sign}{self._bounds(total)} {self.show(total.body, Level.TERM)}"
 
     def _bounds(self, total: BigSum) -> str:
         index = clean(character(total.index))

@@ -136,7 +136,7 @@ def frame(plot: Plot) -> Frame:
 
 def _wide(text: str) -> float:
     """About how wide a text of 12 or 13 pixels is."""
-    return 6.9 * len(text)
+    return 7.6 * len(text)
 
 
 def _ends_apart(plot: Plot, y: Axis) -> tuple[float, ...]:

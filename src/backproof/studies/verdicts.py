@@ -160,7 +160,9 @@ def _agreement(agreeing: Sequence[Evidence], kinks: int, every: bool) -> str:
     looked, there = sum(e.looked_at for e in agreeing), sum(e.of for e in agreeing)
     scope = f"every number confirmed in {_named(ways)}"
     if not every:
-        scope = f"all {len(agreeing)} comparisons agree, made in {_named(ways)}"
+        count = len(agreeing)
+        scope = f"all {count} comparisons agree, made in" if count > 1 else "the one comparison made agrees, in"
+        scope = f"{scope} {_named(ways)}"
     elif looked != there:
         scope = f"{looked:,} of {there:,} possible comparisons made, in {_named(ways)}; all agree"
     text = f"{scope}, largest disagreement {max((e.error or 0.0 for e in strict), default=0.0):.1e}"

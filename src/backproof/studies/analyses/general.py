@@ -230,12 +230,14 @@ def curvature(prepared: Prepared, steps: Sequence[Step]) -> Answer:
             )
         )
         blocks += _rates(prepared, values)
-    error = _hessian_error(program, matrix)
-    return Answer(
-        answers,
-        (Section("Curvature and the learning rate", tuple(blocks), "result", "curvature"),),
-        (_evidence("second derivatives", "autograd", error, matrix.numel()),),
-    )
+    found = [_evidence("second derivatives", "autograd", _hessian_error(program, matrix), matrix.numel())]
+    if largest > 0 and largest >= float(values.abs().max()):
+        from .stable_rates import stable_rates
+
+        answers["stable_rates"], more, agreeing = stable_rates(program, largest)
+        blocks, found = [*blocks, *more], [*found, *agreeing]
+    section = Section("Curvature and the learning rate", tuple(blocks), "result", "curvature")
+    return Answer(answers, (section,), tuple(found))
 
 
 _INDEFINITE = (

@@ -29,6 +29,8 @@ from .product import Eigenvalue, HessianProduct, lanczos
 
 __all__ = ["Curvature", "Sharpness", "curvature", "largest_rate"]
 
+FAR = 20.0
+"""Curvatures so many times apart are drawn on a logarithmic scale."""
 MEASURED = 60
 """At most so many points along training at which the sharpness is measured."""
 
@@ -100,6 +102,11 @@ class Curvature(Result):
         standing = "finding" if self.finding else "agrees"
         return Document(f"The curvature of {self.title}", tuple(blocks), "", verdict, standing, self.to_dict())  # type: ignore[arg-type]
 
+    def _far_apart(self, limit: float) -> bool:
+        """Whether curve and limit are seen in one picture only on a logarithmic scale."""
+        values = [s.value for s in self.steps]
+        return min(values) > 0 and math.isfinite(limit) and max(*values, limit) > FAR * min(*values, limit)
+
     def _start(self) -> Section:
         text = (
             f"The largest eigenvalue of the Hessian, from {self.products} products with it (the graph differentiated twice); "
@@ -110,6 +117,9 @@ class Curvature(Result):
 
     def _rates(self) -> Section:
         assert self.limit is not None and self.rule is not None
+        if self.limit.measured is not None:
+            text = f"{self.rule.described()}: {self.limit.measured.says}"
+            return Section("Which rates are stable", (Paragraph((text,)),), "result", "rates")
         rows = [Equation(Sym("L", ("max",)), (formula_of(self.limit.formula, SHOWN), Num(self.limit.value)))]
         if self.largest_lr is not None:
             rows.append(
@@ -128,11 +138,15 @@ class Curvature(Result):
             return ()
         x = tuple(float(s.update) for s in self.steps)
         limit = self.limit.value
+        bounded = math.isfinite(limit)
         name = "preconditioned sharpness" if self.limit.preconditioned else "sharpness"
         sharp = Plot(
-            (Series(name, x, tuple(s.value for s in self.steps)), Series("stability limit", x, (limit,) * len(x), "dotted")),
-            "updates", "", (f"The largest eigenvalue along training; the dotted line is the limit {limit:.6g}.",),
-            f"{name} over {len(x)} measurements, with a dotted line at {limit:.6g}",
+            (Series(name, x, tuple(s.value for s in self.steps)),
+             *([Series("stability limit", x, (limit,) * len(x), "dotted")] if bounded else [])),
+            "updates", "",
+            ("The largest eigenvalue along training" + (f"; the dotted line is the limit {limit:.6g}." if bounded else "."),),
+            f"{name} over {len(x)} measurements" + (f", with a dotted line at {limit:.6g}" if bounded else ""),
+            log_y=self._far_apart(limit),
         )  # fmt: skip
         loss = Plot(
             (Series("loss", x, tuple(s.loss for s in self.steps)),),
@@ -147,9 +161,15 @@ class Curvature(Result):
             "the loss no longer falls in every update."
             if self.edge is not None
             else "The sharpness stays below the limit."
+            if bounded
+            else "The rule has no limit that the sharpness could reach."
         )
-        rows = tuple((str(s.update), Num(s.loss), Num(s.value), Num(s.value / limit)) for s in _few(self.steps))
-        table = Table((("update",), ("loss",), (name,), ("over the limit",)), rows, "", (1, 2, 3))
+        share = (("over the limit",),) if bounded else ()
+        rows = tuple(
+            (str(s.update), Num(s.loss), Num(s.value), *((Num(s.value / limit),) if bounded else ()))
+            for s in _few(self.steps)
+        )
+        table = Table((("update",), ("loss",), (name,), *share), rows, "", tuple(range(1, 3 + len(share))))
         return (Section("Along training", (Callout("note", (said,)), sharp, loss, table), "result", "training"),)
 
 

@@ -13,7 +13,7 @@ from ...result import Result, written
 from ..verdicts import summary
 from ..writing.worked import evidence_section
 from .page import path_section
-from .parting import Parting, smallest_example
+from .parting import SHOWN, Parting, smallest_example
 from .study import OptimizerStudy
 
 __all__ = ["Compared"]
@@ -89,15 +89,24 @@ class Compared(Result):
         cells = [Num(v) if isinstance(v, float) and math.isfinite(v) else "none" for v in pair]
         return (("stability limit of the curvature", *cells),)
 
+    def _no_parting(self) -> str:
+        """Why there is no example."""
+        if self.one.rule is None or self.two.rule is None:
+            return ""
+        if asks := [s.name for s in (self.one, self.two) if not s.scalable]:
+            return f"{asks[0]} asks for the loss itself, so no row of gradients shows where the two part."
+        text = "No example of one number was found on which w differs by more than a millionth of its way."
+        kept = sorted(set(self.one.rule.hyper.items()) ^ set(self.two.rule.hyper.items()), key=str)
+        return text + (" Their settings differ, though." if kept else " Their settings are the same.")
+
     def _parting(self) -> tuple[Block, ...]:
         part = self.parting
         if part is None:
-            text = "No example of one number was found on which they differ." if self.one.rule and self.two.rule else ""
+            text = self._no_parting()
             return (Section("Where they part", (Paragraph((text,)),), "result", "parting"),) if text else ()
         names = (self.one.name, self.two.name)
-        rows = tuple(
-            (str(k + 1), Num(part.gradients[k]), Num(part.one[k]), Num(part.two[k])) for k in range(len(part.gradients))
-        )
+        last = range(max(0, len(part.gradients) - SHOWN), len(part.gradients))
+        rows = tuple((str(k + 1), Num(part.gradients[k]), Num(part.one[k]), Num(part.two[k])) for k in last)
         table = Table((("update",), ("gradient",), (f"w, {names[0]}",), (f"w, {names[1]}",)), rows, "", (1, 2, 3))
         text = f"The smallest example on which they differ: {part.says}. They part in update {part.update}."
         return (Section("Where they part", (Paragraph((text,)), table), "result", "parting"),)

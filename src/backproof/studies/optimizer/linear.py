@@ -7,6 +7,7 @@ fixed (at 1, so L is the curvature of the preconditioned quadratic) and the bias
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,7 @@ def linear_update(optimizer: Optimizer) -> Linear:
     fixed = {s: sympy.Integer(1) for s in optimizer.rule.second} | dict.fromkeys(
         optimizer.rule.fading, sympy.Integer(0)
     )
+    fixed |= dict.fromkeys(optimizer.rule.rates, hyper.get("lr", sympy.Integer(0)))
     kept = [s for s in optimizer.state if s not in fixed]
     old = {n: sympy.Symbol(f"{n}_old", real=True) for n in ("w", *kept)}
     graph = optimizer.graph((), 1000)
@@ -102,14 +104,25 @@ def linear_update(optimizer: Optimizer) -> Linear:
         return formula.replace(lambda e: e.is_Pow and e.exp.has(T), lambda e: sympy.Integer(0))
 
     values = read(graph, leaves, late)
-    order = {name: node for node, name in names.items()}
-    new = sympy.Matrix([sympy.expand(values[order[n]]) for n in ("w", *kept)])
-    matrix = new.jacobian(sympy.Matrix([old[n] for n in ("w", *kept)]))
+    after = {names[node]: values[node] for node in graph.outputs}
+    own = _feeding(after, old)
+    new = sympy.Matrix([sympy.expand(after[n]) for n in own])
+    matrix = new.jacobian(sympy.Matrix([old[n] for n in own]))
     entry = new.diff(NOISE)
     if (matrix.free_symbols | entry.free_symbols) & ({T, NOISE} | set(old.values())):
         raise InputError(f"the {optimizer.rule.name} rule with these settings has no stability limit of this kind")
     numbers = {symbol_of(k): sympy.Rational(repr(float(optimizer.hyper[k]))) for k in hyper}
     return Linear(matrix, entry, numbers)
+
+
+def _feeding(after: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
+    """w and the states on which it depends: a state that is only recorded (an average of w) is left out."""
+    found, seen = ["w"], 0
+    while seen < len(found):
+        there = after[found[seen]].free_symbols
+        found += [n for n, symbol in old.items() if symbol in there and n not in found]
+        seen += 1
+    return [n for n in old if n in found]
 
 
 def radius(matrix: Any, curvature: float) -> float:

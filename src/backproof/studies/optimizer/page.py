@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import sympy
 import torch
 
 from ...document.blocks import Block, Callout, Derivation, Document, Equation, Paragraph, Plot, Section, Series, Table
-from ...document.math import Expr, Num, Sym, Words
+from ...document.math import Add, Expr, Neg, Num, Rel, Sym, Words
 from ...domains.symbols import Writer
 from ...errors import InputError
 from ...notation import named
@@ -17,7 +18,9 @@ from ...optimizers import Optimizer
 from ..verdicts import summary
 from ..writing.updates import HYPER, known_symbols
 from ..writing.worked import evidence_section
-from .recurrence import Closed
+from .bounded import Bounded
+from .recurrence import Closed, T, symbol_of
+from .stability import Stability
 from .sympy_math import formula_of
 
 if TYPE_CHECKING:
@@ -100,8 +103,11 @@ def _stability_section(study: OptimizerStudy) -> tuple[Block, ...]:
         limit = study.stability
     except InputError:
         return ()
+    if limit.measured is not None:
+        return (Section("When it is stable", tuple(_measured(limit.measured)), "result", "stability"),)
     if not 0 < limit.value < math.inf:
-        return ()
+        never = "no curvature makes it diverge" if limit.value else "it converges for no curvature"
+        return (Section("When it is stable", (Paragraph((f"On a quadratic {never}.",)),), "result", "stability"),)
     of = "of the preconditioned quadratic" if limit.preconditioned else "of a quadratic"
     text = Paragraph(
         (
@@ -112,9 +118,39 @@ def _stability_section(study: OptimizerStudy) -> tuple[Block, ...]:
     row = Equation(Sym("L", ("max",)), (formula_of(limit.formula, SHOWN), Num(limit.value)))
     return (
         Section(
-            "When it is stable", (text, Derivation((row,)), *_convergence(study, limit.value)), "result", "stability"
+            "When it is stable",
+            (text, Derivation((row,)), *_later(study, limit), *_convergence(study, limit.value)),
+            "result",
+            "stability",
         ),
     )
+
+
+def _measured(found: Bounded) -> Iterable[Block]:
+    """A rule without a limit of the curvature: what torch.optim did on quadratics."""
+    yield Paragraph((found.says,))
+    rows = tuple((Num(r.curvature), _size(r.largest), _size(r.late)) for r in found.runs)
+    head = (("curvature L",), ("largest entry of w",), ("in the last tenth of the updates",))
+    yield Table(
+        head, rows, f"torch.optim on the quadratic L |w|²/2, {found.updates} updates, lr {found.lr:g}", (0, 1, 2)
+    )
+
+
+def _size(value: float) -> Expr | str:
+    return Num(value) if math.isfinite(value) else "overflows"
+
+
+def _later(study: OptimizerStudy, limit: Stability) -> Iterable[Block]:
+    """For a learning rate that shrinks by itself: the limit at a later update, with that rate put in."""
+    rates = study.rule.rule.rates if study.rule else ()
+    if not rates or rates[0] not in study.closed.forms:
+        return
+    here = sympy.simplify(limit.formula.subs(symbol_of("lr"), study.closed.forms[rates[0]].subs(T, T - 1)))
+    yield Paragraph(
+        ("That is the limit at the first update. The rate shrinks by itself: at a larger curvature w grows at first, until the limit, "
+         "which at update t is",)
+    )  # fmt: skip
+    yield Derivation((Equation(Sym("L", ("max,t",)), (formula_of(here, SHOWN),)),))
 
 
 def _convergence(study: OptimizerStudy, limit: float) -> Iterable[Block]:
@@ -123,14 +159,23 @@ def _convergence(study: OptimizerStudy, limit: float) -> Iterable[Block]:
     rows = []
     for share in shares:
         rate, floor = study.rate(share * limit), study.noise_floor(share * limit)
-        steps = math.log(10) / -math.log(rate) if 0 < rate < 1 else math.inf
-        rows.append((Num(share * limit), Num(rate), Num(steps) if math.isfinite(steps) else "never", Num(floor)))
-    head = (("curvature L",), ("an update multiplies the distance by",), ("updates for one digit",),
-            ("variance of w left by gradient noise of variance 1",))  # fmt: skip
-    yield Table(head, tuple(rows), "Rate of convergence and noise floor on a quadratic", (0, 1, 2, 3))
+        rows.append((Num(share * limit), Num(rate), _digit(rate), Num(floor)))
+    head = (("curvature L",), ("factor of an update",), ("updates for a digit",), ("noise floor",))
+    caption = (
+        "What an update multiplies the distance to the minimum by in the long run, how many updates that takes for one decimal digit, "
+        "and the variance of w that gradient noise of variance 1 leaves"
+    )
+    yield Table(head, tuple(rows), caption, (0, 1, 2, 3))
     formula = study.linear.floor_formula()
     if formula is not None:
         yield Derivation((Equation(Sym("V"), (formula_of(formula, SHOWN),), "the variance of w in the long run"),))
+
+
+def _digit(rate: float) -> Expr | str:
+    """The updates that bring the distance down to a tenth."""
+    if rate < 1e-6:
+        return "at once"
+    return Num(math.log(10) / -math.log(rate)) if rate < 1 else "never"
 
 
 def equations_of(rule: Optimizer, symbols: Mapping[str, Expr] | None = None) -> tuple[Equation, ...]:
@@ -151,14 +196,30 @@ def path_section(study: OptimizerStudy) -> Section:
     blocks: list[Block] = [text, Derivation(rows)]
     if closed.unsolved:
         names = ", ".join(closed.unsolved)
-        blocks.append(Callout("note", (f"No closed form was found for {names}; the plot makes the updates.",)))
+        why = f"No closed form was found for {names}: a new value is no linear function of the old one. The plot makes the updates."
+        blocks.append(Callout("note", (why,)))
+    blocks += _long_run(study)
     blocks.append(_path_plot(study))
     return Section("Under a constant gradient", tuple(blocks), "update", "constant-gradient")
 
 
+def _long_run(study: OptimizerStudy) -> Iterable[Block]:
+    """Where w tends, or how far it still moves in each update."""
+    late = study.late
+    if late is None:
+        return
+    if late.rest is not None:
+        yield Paragraph(("In the long run w comes to rest at",))
+        yield Derivation((Equation(Sym("w", ("∞",)), (formula_of(late.rest, SHOWN),)),))
+    else:
+        yield Paragraph(("In the long run an update moves w by",))
+        change = Add((_at_time("w"), Neg(Sym("w", ("t-1",)))))
+        yield Derivation((Equation(Rel("approx", change, formula_of(late.step, SHOWN)), ()),))
+
+
 def chain(closed: Closed, name: str) -> tuple[Any, ...]:
     """The sum behind a closed form, where there is one, and the form."""
-    return (*([closed.sums[name]] if name in closed.sums else []), closed.forms[name])
+    return (*([closed.sums[name]] if name in closed.sums else []), closed.written(name))
 
 
 def _at_time(name: str) -> Expr:

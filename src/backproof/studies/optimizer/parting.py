@@ -16,6 +16,9 @@ __all__ = ["Parting", "smallest_example"]
 
 APART = 1e-6
 MOST_UPDATES = 3
+LONGER = (60, 1000)
+"""How many updates with the gradient 1 are made where no short example tells them apart."""
+SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Parting:
     def says(self) -> str:
         """The example in words."""
         rates = "" if set(self.rates) == {1.0} else f", lr times {', '.join(f'{r:g}' for r in self.rates)}"
+        if len(self.gradients) > SHOWN:
+            return f"w = {self.start:g}, the gradient {self.gradients[0]:g} in {len(self.gradients)} updates"
         return f"w = {self.start:g}, gradients {', '.join(f'{g:g}' for g in self.gradients)}{rates}"
 
 
@@ -59,8 +64,14 @@ def smallest_example(one: Optimizer, two: Optimizer) -> Parting | None:
         except BackproofError:
             return None
         if any(_apart(x, y, start) for x, y in zip(a, b, strict=True)):
-            return Parting(start, gradients, rates, a, b)
+            return _shortest(Parting(start, gradients, rates, a, b))
     return None
+
+
+def _shortest(part: Parting) -> Parting:
+    """The example up to the update in which they part."""
+    end = part.update if len(part.gradients) > SHOWN else len(part.gradients)
+    return Parting(part.start, part.gradients[:end], part.rates[:end], part.one[:end], part.two[:end])
 
 
 def _examples() -> Iterator[tuple[float, tuple[float, ...], tuple[float, ...]]]:
@@ -73,6 +84,8 @@ def _examples() -> Iterator[tuple[float, tuple[float, ...], tuple[float, ...]]]:
     yield 0.0, (1.0, 1.0), (1.0, 0.1)
     yield 0.0, (1.0,) * 8, (1.0,) * 8
     yield 0.0, (1.0, 1.0, 1.0), (1.0, 0.1, 0.1)
+    for count in LONGER:
+        yield 0.0, (1.0,) * count, (1.0,) * count
 
 
 def _walk(rule: Optimizer, start: float, gradients: tuple[float, ...], rates: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,9 +1,9 @@
 """Solve an update rule's recurrence under a constant gradient: from its own equations to closed forms in t.
 
-The rule is read over SymPy formulas, one equation after another. A new value that depends on its own old value alone,
-x_t = a x_{t-1} + b(t), is solved by adding up b(k) a^(t-k); where b is a sum of powers, geometric sums do it. Two values
-that need each other's old ones (momentum with weight decay) are solved with the powers of their 2 x 2 matrix. Anything
-else has no closed form here: it stays a sum that is not carried out, or is left out and said to be.
+The rule is read over SymPy formulas, one equation after another, and each value that depends on its own old value alone is
+solved (:mod:`.single`). Two values that need each other's old ones (momentum with weight decay) are solved with the powers
+of their 2 x 2 matrix. A rule whose equations change at some update is solved before it and after it. What is left has no
+closed form here, and is said to have none.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import sympy
 from ...graph import Graph, Node
 from ...ops import Elementwise
 from ...optimizers import Optimizer
+from .single import T, decided, not_negative, same, solve_one, tidy, turned
 
-__all__ = ["Closed", "T", "read", "solve_recurrence", "symbol_of"]
+__all__ = ["Closed", "T", "read", "solve_recurrence", "symbol_of", "turned", "turning_point"]
 
-T = sympy.Symbol("t", integer=True, positive=True)
-K = sympy.Symbol("k", integer=True, positive=True)
+LATE = 10**15
 
 
 def symbol_of(name: str) -> sympy.Symbol:
@@ -39,6 +39,8 @@ class Closed:
         how: value -> how it was solved, in words.
         sums: value -> the sum that was carried out for it, where one was.
         unsolved: the values for which no closed form was found.
+        since: value -> the first update that has it, for those that the first update does not have.
+        shown: value -> its form with the longer ones of the others by their names, where it is shorter so.
     """
 
     forms: dict[str, Any]
@@ -46,6 +48,12 @@ class Closed:
     how: dict[str, str]
     unsolved: tuple[str, ...] = ()
     sums: dict[str, Any] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
+
+    def written(self, name: str) -> Any:
+        """A value's form as it is shown: other values by their names where that is shorter."""
+        return self.shown.get(name, self.forms[name])
 
 
 def read(graph: Graph, leaves: Mapping[str, Any], replace: Any = None) -> dict[Node, Any]:
@@ -64,7 +72,7 @@ def read(graph: Graph, leaves: Mapping[str, Any], replace: Any = None) -> dict[N
 
 
 def _maximum(a: Any, b: Any) -> Any:
-    return max(a, b) if a.is_number and b.is_number else b if a == 0 and _not_negative(b) else sympy.Max(a, b)
+    return max(a, b) if a.is_number and b.is_number else b if a == 0 and not_negative(b) else sympy.Max(a, b)
 
 
 _PLAIN: dict[str, Any] = {"maximum": _maximum, "abs": sympy.Abs, "sign": sympy.sign}
@@ -73,6 +81,18 @@ _PLAIN: dict[str, Any] = {"maximum": _maximum, "abs": sympy.Abs, "sign": sympy.s
 
 def _exactly(value: Any) -> Any:
     return value if isinstance(value, sympy.Basic) else sympy.Rational(repr(value) if value is not None else 0)
+
+
+def turning_point(optimizer: Optimizer) -> int | None:
+    """The first update after the second whose equations are others than the second's; None where they stay."""
+    early, late = optimizer.equations(2), optimizer.equations(LATE)
+    if early == late:
+        return None
+    low, high = 2, LATE
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if optimizer.equations(middle) == early else (low, middle)
+    return high if optimizer.equations(high) == late else None
 
 
 def solve_recurrence(optimizer: Optimizer, hyper: Mapping[str, Any], gradient: Any, start: Any = 0) -> Closed:
@@ -84,75 +104,173 @@ def solve_recurrence(optimizer: Optimizer, hyper: Mapping[str, Any], gradient: A
         gradient: the constant gradient as a formula.
         start: w before the first update.
     """
-    return _Solver(optimizer, hyper, gradient, start).closed()
+    names = ("w", *optimizer.state)
+    zero = {**dict.fromkeys(names, sympy.Integer(0)), "w": sympy.sympify(start)}
+    early = _Solver(optimizer, hyper, gradient, zero, 1).closed()
+    turn = turning_point(optimizer)
+    if turn is None:
+        return early
+    if any(n not in early.forms for n in names):
+        return Closed({}, early.recurrences, {}, names)
+    held = {n: early.forms[n].subs(T, turn - 1) for n in names}
+    return _joined(early, _Solver(optimizer, hyper, gradient, held, turn, early).closed(), turn)
+
+
+def _joined(early: Closed, late: Closed, turn: int) -> Closed:
+    """The forms before and after the update at which the equations change."""
+    forms, how = dict(early.forms), dict(early.how)
+    for name, form in late.forms.items():
+        if name in early.forms and form != early.forms[name]:
+            forms[name] = _either(early.forms[name], form, turn)
+            how[name] = f"{early.how[name]}; from update {turn} on {late.how[name]}"
+        elif name not in early.forms:
+            forms[name], how[name] = form, late.how[name]
+    since = {**{n: turn for n in late.forms if n not in early.forms}, **early.since}
+    shown = {n: late.shown[n] if n in since else _either(early.written(n), late.written(n), turn)
+             for n in late.shown if forms[n] != early.forms.get(n)}  # fmt: skip
+    recurrences = {**early.recurrences, **late.recurrences}
+    sums = {n: total for n, total in early.sums.items() if forms[n] == early.forms[n]}
+    return Closed(forms, recurrences, how, late.unsolved, sums, since, shown)
+
+
+def _either(before: Any, after: Any, turn: int) -> Any:
+    return sympy.Piecewise((before, T < turn), (after, True))
 
 
 class _Solver:
-    def __init__(self, optimizer: Optimizer, hyper: Mapping[str, Any], gradient: Any, start: Any) -> None:
+    """The updates from ``first`` on, whose equations stay the same from the second of them on.
+
+    Args:
+        held: the values before.
+        first: the number of the first of them.
+        early: what was solved for the updates before.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, hyper: Mapping[str, Any], gradient: Any, held: Mapping[str, Any], first: int,
+        early: Closed | None = None,
+    ) -> None:  # fmt: skip
         self.optimizer, self.gradient = optimizer, gradient
-        self.hyper = dict(hyper)
+        self.hyper, self.first, self.early = dict(hyper), first, early
         self.names = ("w", *optimizer.state)
         self.old = {n: sympy.Symbol(f"{n}_old", real=True) for n in self.names}
-        self.start = {**dict.fromkeys(self.names, sympy.Integer(0)), "w": sympy.sympify(start)}
+        self.held = dict(held)
+        self.numbers = {v: sympy.Rational(repr(float(optimizer.numbers()[k]))) for k, v in hyper.items() if v.is_Symbol}
         self.forms: dict[str, Any] = {}
         self.recurrences: dict[str, Any] = {}
         self.how: dict[str, str] = {}
         self.sums: dict[str, Any] = {}
-        self.unsolved: list[str] = []
+        self.origin: dict[str, tuple[int, Any]] = {}
 
     def leaves(self, t: Any, old: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.hyper, "g": self.gradient, "t": t, **old}
 
     def closed(self) -> Closed:
-        graph = self.optimizer.graph((), 2)
-        if self.optimizer.equations(2) == self.optimizer.equations(1000):
+        graph = self.optimizer.graph((), self.first + 1)
+        solved = -1
+        while self._open() and solved < len(self.forms):  # a value may need one that is solved further down
+            solved = len(self.forms)
             self._pass(graph)
-            self._repair(graph)
-        else:
-            self.unsolved = list(self.names)
-        return Closed(self.forms, self.recurrences, self.how, tuple(dict.fromkeys(self.unsolved)), self.sums)
+        self._repair(graph)
+        shown = self._shown(graph)
+        there = {*self.names, *(n.name for n in self.optimizer.graph((), self.first).nodes)}
+        since = {n: self.first + 1 for n in self.forms if n not in there}
+        return Closed(self.forms, self.recurrences, self.how, self._open(), self.sums, since, shown)
+
+    def _open(self) -> tuple[str, ...]:
+        return tuple(n for n in self.names if n not in self.forms)
 
     # --- one value after another --------------------------------------------------------------------------------------------
     def _pass(self, graph: Graph) -> None:
         """Read the rule in order, putting each value's closed form in its place as soon as it is solved."""
         outputs = {node: name for name, node in zip(self.names, graph.outputs, strict=True)}
-        first = read(self.optimizer.graph((), 1), self.leaves(1, self.start))
-        begin = dict(zip(self.names, (first[n] for n in self.optimizer.graph((), 1).outputs), strict=True))
+        begin = dict(zip(self.names, self._first(), strict=True))
 
         def place(node: Node, formula: Any) -> Any:
             if node in outputs:
                 return self._state(outputs[node], formula, begin)
-            if node.role == "value" and not node.is_leaf:
+            if node.role == "value" and not node.is_leaf and node.name.partition("#")[0] not in self.names:
                 return self._between(node.name, formula)
             return formula
 
         read(graph, self.leaves(T, self.old), place)
 
     def _state(self, name: str, formula: Any, begin: Mapping[str, Any]) -> Any:
-        self.recurrences[name] = formula
-        known = {self.old[n]: self.forms[n].subs(T, T - 1) for n in self.names if n in self.forms and n != name}
-        here = formula.subs(known)
-        solved = _solve(here, self.old[name], begin[name], self.start[name])
+        self.recurrences.setdefault(name, formula)
+        if name in self.forms:
+            return self.forms[name]
+        here = self._known(formula, name)
+        if self.early and self.early.recurrences.get(name) == self.recurrences[name] and not _changed(here, self):
+            self.forms[name], self.how[name] = self.early.forms[name], self.early.how[name]
+            return self.forms[name]
+        zero, x = self.held[name], self.old[name]
+        self.origin[name] = (
+            (self.first - 1, zero) if self._from_before(here, name, begin) else (self.first, begin[name])
+        )
+        solved = solve_one(here, x, *self.origin[name], self.numbers)
         if solved is None:
-            self.unsolved.append(name)
             return formula
-        self.forms[name], self.how[name], summed = solved
-        if summed is not None:
-            self.sums[name] = summed
+        self.forms[name], self.how[name] = solved.form, solved.how
+        if solved.summed is not None:
+            self.sums[name] = solved.summed
         return self.forms[name]
+
+    def _from_before(self, formula: Any, name: str, begin: Mapping[str, Any]) -> bool:
+        """Whether the first of the updates is like those that follow, for this value."""
+        if self.first > 1:
+            return self.optimizer.equations(self.first) == self.optimizer.equations(self.first + 1)
+        there = formula.subs({self.old[name]: self.held[name], T: 1})
+        return same(there.subs(self.numbers), begin[name].subs(self.numbers))
+
+    def _known(self, formula: Any, name: str = "") -> Any:
+        known = {self.old[n]: self.forms[n].subs(T, T - 1) for n in self.names if n in self.forms and n != name}
+        return formula.subs(known)
 
     def _between(self, name: str, formula: Any) -> Any:
         """A named step between: its formula with what is solved put in."""
-        self.recurrences[name] = formula
-        if formula.free_symbols & set(self.old.values()):
+        self.recurrences.setdefault(name, formula)
+        here = self._known(formula)
+        if here.free_symbols & set(self.old.values()):
             return formula
-        self.forms[name], self.how[name] = _tidy(formula), "the closed forms put in"
+        self.forms[name], self.how[name] = tidy(here), "the closed forms put in"
         return self.forms[name]
+
+    # --- the same in short ------------------------------------------------------------------------------------------------
+    def _shown(self, graph: Graph) -> dict[str, Any]:
+        """The forms that hold a sum or a product, or much else, with the others by their names."""
+        outputs = {node: name for name, node in zip(self.names, graph.outputs, strict=True)}
+        found: dict[str, Any] = {}
+        past = {n: self._called(n, T - 1) for n in self.names}
+
+        def place(node: Node, formula: Any) -> Any:
+            name = outputs.get(node, node.name)
+            if node.is_leaf or node.role != "value" or name not in self.forms:
+                return formula
+            if _long(self.forms[name]):
+                short = self._shortly(name, formula.subs({v: past[n] for n, v in self.old.items() if n != name}))
+                found.update({name: short} if short is not None and _shorter(short, self.forms[name]) else {})
+            return self._called(name, T)
+
+        read(graph, self.leaves(T, self.old), place)
+        return found
+
+    def _called(self, name: str, time: Any) -> Any:
+        """A value by its name where its form is long, else its form."""
+        form = self.forms.get(name, self.old.get(name))
+        if form is None or not _long(form):
+            return form if form is None else form.subs(T, time)
+        return sympy.Function(name, real=True)(time) if form.has(T) else symbol_of(name)
+
+    def _shortly(self, name: str, formula: Any) -> Any:
+        if name not in self.names:
+            return formula
+        solved = solve_one(formula, self.old[name], *self.origin[name], self.numbers) if name in self.origin else None
+        return None if solved is None else solved.form
 
     # --- two values at once ---------------------------------------------------------------------------------------------------
     def _repair(self, graph: Graph) -> None:
         """Solve two values that need each other's old ones, if they are linear in them."""
-        if not self.unsolved or len(self.names) != 2:
+        if all(n in self.forms for n in self.names) or len(self.names) != 2:
             return
         values = read(graph, self.leaves(T, self.old))
         new = sympy.Matrix([values[n] for n in graph.outputs])
@@ -161,140 +279,33 @@ class _Solver:
         constant = sympy.expand(new - matrix * old)
         if (matrix.free_symbols | constant.free_symbols) & ({T} | set(self.old.values())):
             return
-        begin = self._first()
-        forms = _matrix_powers(matrix, constant, begin)
+        forms = _matrix_powers(matrix, constant, sympy.Matrix(self._first()))
         if forms is None:
             return
         for name, form, recurrence in zip(self.names, forms, new, strict=True):
             self.forms[name], self.recurrences[name] = form, recurrence
             self.how[name] = "the powers of the 2 x 2 matrix that takes (w, m) to the next"
-        self.unsolved = []
 
-    def _first(self) -> Any:
-        graph = self.optimizer.graph((), 1)
-        values = read(graph, self.leaves(1, self.start))
-        return sympy.Matrix([values[n] for n in graph.outputs])
-
-
-def _solve(formula: Any, x: Any, first: Any, zero: Any) -> tuple[Any, str, Any] | None:
-    """x_t from x_t = formula(x_{t-1}, t), with x_1 = first and x_0 = zero: the form, how, and the sum behind it."""
-    if any(s.name.endswith("_old") and s != x for s in formula.free_symbols):
-        return None
-    if isinstance(formula, sympy.Max):
-        return _largest(formula, x) if zero == 0 else None
-    formula = _join(formula)
-    slope = _tidy(sympy.diff(formula, x))
-    if slope.free_symbols & {x, T}:
-        return None
-    rest = _tidy(formula - slope * x)
-    if x in rest.free_symbols:
-        return None
-    from_zero = sympy.simplify(formula.subs({x: zero, T: 1}) - first) == 0
-    begin, value = (0, zero) if from_zero else (1, first)
-    head = value * slope ** (T - begin)
-    if rest == 0:
-        return _tidy(head), "a geometric sequence", None
-    parts = [_added(term, slope, begin + 1) for term in sympy.Add.make_args(sympy.expand(_powers(rest)))]
-    if any(part is None for part in parts):
-        if slope != 1:
-            return None
-        return head + sympy.Sum(rest.subs(T, K), (K, begin + 1, T)), "a sum that has no closed form here", None
-    added = _gathered(parts)
-    summed = head + sympy.Sum(slope ** (T - K) * rest.subs(T, K), (K, begin + 1, T))
-    return (head + added if slope == 1 else _neat(head + added)), _method(slope), summed
+    def _first(self) -> list[Any]:
+        """The values after the first of the updates."""
+        graph = self.optimizer.graph((), self.first)
+        values = read(graph, self.leaves(self.first, self.held))
+        return [decided(values[n], self.numbers) for n in graph.outputs]
 
 
-def _largest(formula: Any, x: Any) -> tuple[Any, str, None] | None:
-    """x_t = max(a x_{t-1}, b(t)) from x_0 = 0 is b(t) itself where b(1) >= 0 and b(t) >= a b(t-1)."""
-    grown = [part for part in formula.args if part.has(x)]
-    fresh = [part for part in formula.args if not part.has(x)]
-    if len(grown) != 1 or len(fresh) != 1:
-        return None
-    gap = fresh[0] - grown[0].subs(x, fresh[0].subs(T, T - 1))
-    if not (_not_negative(gap) and _not_negative(fresh[0].subs(T, 1))):
-        return None
-    return fresh[0], "the new value is never the smaller one under a constant gradient", None
+def _long(form: Any) -> bool:
+    return bool(form.has(sympy.Sum, sympy.Product) or form.count_ops() > 6)
 
 
-def _not_negative(formula: Any) -> bool:
-    """Whether a formula is at least 0 for all rates below 1, decided from the signs of its factors."""
-    wide = sympy.factor(sympy.expand(formula))
-    rates = {s: 1 / (1 + sympy.Symbol(f"{s.name}_p", positive=True)) for s in wide.free_symbols if _below_one(s.name)}
-    return sympy.factor(wide.subs(rates)).is_nonnegative is True
+def _shorter(short: Any, form: Any) -> bool:
+    return bool(short.count_ops() < 0.8 * form.count_ops())
 
 
-def _below_one(name: str) -> bool:
-    return name.startswith(("beta", "alpha", "rho"))
-
-
-def _method(slope: Any) -> str:
-    return "adding up all steps" if slope == 1 else "a geometric sum"
-
-
-def _added(term: Any, slope: Any, begin: int) -> Any:
-    """The sum over k = begin..t of slope^(t-k) term(k), for term = coefficient · ratio^k; None for anything else."""
-    coefficient, power = term.as_independent(T, as_Add=False)
-    ratio = sympy.Integer(1)
-    for factor in sympy.Mul.make_args(power):
-        if factor == 1:
-            continue
-        exponent = factor.exp if isinstance(factor, sympy.Pow) else None
-        if exponent is None or factor.base.has(T) or not sympy.diff(exponent, T).is_number:
-            return None
-        per = sympy.diff(exponent, T)
-        ratio *= factor.base**per
-        coefficient *= factor.base ** sympy.expand(exponent - per * T)
-    if sympy.simplify(ratio - slope) == 0:
-        return coefficient * slope**T * (T - begin + 1)
-    return coefficient * (slope ** (T - begin + 1) * ratio**begin - ratio ** (T + 1)) / (slope - ratio)
-
-
-def _powers(formula: Any) -> Any:
-    return sympy.expand(formula, power_exp=False, power_base=True)
-
-
-def _join(formula: Any) -> Any:
-    return sympy.expand(formula) if not formula.has(sympy.Abs, sympy.sqrt) else formula
-
-
-def _tidy(formula: Any) -> Any:
-    """The shorter of the formula as it stands, factored, and simplified."""
-    candidates = [formula, sympy.factor(formula), sympy.simplify(formula)]
-    return min(candidates, key=lambda f: (f.count_ops(), len(str(f))))
-
-
-def _neat(formula: Any) -> Any:
-    """A closed form as it is written: common factors in front, each power of t once."""
-    best = _tidy(formula)
-    wide = sympy.factor_terms(sympy.expand(formula))
-    return turned(min((best, wide, sympy.factor(formula)), key=lambda f: (f.count_ops(), len(str(f)))))
-
-
-def turned(formula: Any) -> Any:
-    """The formula with 1 - beta in place of beta - 1 in every factor."""
-    if isinstance(formula, sympy.Add):
-        return sympy.Add(*(turned(term) for term in formula.args))
-    sign, factors = sympy.Integer(1), []
-    for factor in sympy.Mul.make_args(formula):
-        base, exponent = factor.as_base_exp()
-        if isinstance(base, sympy.Add) and exponent.is_Integer and base.as_coeff_Add()[0] < 0:
-            sign, factor = sign * (-1) ** exponent, (-base) ** exponent
-        factors.append(factor)
-    return sympy.Mul(sign, *factors)
-
-
-def _gathered(parts: list[Any]) -> Any:
-    """The sum of the parts: what grows with t and what settles, each by itself, with their common factors in front."""
-    growing = [p for p in parts if _grows(p)]
-    settling = [p for p in parts if not _grows(p)]
-    if not growing or not settling:
-        return _neat(sum(parts))
-    both = _neat(sum(growing)) + _neat(sum(settling))
-    return sympy.factor_terms(both, sign=False)
-
-
-def _grows(part: Any) -> bool:
-    return bool(part.has(T) and not any(p.exp.has(T) for p in part.atoms(sympy.Pow)))
+def _changed(formula: Any, solver: _Solver) -> bool:
+    """Whether a value depends on another one whose form is no longer the early one."""
+    assert solver.early is not None
+    others = [n for n, f in solver.forms.items() if solver.early.forms.get(n) != f]
+    return any(solver.recurrences[n] != solver.early.recurrences.get(n) for n in others if n in solver.recurrences)
 
 
 def _matrix_powers(matrix: Any, constant: Any, begin: Any) -> list[Any] | None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import sympy
 
+from ...errors import InputError
 from ...optimizers import Optimizer
+from .bounded import Bounded, bounded
 from .linear import CURVATURE, linear_update, radius
 
 __all__ = ["Stability", "stability"]
@@ -22,7 +24,8 @@ __all__ = ["Stability", "stability"]
 class Stability:
     """A stability limit: its value, its formula, the eigenvalue that leaves the circle there, and the matrix.
 
-    ``value`` is infinite where no curvature makes the rule diverge, 0 where every one does.
+    ``value`` is infinite where no curvature makes the rule diverge, 0 where every one does. ``measured`` holds the runs for a
+    rule whose update is not linear, so that it has no matrix.
     """
 
     value: float
@@ -30,15 +33,22 @@ class Stability:
     where: str
     matrix: Any
     preconditioned: bool
+    measured: Bounded | None = None
 
 
 def stability(optimizer: Optimizer) -> Stability:
     """The stability limit of a rule.
 
     Raises:
-        InputError: an update is not linear in w and its state, even with the size of past gradients held fixed.
+        InputError: an update is not linear in w and its state, even with the size of past gradients held fixed, and large
+            curvatures make it diverge all the same.
     """
-    linear = linear_update(optimizer)
+    try:
+        linear = linear_update(optimizer)
+    except InputError:
+        runs = bounded(optimizer)
+        value = sympy.oo if runs.factor is None or abs(runs.factor) < 1 else sympy.Integer(0)
+        return Stability(float(value), value, "", None, False, runs)
     matrix, numbers = linear.matrix, linear.numbers
     candidates = _crossings(matrix)
     at = [(float(f.subs(numbers)), f, where) for f, where in candidates if not _hidden(f.subs(numbers))]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import sympy
+from sympy.core.function import AppliedUndef
 
-from ...document.math import Add, BigSum, Call, Div, Expr, Function, Mul, Neg, Num, Pow, Sym
+from ...document.math import Add, BigSum, Call, Cases, Div, Expr, Function, Mul, Neg, Num, Pow, Rel, Sym
 from ...notation import named
 
 __all__ = ["formula_of"]
@@ -21,6 +22,13 @@ def formula_of(value: Any, symbols: Mapping[str, Expr] | None = None) -> Expr:
         symbols: how its symbols are written, by name; by their names otherwise.
     """
     return _Scribe(symbols or {}).expr(sympy.sympify(value))
+
+
+_FUNCTIONS = {
+    "Abs": Function("abs"), "Max": Function("max", "max", r"\max"), "Min": Function("min", "min", r"\min"),
+    "log": Function("ln", "ln", r"\ln"), "sign": Function("sign", "sgn", r"\operatorname{sgn}"),
+    "floor": Function("floor", "floor", r"\operatorname{floor}"),
+}  # fmt: skip
 
 
 class _Scribe:
@@ -39,20 +47,31 @@ class _Scribe:
             return self._sum(e)
         if isinstance(e, (sympy.Mul, sympy.Pow)):
             return self._product(e)
-        if isinstance(e, sympy.Sum):
+        if isinstance(e, (sympy.Sum, sympy.Product)):
             (index, low, high) = e.limits[0]
-            return BigSum(self.expr(e.function), str(index), self.expr(low), self.expr(high))
-        return self._call(e)
+            kind = "sum" if isinstance(e, sympy.Sum) else "prod"
+            return BigSum(self.expr(e.function), str(index), self.expr(low), self.expr(high), sign=kind)
+        if isinstance(e, sympy.Piecewise):
+            return Cases(tuple((self.expr(v), None if test == sympy.true else self.expr(test)) for v, test in e.args))
+        if isinstance(e, sympy.core.relational.Relational):
+            return Rel(e.rel_op, self.expr(e.lhs), self.expr(e.rhs))
+        return self._named(e) if isinstance(e, AppliedUndef) else self._call(e)
+
+    def _named(self, e: Any) -> Expr:
+        """A value by its name, at an update: d(k) as d with subscript k."""
+        own = named(str(e.func))
+        at = str(e.args[0]).replace(" - ", "-").replace(" + ", "+")
+        return Sym(own.name, (*(s for s in own.sub if s != "t"), at), own.sup, own.accent)
 
     def _call(self, e: Any) -> Expr:
         name = str(e.func.__name__)
-        own = {"Abs": "abs", "Max": "maximum", "Min": "minimum"}.get(name, name)
-        return Call(Function(own), tuple(self.expr(a) for a in e.args), own)
+        own = _FUNCTIONS.get(name, Function(name))
+        return Call(own, tuple(self.expr(a) for a in e.args), own.name)
 
     def _sum(self, e: Any) -> Expr:
         """The terms with the positive ones first, numbers and powers of least degree in front."""
-        terms = sorted(e.as_ordered_terms(), key=lambda x: (_negative(x), not x.is_Number))
-        return Add(tuple(Neg(self.expr(-x)) if _negative(x) else self.expr(x) for x in terms))
+        terms = [(self.expr(x), x) for x in e.as_ordered_terms()]
+        return Add(tuple(own for own, _ in sorted(terms, key=lambda p: (isinstance(p[0], Neg), not p[1].is_Number))))
 
     def _product(self, e: Any) -> Expr:
         sign, top, bottom = 1, [], []
@@ -103,6 +122,8 @@ def _negative(e: Any) -> bool:
 
 def _turned(e: Any, even: bool = False) -> bool:
     """Whether a sum reads better with all signs turned: its number is negative, or more of its terms are."""
+    if any(x.is_Symbol and x.is_integer for x in e.args):  # t - 1, an update before this one
+        return False
     number = e.as_coeff_Add()[0]
     if number != 0:
         return bool(number < 0)

@@ -17,13 +17,15 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...optimizers import Optimizer
-from ..optimizer.replay import Replay
+from .runners import ask_again, runner_of
 from .surfaces import NetworkSurface, Surface
 
 __all__ = ["Contest", "compete"]
 
 COARSE = tuple(10.0 ** (k / 3) for k in range(-15, 4))
 FINE = tuple(10.0 ** (k / 12) for k in range(-3, 4))
+LEAST_NEWTON = 0.01
+"""Rates of L-BFGS are shares of Newton's step: they are searched from here on."""
 WIDEST = 3
 """How often the search goes on beyond the ends of its rates."""
 
@@ -63,13 +65,9 @@ class Contest:
 
 def compete(surface: Surface, rule: Optimizer, updates: int, search: Sequence[int], seeds: Sequence[int]) -> Contest:
     """Find an optimizer's best rate on some seeds, and measure it on others."""
-    if rule.rule.whole or rule.rule.asks:
-        raise InputError(
-            f"{rule.rule.name} is not compared here: its step depends on whole matrices or asks for the loss again"
-        )
     starts = surface.starts(search)
     scores: dict[float, float] = {}
-    rates = list(COARSE)
+    rates = [r for r in COARSE if r > LEAST_NEWTON] if rule.rule.asks else list(COARSE)
     for _ in range(WIDEST + 1):
         scores |= _scored(surface, rule, starts, [r for r in rates if r not in scores], updates)
         best = _best(scores)
@@ -107,7 +105,9 @@ def _scored(surface: Surface, rule: Optimizer, starts: Tensor, rates: list[float
 
 def _run(surface: Surface, rule: Optimizer, starts: Tensor, lr: Tensor, updates: int) -> tuple[Tensor, Tensor]:
     """Every row as a run of its own: points [updates + 1, runs, numbers] and losses [updates + 1, runs]."""
-    run = Replay(rule, starts)
+    if rule.rule.asks:
+        return ask_again(surface, rule, starts, lr, updates)
+    run = runner_of(rule, surface, starts)
     points, losses = [run.w], [surface.losses(run.w)]
     for _ in range(updates):
         alive = torch.isfinite(run.w).all(1) & torch.isfinite(losses[-1])

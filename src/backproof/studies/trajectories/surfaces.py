@@ -6,6 +6,7 @@ Points are rows: [runs, numbers]; every row is a run of its own, and the runs of
 from __future__ import annotations
 
 import copy
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ class Surface(Protocol):
     def plane(self, points: Tensor) -> Plane:
         """The plane for a picture of runs that went through these points."""
 
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the tensors that a row holds, one after another."""
+
 
 @dataclass(frozen=True)
 class Plane:
@@ -79,6 +83,7 @@ class FormulaSurface:
     spread: float = 0.3
     title: str = ""
     _graphs: dict[int, Joint] = field(default_factory=dict)
+    _last: tuple[Tensor, Joint, Any] | None = None
 
     def __post_init__(self) -> None:
         self.title = self.title or self.text
@@ -108,7 +113,13 @@ class FormulaSurface:
         """The plane for a picture."""
         return Plane(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64), ("x", "y"))
 
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """x and y as one vector."""
+        return ((2,),)
+
     def _read(self, points: Tensor) -> tuple[Joint, Any]:
+        if self._last is not None and self._last[0] is points:
+            return self._last[1], self._last[2]
         count = len(points)
         if count not in self._graphs:
             shapes: dict[str, tuple[int, ...]] = {"x": (count,), "y": (count,)}
@@ -117,7 +128,8 @@ class FormulaSurface:
             self._graphs[count] = differentiate(graph, of=graph.by_name["L"])
         joint = self._graphs[count]
         leaves = {joint.graph.by_name["x"]: points[:, 0], joint.graph.by_name["y"]: points[:, 1]}
-        return joint, evaluate(joint.graph, leaves)
+        self._last = points, joint, evaluate(joint.graph, leaves)
+        return self._last[1], self._last[2]
 
 
 @dataclass
@@ -152,6 +164,10 @@ class SpectrumSurface:
         axes[0, low], axes[1, high] = 1, 1
         names = (f"w along curvature {self.curvatures[low]:g}", f"w along curvature {self.curvatures[high]:g}")
         return Plane(torch.zeros(len(self.curvatures), dtype=torch.float64), axes, names)
+
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """All numbers as one vector."""
+        return ((len(self.curvatures),),)
 
 
 @dataclass
@@ -203,6 +219,10 @@ class NetworkSurface:
             directions = torch.cat([directions, torch.ones_like(directions)])[:2]
         return Plane(middle, directions[:2], ("first principal direction", "second principal direction"))
 
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the trained parameters."""
+        return tuple(tuple(self.program.start[n].shape) for n in self.program.trained)
+
     def _named(self, flat: Tensor) -> dict[str, Tensor]:
         found, start = {}, 0
         for name in self.program.trained:
@@ -221,6 +241,12 @@ def surface_of(
         InputError, FormulaError: it is none of these, or cannot be read.
     """
     if isinstance(what, str):
+        if what.isidentifier() and what.lower() not in (*NAMED, "x", "y"):
+            near = difflib.get_close_matches(what.lower(), NAMED, 1)
+            raise InputError(
+                f"there is no surface '{what}'{f'; did you mean {near[0]}?' if near else '.'} Known are {', '.join(NAMED)}; a formula in "
+                "x and y, such as 'x**2 + 10*y**2', and the curvatures of a quadratic mean others"
+            )
         text, default = NAMED.get(what.lower(), (what, (1.0, 1.0)))
         return FormulaSurface(text, _pair(start, default), title=what)
     if isinstance(what, (list, tuple)) and what and all(isinstance(c, (int, float)) for c in what):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ from ...pictures.trails import Trail, trails_drawing
 from ...progress import task
 from ...result import Result
 from .contours import contours, levels_of
-from .protocol import Contest, compete
+from .protocol import LEAST_NEWTON, Contest, compete
+from .runners import parts_of
 from .surfaces import NetworkSurface, Surface, surface_of
+from .verdict import remarks, said
 
 __all__ = ["Trajectories", "trajectories"]
 
@@ -45,9 +48,16 @@ class Trajectories(Result):
         """The labels, the smallest median of the last loss first."""
         return tuple(sorted(self.contests, key=lambda n: self.contests[n].quantile(0.5)))
 
+    @cached_property
+    def verdict(self) -> str:
+        """Who is lowest and how surely; or that the loss is flat, or falls without bound."""
+        return said(self.contests, self.order, self.updates, self.surface)
+
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The comparison as plain data."""
         return {
+            "verdict": self.verdict,
+            "remarks": list(remarks(self.contests)),
             "surface": self.surface.title,
             "updates": self.updates,
             "seeds": {"searched": self.searched, "measured": self.measured},
@@ -74,9 +84,8 @@ class Trajectories(Result):
 
     def document(self) -> Document:
         """The comparison as a page."""
-        best = self.order[0]
         blocks = (self._picture(), self._table(), self._curves(), self._protocol())
-        verdict = f"After {self.updates} updates {best} is lowest: a loss of {self.contests[best].quantile(0.5):.4g} in the median."
+        verdict = self.verdict
         return Document(f"Optimizers on {self.surface.title}", blocks, "", verdict, "", self.to_dict())
 
     def _picture(self) -> Section:
@@ -105,12 +114,7 @@ class Trajectories(Result):
         )
         head = (("optimizer",), ("best lr",), ("last loss, median",), ("lower quartile",), ("upper quartile",))
         table = Table(head, rows, f"The loss after {self.updates} updates, over {self.measured} seeds", (1, 2, 3, 4))
-        edge = [n for n, c in self.contests.items() if c.at_edge]
-        note = (
-            (Paragraph((f"The best rate lies at the end of what was searched for {', '.join(edge)}.",)),)
-            if edge
-            else ()
-        )
+        note = tuple(Paragraph((text,)) for text in remarks(self.contests))
         return Section("Which is lowest", (table, *note), "result", "table")
 
     def _curves(self) -> Section:
@@ -148,7 +152,36 @@ class Trajectories(Result):
             "search had not seen. Other settings are as named. A loss that overflows counts as infinite; the curves leave "
             "out losses of more than 1000 times that at the start."
         )
+        own = [note for c in self.contests.values() if (note := self._own(c))]
+        text = " ".join([text, *own])
         return Section("How they were compared", (Paragraph((text,)),), "given", "protocol")
+
+    def _own(self, contest: Contest) -> str:
+        """How a rule was run that is not for any single number."""
+        rule = contest.rule
+        if rule.rule.asks:
+            return (
+                f"{rule.rule.name} asks for the loss several times in an update, so each evaluation of the loss and its gradient "
+                f"counts as one update of the others; torch.optim's own class was run, its rates from {LEAST_NEWTON:g} on."
+            )
+        parts = parts_of(rule, self.surface)
+        if rule.rule.ranks and len({r.rule.name for r, _ in parts}) > 1:
+            return f"{rule.rule.name} updates the matrices; vectors, which it is not for, are updated by AdamW with the same rate."
+        if rule.rule.ranks:
+            return f"{rule.rule.name} is for matrices, and sees {' and '.join(_shape(s) for _, s in parts)}."
+        return (
+            f"{rule.rule.name} sees whole tensors: {', '.join(_shape(s) for _, s in parts)}." if rule.rule.whole else ""
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return (
+        f"a {' x '.join(map(str, shape))} matrix"
+        if len(shape) == 2
+        else f"a vector of {shape[0]}"
+        if shape
+        else "a number"
+    )
 
 
 def _shown(loss: float) -> bool:
@@ -227,5 +260,9 @@ def _label(rule: Any, taken: Any) -> str:
     """The rule's name with the settings that are not its defaults; numbered where that is taken."""
     name: str = rule.rule.name
     own = {k: v for k, v in rule.hyper.items() if k != "lr" and v != rule.rule.hyper.get(k)}
-    label = " ".join([name, *(k if v is True else f"{k} {float(v):g}" for k, v in own.items() if v is not None)])
+    label = " ".join([name, *(_setting(k, v) for k, v in own.items() if v is not None)])
     return label if label not in taken else f"{label} #{len(taken) + 1}"
+
+
+def _setting(name: str, value: Any) -> str:
+    return name if value is True else str(value) if isinstance(value, str) else f"{name} {float(value):g}"

@@ -15,6 +15,7 @@ from ...errors import InputError
 from ...graph import Graph, Node
 from ...optimizers.base import Equations, Optimizer
 from ..trace import Trace
+from .asking import asking_setup, asking_update
 
 __all__ = ["script_of"]
 
@@ -178,10 +179,8 @@ class _Script:
 
     def _update(self) -> list[str]:
         """The update rule, for the first update and for the later ones where they differ."""
-        if self.program.optimizer is None:
+        if self.program.optimizer is None or self.program.optimizer.rule.asks:
             return []
-        if self.program.optimizer.rule.asks:
-            raise InputError("a script without Backproof is not written for LBFGS: its line search is no formula")
         return [text for k, (rule, shape) in enumerate(self.kinds) for text in self._one_update(rule, shape, k)]
 
     @property
@@ -246,6 +245,7 @@ class _Script:
             "steps = []",
             f"trained = {trained!r}",
             f"state = {_mapping({n: self._zeros(n) for n in trained})}",
+            *(asking_setup(program.optimizer) if program.optimizer and program.optimizer.rule.asks else []),
             f"by_sample = {list(program.samples)!r}",
             f"samples = {samples}",
             f"for sample in (samples * {program.steps})[:{len(self.trace.steps)}]:",
@@ -259,7 +259,11 @@ class _Script:
             '    record["values"] = {n: as_list(v) for n, v in values.items()}',
             '    record["gradients"] = {n: as_list(v) for n, v in gradients.items()}',
             '    record["parameters"] = {}',
-            *self._updates_of(),
+            *(
+                asking_update(loss or "None")
+                if program.optimizer and program.optimizer.rule.asks
+                else self._updates_of()
+            ),
             *self._buffers_of(graph),
             "    steps.append(record)",
             'print(json.dumps({"steps": steps}))',
@@ -278,7 +282,8 @@ class _Script:
         """The state of a parameter at the start."""
         rule = self.program.rule_of(name)
         shape = tuple(self.program.start[name].shape)
-        shapes = {s: rule.shape_of(s, shape) for s in rule.state_of(shape)} if rule else {}
+        kept = rule.state_of(shape) if rule and not rule.rule.asks else ()
+        shapes = {s: rule.shape_of(s, shape) for s in kept} if rule else {}
         return _mapping(
             {
                 s: f"torch.zeros_like(data[{name!r}])" if own == shape else f"data[{name!r}].new_zeros({own})"
