@@ -15,7 +15,7 @@ from ...domains.numbers import tensor_of, wide_numbers, widened
 from ...errors import InputError
 from ...graph import Builder, Graph, Node
 
-__all__ = ["Measured", "Network", "Sizes", "redrawn"]
+__all__ = ["Measured", "Network", "Pool", "Sizes", "redrawn"]
 
 COTANGENTS = 16
 Leaves = dict[Node, Tensor]
@@ -136,6 +136,29 @@ def redrawn(
             torch.manual_seed(seed + 104_729 * (k + 1))
             own = dict(factory().named_parameters())
         yield {n: widened(own[n.name].detach()) for n in network.graph.parameters if n.name in own}, generator
+
+
+class Pool:
+    """The mean squares of a network's parameters over draws of its initial distribution."""
+
+    def __init__(self) -> None:
+        self.total: dict[Node, float] = {}
+        self.count = 0
+
+    def add(self, leaves: Mapping[Node, Tensor]) -> None:
+        """One more draw."""
+        self.count += 1
+        for node, t in leaves.items():
+            self.total[node] = self.total.get(node, 0.0) + square(t)
+
+    def rescaled(self, given: Mapping[Node, Tensor]) -> Leaves:
+        """A network's tensors, each at the size that it has over the draws: ten biases of its own say little about others."""
+        found = dict(given)
+        for node, total in self.total.items():
+            own = square(given[node]) if node in given else 0.0
+            if own > 0 and total > 0:
+                found[node] = given[node] * math.sqrt(total / self.count / own)
+        return found
 
 
 def _shuffled(network: Network, generator: torch.Generator) -> Leaves:
