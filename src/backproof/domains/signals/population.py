@@ -25,7 +25,7 @@ from ..fields import Axis, Field, Known, Layout, Unpredictable, drawn, field_of
 from ..numbers import wide_numbers, widened
 from .layouts import layout_of, plain_layout, uncopied
 
-__all__ = ["Population", "populations"]
+__all__ = ["Population", "calls_of_one_weight", "populations"]
 
 Value = Field | Known
 COORDINATES, LARGEST = 24_000, 24_000_000
@@ -106,6 +106,20 @@ def _weight_place(node: Node) -> int | None:
     places = {"linear": (1,), "matmul": (0, 1)}.get(node.op.name, ())
     held = [k for k in places if _is_weight(node.inputs[k])]
     return held[0] if len(held) == 1 and len(node.inputs[held[0]].shape) == 2 else None
+
+
+def calls_of_one_weight(graph: Graph) -> list[tuple[Node, list[Node]]]:
+    """Each parameter that one chain of maps applies again and again, with these maps in order."""
+    groups: dict[tuple[Node, int, bool], list[Node]] = {}
+    for node in graph.nodes:
+        place = _weight_place(node)
+        if place is not None:
+            groups.setdefault(_key_of(node, place), []).append(node)
+    return [
+        (key[0], calls)
+        for key, calls in groups.items()
+        if len(calls) > 1 and len(_between(graph, set(calls))) > len(calls)
+    ]
 
 
 def _with_what_feeds(graph: Graph, part: set[Node], maps: Iterable[Node]) -> set[Node]:

@@ -23,10 +23,11 @@ Leaves = dict[Node, Tensor]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Mean squares over seeds: the mean and its standard error."""
+    """Mean squares over seeds: the mean, its standard error, over how many."""
 
     mean: float
     error: float
+    count: int = 1
 
     @staticmethod
     def of(values: Sequence[float]) -> Sizes:
@@ -34,7 +35,7 @@ class Sizes:
         count = len(values)
         mean = sum(values) / count
         spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (count - 1) / count) if count > 1 else 0.0
-        return Sizes(mean, spread)
+        return Sizes(mean, spread, count)
 
 
 @dataclass(frozen=True)
