@@ -140,7 +140,7 @@ def _findings(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Fin
             f"The scale of a normalisation, {_listed(facts.scales)}, is 0, and it is the only way: its output is constant, and "
             "nothing before it gets a gradient."), ("scale of the norm",)  # fmt: skip
     yield from _units(layers, facts, ratio)
-    yield from _softs(facts, ratio)
+    yield from _softs(layers, facts, ratio)
     yield from _times(facts)
     if not FADED <= ratio <= GROWN and len(layers) > 1:
         yield _flow("vanishing" if ratio < FADED else "exploding", layers, facts, ratio)
@@ -148,7 +148,7 @@ def _findings(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Fin
 
 
 def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
-    still = [x for x in layers if x.dead >= 0.9]
+    still = [x for x in layers if x.dead >= 0.9 and x.saturated < 0.5]
     if still:
         share = (
             "Every unit"
@@ -158,7 +158,7 @@ def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Findin
         yield (
             "dead",
             (
-                f"{share} of {_listed([x.name for x in still])} has slope 0 for all inputs: no gradient passes. "
+                f"{share} of {_listed([x.name for x in still])}: slope 0 for all inputs: no gradient passes. "
                 f"{_why_dead(still[0], facts)}"
             ),
             _for_dead(still[0], facts),
@@ -172,18 +172,28 @@ def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Findin
         ), ("standardise", "gains", "normalise") if facts.input_scale > 30 else ("gains", "normalise")  # fmt: skip
 
 
-def _softs(facts: Facts, ratio: float) -> Iterator[Finding]:
+def _softs(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
     shut = [s for s in facts.softs if s.shut]
     if not shut:
         return
     worst = min(shut, key=lambda s: s.open)
+    grown = layers[-1].forward[1] > 30 * layers[0].forward[1] and not worst.width
     what = "attention" if worst.width else "softmax of the loss" if worst.loss else "softmax"
     named = what if worst.node.name == what else f"{what} {worst.node.name}"
     yield "vanishing" if ratio < FADED else "saturated", (
         f"The {named} is saturated: its scores have a standard deviation of {worst.spread:.3g} over the "
         f"{worst.keys} entries of a row (about 1 is usual), so that one entry takes nearly all, and "
-        f"{100 * worst.open:.0f} % of the slope that equal shares would have is left. {_why_shut(worst)}"
-        f"{_input_words(facts)}"), ("standardise", "scores") if facts.input_scale > 30 else ("scores",)  # fmt: skip
+        f"{100 * worst.open:.0f} % of the slope that equal shares would have is left. "
+        f"{_why_grown(layers, facts) if grown else _why_shut(worst)}{_input_words(facts)}"
+    ), (*(["standardise"] if facts.input_scale > 30 else []), *(["branches"] if grown and facts.skips else []), "scores")  # fmt: skip
+
+
+def _why_grown(layers: Sequence[Any], facts: Facts) -> str:
+    sums = f", as each of the {facts.skips} residual sums adds a branch" if facts.skips else ""
+    return (
+        f"The values grow on the way: their mean square goes from {layers[0].forward[1]:.3g} at {layers[0].name} to "
+        f"{layers[-1].forward[1]:.3g} at {layers[-1].name}{sums}."
+    )
 
 
 def _why_shut(s: Soft) -> str:

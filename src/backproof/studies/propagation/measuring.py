@@ -77,7 +77,8 @@ class Network:
     def refuse_what_is_not_finite(self) -> None:
         """Say which input or parameter holds a NaN or an infinity."""
         for node, t in self.given.items():
-            if t.is_floating_point() and not bool(t.isfinite().all()):
+            mask = node.role == "constant" and not bool(t.isnan().any())
+            if t.is_floating_point() and not mask and not bool(t.isfinite().all()):
                 bad = int((~t.isfinite()).sum())
                 raise InputError(f"{node.name} is not finite: {bad} of its {t.numel()} entries are NaN or infinite")
 
