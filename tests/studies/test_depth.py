@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,8 @@ def test_a_tower_of_ones_own(tmp_path: Path) -> None:
         for kind in ("residual", "plain"):
             assert row[kind]["gradient_ratio"] > 0 and 0 <= row[kind]["accuracy"] <= 100
             assert len(row[kind]["gradient_ratios"]) == 3
+            told, seen = (np.array(row[kind]["predicted"][way]) for way in ("predicted", "measured"))
+            assert len(told) == len(seen) and np.abs(np.log(told / seen)).max() < np.log(3)  # three channels
     assert all(e.agrees is not False for e in answer.evidence), [e for e in answer.evidence if e.agrees is False]
 
 

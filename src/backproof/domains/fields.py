@@ -18,7 +18,19 @@ from torch import Tensor
 
 from ..errors import BackproofError
 
-__all__ = ["MOST", "Axis", "Field", "Known", "Layout", "Unpredictable", "aligned", "drawn", "field_of", "seen_from"]
+__all__ = [
+    "MOST",
+    "Axis",
+    "Field",
+    "Kind",
+    "Known",
+    "Layout",
+    "Unpredictable",
+    "aligned",
+    "drawn",
+    "field_of",
+    "seen_from",
+]
 
 MOST = 2048
 Kind = Literal["position", "feature", "copy"]

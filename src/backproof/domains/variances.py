@@ -29,7 +29,7 @@ from .base import Domain
 from .curves import curve
 from .numbers import numbers
 
-__all__ = ["Moments", "function_values", "gaussian", "kurtosis", "quadrature", "read_variances", "variances"]
+__all__ = ["Moments", "breaks", "function_values", "gaussian", "kurtosis", "quadrature", "read_variances", "variances"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 _WIDTH, _NODES = 12.0, 48
@@ -69,6 +69,9 @@ def _with(mean: Array, variance: Array) -> Moments:
     return Moments(mean, variance + mean**2)
 
 
+_BENDS = (-64.0, -16.0, -4.0, 0.0, 4.0, 16.0, 64.0)
+
+
 # --- functions --------------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=1)
 def _rule() -> tuple[Array, Array]:
@@ -90,9 +93,14 @@ def _gaussian(op: Elementwise, attrs: tuple[tuple[str, Any], ...], mean: float, 
     if variance <= 1e-30 * max(mean * mean, 1e-300):
         return float(function_values(node, np.array([mean]))[0] ** power)
     sigma = math.sqrt(variance)
-    kinks = [float(k.p) / float(k.q) for k in curve(formula(node)).values]
-    z, weights = quadrature(tuple((k - mean) / sigma for k in kinks))
+    kinks = tuple(float(k.p) / float(k.q) for k in curve(formula(node)).values)
+    z, weights = quadrature(breaks(kinks, mean, sigma))
     return float((weights * function_values(node, mean + sigma * z) ** power).sum())
+
+
+def breaks(kinks: tuple[float, ...], mean: float, sigma: float) -> tuple[float, ...]:
+    """Where f(m + σ z) is cut into pieces: its kinks, and for a large σ where an activation of unit scale bends."""
+    return tuple((k - mean) / sigma for k in {*kinks, *(_BENDS if sigma > 2 else ())})
 
 
 def quadrature(kinks: tuple[float, ...] = ()) -> tuple[Array, Array]:
@@ -115,7 +123,7 @@ def function_values(node: Node, x: Array) -> Array:
 def kurtosis(node: Node, mean: float, variance: float) -> float:
     """E[f⁴] / E[f²]² - 1: how much f(s)² fluctuates from unit to unit (5 for ReLU)."""
     second = gaussian(node, mean, variance, 2)
-    return gaussian(node, mean, variance, 4) / second**2 - 1 if second > 0 else 0.0
+    return gaussian(node, mean, variance, 4) / second**2 - 1 if second**2 > 0 else 0.0
 
 
 @variances.rule("elementwise")

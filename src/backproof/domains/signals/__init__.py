@@ -4,7 +4,8 @@ Mean-field theory in the infinite-width form: what a linear map with independent
 covariance that follows from the second moments of what goes in; in the backward pass the error signal is taken to be
 independent of the values that it meets (Poole et al. 2016; Schoenholz et al. 2017; Yang 2019, Tensor Programs). A rule
 takes an operation's fields to its result's field (``signals``) or an error signal's field to the operands' (``errors``):
-the adjoint of an operation is read as one thing, because its steps are correlated.
+the adjoint of an operation is read as one thing, because its steps are correlated. Parts whose maps share weights (a
+recurrent layer, a block applied twice) are drawn as a whole (:mod:`.population`): all their calls are correlated.
 """
 
 from ..base import Domain

@@ -16,7 +16,7 @@ from ...ops import Elementwise, derivative
 from ..balls import formula
 from ..curves import curve
 from ..fields import Field, Known, Unpredictable, aligned, seen_from
-from ..variances import function_values, quadrature
+from ..variances import breaks, function_values, quadrature
 from . import errors, signals
 
 __all__ = ["kernel_of", "scales"]
@@ -46,7 +46,7 @@ def _expansion(op: Elementwise, attrs: tuple[tuple[str, Any], ...], mean: float,
         alone = torch.zeros(TERMS, dtype=torch.float64)
         alone[0] = value
         return alone, value**2
-    z, weights = quadrature(tuple((k - mean) / sigma for k in _kinks(op, attrs)))
+    z, weights = quadrature(breaks(_kinks(op, attrs), mean, sigma))
     values = function_values(node, mean + sigma * z)
     found, before, h = np.empty(TERMS), np.zeros_like(z), np.ones_like(z)
     for k in range(TERMS):

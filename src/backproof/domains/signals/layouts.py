@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...graph import Node
 from ...ops.shapes import axes_of
-from ..fields import Axis, Layout, Unpredictable, refined, regrouped
+from ..fields import Axis, Kind, Known, Layout, Unpredictable, refined, regrouped, seen_from
 
-__all__ = ["layout_of"]
+__all__ = ["layout_of", "plain_layout", "uncopied"]
 
 
 def _entrywise(layouts: Sequence[Layout], shape: tuple[int, ...]) -> Layout:
@@ -47,6 +48,8 @@ def layout_of(node: Node, operands: Sequence[Layout]) -> Layout:
         return (*batch, first[-2], operands[1][-1])
     if name in ("select", "slice"):
         return _part(node, first)
+    if name in ("stack", "cat"):
+        return _joined(node, operands)
     if node.op.family == "pooling":
         return (*first[:2], *((Axis(n, "position"),) if n > 1 else () for n in shape[2:]))
     if node.op.family == "reduce" or name in ("argmax", "argmin"):
@@ -74,3 +77,27 @@ def _reduced(node: Node, x: Layout) -> Layout:
     if node.attrs.get("keepdim"):
         return tuple(() if d in axes else dim for d, dim in enumerate(x))
     return tuple(dim for d, dim in enumerate(x) if d not in axes)
+
+
+def _joined(node: Node, operands: Sequence[Layout]) -> Layout:
+    """One behind the other along a new axis of positions, or along one that they have."""
+    d, shape = node.attrs["dim"] % len(node.shape), node.shape
+    if node.op.name == "stack":
+        whole = _entrywise(operands, (*shape[:d], *shape[d + 1 :]))
+        return (*whole[:d], (Axis(shape[d], "position"),) if shape[d] > 1 else (), *whole[d:])
+    whole = _entrywise([(*x[:d], (), *x[d + 1 :]) for x in operands], (*shape[:d], 1, *shape[d + 1 :]))
+    kinds = {a.kind for x in operands for a in x[d]}
+    kind: Kind = kinds.pop() if len(kinds) == 1 else "position"
+    return (*whole[:d], (Axis(shape[d], kind),) if shape[d] > 1 else (), *whole[d + 1 :])
+
+
+def uncopied(layout: Layout) -> Layout:
+    """An error signal is not the same along the axes along which the value is."""
+    return tuple(tuple(replace(a, kind="feature") if a.kind == "copy" else a for a in dim) for dim in layout)
+
+
+def plain_layout(known: Known) -> Layout:
+    """What is given counts as equal entries, a parameter as independent ones."""
+    if known.random:
+        return seen_from(known).layout
+    return tuple((Axis(n, "copy"),) if n > 1 else () for n in known.values.shape)

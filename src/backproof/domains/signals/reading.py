@@ -6,18 +6,20 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from graphlib import TopologicalSorter
 
 import torch
 from torch import Tensor
 
 from ...errors import BackproofError
 from ...graph import Graph, Node
-from ..fields import Axis, Field, Known, Layout, Unpredictable, aligned, drawn, field_of, seen_from
+from ..fields import Field, Known, Layout, Unpredictable, aligned, drawn, field_of
 from ..numbers import tensor_of, wide_numbers, widened
 from . import errors, signals
-from .layouts import layout_of
+from .layouts import layout_of, plain_layout, uncopied
 from .maps import is_map
 from .norms import statistics_of
+from .population import Population, populations
 
 __all__ = ["Reading"]
 
@@ -70,6 +72,8 @@ class Reading:
         if node.is_leaf:
             tensor = self.given[node] if node in self.given else tensor_of(node, wide=True)
             return Known(tensor, node.role in ("parameter", "buffer") and tensor.numel() > 1)
+        if node in self._shared:
+            return self._together(node)
         if not self.is_map(node) and all(isinstance(self.value(x), Known) for x in self._needed(node)):
             return self._folded(node)
         if self.is_hard(node):
@@ -78,6 +82,33 @@ class Reading:
         found: Field = signals.apply(node, *operands)
         finite = bool(found.kernel.isfinite().all())
         return found if finite else self._sampled(node)  # a tail that is never reached, as the root of a mean square
+
+    @cached_property
+    def _shared(self) -> dict[Node, Population]:
+        """The nodes of the parts whose maps share weights."""
+        parts = populations(self.graph, self.value, self.draws_of, self.seed)
+        return {n: part for part in parts for n in part.inside}
+
+    def _together(self, node: Node) -> Value:
+        """A node of such a part: all of it is drawn at once. Where that is not possible, its maps count as different ones."""
+        part = self._shared[node]
+        try:
+            self.values.update(part.forward())
+        except (Unpredictable, BackproofError, NotImplementedError) as error:
+            self.reasons[node] = str(error).splitlines()[0]
+            for n in part.inside:
+                del self._shared[n]
+            return self._found(node)
+        return self.values[node]  # type: ignore[return-value]
+
+    def draws_of(self, node: Node, count: int, generator: torch.Generator) -> Tensor:
+        """Draws of a value: those that there are, else of a Gaussian field."""
+        value = self.value(node)
+        assert isinstance(value, Field)
+        if node in self._shared:
+            own = self._shared[node].draws[node]
+            return own[torch.arange(count) % len(own)]
+        return drawn(value, count, generator)
 
     def _folded(self, node: Node) -> Known:
         """Of given values: computed. It counts as random if parameters alone went in."""
@@ -137,6 +168,8 @@ class Reading:
         if node not in self._roots:
             if isinstance(self.values.get(node), Known) or node.is_leaf:
                 self._roots[node] = frozenset()
+            elif node in self._shared:
+                self._roots[node] = frozenset([self._shared[node].inside[0]])
             elif self.is_map(node):
                 self._roots[node] = frozenset([node])
             else:
@@ -171,7 +204,7 @@ class Reading:
 
     def _starts(self, x: Node) -> bool:
         value = self.value(x) if x.is_leaf or self.is_map(x) else self.values.get(x)
-        if isinstance(value, Known) or self.is_map(x):
+        if isinstance(value, Known) or self.is_map(x) or x in self._shared:
             return True
         if self.is_hard(x):
             return False
@@ -182,7 +215,9 @@ class Reading:
         """The last of two starts that depend on each other."""
         fields = [x for x in sorted(edge, key=self._place.__getitem__) if not isinstance(self.values.get(x), Known)]
         for i, late in reversed(list(enumerate(fields))):
-            if not self.is_map(late) and any(self.roots(late) & self.roots(x) for x in fields[:i] + fields[i + 1 :]):
+            if not (self.is_map(late) or late in self._shared) and any(
+                self.roots(late) & self.roots(x) for x in fields[:i] + fields[i + 1 :]
+            ):
                 return late
         return None
 
@@ -205,7 +240,7 @@ class Reading:
             value = self.value(x)
             if value is None:
                 raise Unpredictable(self.reasons.get(x, "what comes before it is not known"))
-            return value.layout if isinstance(value, Field) else _plain_layout(value)
+            return value.layout if isinstance(value, Field) else plain_layout(value)
 
         for x in inside:
             known[x] = layout_of(x, [of(y) for y in x.inputs])
@@ -223,10 +258,10 @@ class Reading:
         features = math.prod(a.size for d in layout for a in d if a.kind == "feature")
         size = max(sum(x.size for x in (*inside, *starts)), 1)
         count = max(2, min(_DRAWS // max(features, 1) + 1, _LARGEST // size, 400))
-        draws = {x: drawn(values[x], count, generator) for x in starts}  # type: ignore[arg-type]
+        draws = {x: self.draws_of(x, count, generator) for x in starts}
         held = {x: widened(v.values) for x, v in values.items() if isinstance(v, Known)}
         for i in range(count):
-            here = {x: draws[x][i].clone().requires_grad_() for x in starts}
+            here = {x: draws[x][i].detach().clone().requires_grad_() for x in starts}
             found: dict[Node, Tensor] = {**held, **here}
             for x in inside:
                 found[x] = wide_numbers.apply(x, *(found[y] for y in x.inputs))
@@ -236,9 +271,34 @@ class Reading:
     def backward(self, start: Node, delta: Field) -> None:
         """The error signals of all nodes before ``start``, from the one there."""
         self.deltas = {start: delta}
-        for node in reversed(self.graph.nodes[: self._place[start] + 1]):
-            if node in self.deltas and not node.is_leaf and not isinstance(self.values.get(node), Known):
-                self._back(node, self.deltas[node])
+        for unit in self._backwards(start):
+            if isinstance(unit, Population):
+                self._back_together(unit)
+            elif unit in self.deltas and not unit.is_leaf and not isinstance(self.values.get(unit), Known):
+                self._back(unit, self.deltas[unit])
+
+    def _backwards(self, start: Node) -> Iterable[Node | Population]:
+        """The nodes from the start back, each after all that use it; what was drawn together counts as one."""
+        if not self._shared:
+            return reversed(self.graph.nodes[: self._place[start] + 1])
+        order: TopologicalSorter[Node | Population] = TopologicalSorter()
+        for node in self.graph.nodes:
+            unit = self._shared.get(node, node)
+            order.add(unit, *(u for x in node.inputs if (u := self._shared.get(x, x)) is not unit))
+        return reversed(tuple(order.static_order()))
+
+    def _back_together(self, part: Population) -> None:
+        arriving = {n: self.deltas[n] for n in part.inside if n in self.deltas}
+        if not arriving:
+            return
+        found: Mapping[Node, Field | None] = dict.fromkeys(part.edge)
+        if all(d is not None for d in arriving.values()):
+            found = part.backward(arriving)  # type: ignore[arg-type]
+        for node, delta in found.items():
+            if node in part.edge and delta is not None:
+                self._give(node, delta)
+            else:
+                self.deltas[node] = delta
 
     def _back(self, node: Node, delta: Field | None) -> None:
         value = self.values.get(node)
@@ -302,15 +362,4 @@ class Reading:
         for x in starts:
             value = self.values[x]
             assert isinstance(value, Field)
-            self._give(x, field_of(torch.stack(found[x]), _uncopied(value.layout), True))
-
-
-def _uncopied(layout: Layout) -> Layout:
-    """An error signal is not the same along the axes along which the value is."""
-    return tuple(tuple(replace(a, kind="feature") if a.kind == "copy" else a for a in dim) for dim in layout)
-
-
-def _plain_layout(known: Known) -> Layout:
-    if known.random:
-        return seen_from(known).layout
-    return tuple((Axis(n, "copy"),) if n > 1 else () for n in known.values.shape)
+            self._give(x, field_of(torch.stack(found[x]), uncopied(value.layout), True))

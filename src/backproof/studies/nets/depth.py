@@ -22,6 +22,7 @@ from ..numbers_in import number_in
 from ..training import History, train
 from ..training.chance import drawn_from, generator_for, number_for
 from ..verdicts import Evidence
+from .flows import Flow, flow_of
 from .layers import Layers, layers_of, slopes_confirmed
 from .loop_evidence import confirmed_loop
 from .parameters import counting_evidence
@@ -39,12 +40,16 @@ SMALL = 0.01
 
 @dataclass(frozen=True)
 class Run:
-    """One network that was trained, and its gradients layer by layer: first at the start, then after each epoch."""
+    """One network that was trained, and its gradients layer by layer: first at the start, then after each epoch.
+
+    ``flow`` is the error signal at the start, predicted and measured; None where nothing is predicted.
+    """
 
     depth: int
     kind: str
     history: History
     layers: tuple[Layers, ...]
+    flow: Flow | None = None
 
     @property
     def accuracy(self) -> float:
@@ -58,6 +63,7 @@ class Run:
             "accuracy": self.accuracy,
             "gradient_ratio": self.layers[0].ratio,
             "gradient_ratios": [x.ratio for x in self.layers],
+            "predicted": None if self.flow is None else self.flow.to_dict(),
             "persistence": self.layers[0].persistence_first,
             "loss": last["loss"],
             "parameters": sum(p.numel() for p in self.history.model.parameters()),
@@ -125,7 +131,8 @@ def depth_study(
     Returns:
         An answer with ``parameters``, ``identity_path`` and ``depths``: for each depth and kind the accuracy in %, and
         the gradient ratio: the geometric mean of the gradients' norms over the convolutions of the first stage,
-        divided by that of the last stage, before training.
+        divided by that of the last stage, before training; and under ``predicted`` the ratios of the error signal's norms,
+        stage by stage, as the theory of signal propagation gives them and measured on the same pictures.
 
     Raises:
         InputError: a setting is out of range, the data or a checkpoint cannot be read.
@@ -231,7 +238,8 @@ class _Runs:
             title=f"depth {depth}, {kind}",
         )
         later = (Layers.of_dict(names, start.stages, row) for row in history.rows if "gradients" in row)
-        return Run(depth, kind, history, (start, *later))
+        flow = flow_of(model, *self.probe, names, start.stages)
+        return Run(depth, kind, history, (start, *later), flow)
 
     def _checkpoint(self, depth: int, kind: str) -> Path | None:
         return None if self.file is None else self.file.with_name(f"{self.file.stem}-{depth}-{kind}{self.file.suffix}")

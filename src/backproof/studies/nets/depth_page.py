@@ -14,6 +14,7 @@ from .parameters import count_table, counted
 
 if TYPE_CHECKING:
     from .depth import Run, Study
+    from .flows import Flow
 
 __all__ = ["depth_blocks", "depth_remarks"]
 
@@ -115,7 +116,7 @@ def _gradients(study: Study) -> tuple[Block, ...]:
         "norm says how loudly the loss speaks to a layer, the cosine how far what it says holds: a gradient is a "
         "promise about the loss nearby, and an update relies on it a hundred times as far."
     )
-    blocks: list[Block] = [Paragraph((text,)), _ratios(study)]
+    blocks: list[Block] = [Paragraph((text,)), _ratios(study), *_predicted(study)]
     for depth in study.depths:
         blocks += _of_depth(study, depth)
     return tuple(blocks)
@@ -139,6 +140,48 @@ def _ratios(study: Study) -> Table:
         "Norms, first stage over last (geometric means), and mean cosine in the first stage; before and after training"
     )
     return Table(head, rows, caption, (0, 2, 3, 4, 5))
+
+
+def _predicted(study: Study) -> list[Block]:
+    """The error signal before training, stage by stage: by the theory, and measured."""
+    runs = [(r, r.flow) for r in study.runs if r.flow is not None]
+    if not runs:
+        return []
+    text = (
+        "Could that be known before training? From the captured graph and the spread of the weights alone the theory of "
+        "signal propagation predicts the mean square of the error signal behind every convolution (backproof propagate). "
+        "Here it is beside what one network of these weights has, on four of the pictures at 8 x 8 pixels: norms, each "
+        "stage over the last. The theory is that of wide layers; with few channels one network may differ from it."
+    )
+    count = max(len(set(flow.stages)) for _, flow in runs) - 1
+    stages = tuple((f"stage {s + 1}, {what}",) for s in range(count) for what in ("predicted", "measured"))
+    rows = tuple(
+        (
+            Num(r.depth),
+            r.kind,
+            *(Num(v) for pair in list(zip(flow.ratios(0), flow.ratios(1), strict=True))[:-1] for v in pair),
+        )
+        for r, flow in runs
+    )
+    table = Table((("depth",), ("kind",), *stages), rows, "The error signal over that of the last stage, before training",
+                  (0, *range(2, 2 + 2 * count)))  # fmt: skip
+    deepest = max(r.depth for r, _ in runs)
+    lines = [_flow_line(r.kind, flow, way) for r, flow in runs if r.depth == deepest for way in (0, 1)]
+    caption: Parts = (
+        f"Depth {deepest}: the norm of the error signal behind each convolution, predicted and measured.",
+    )
+    alt = f"The norm of the error signal per convolution at depth {deepest}, predicted and measured, with and without skips"
+    return [
+        Paragraph((text,)),
+        table,
+        Plot(tuple(lines), "convolution", "norm of the error signal", caption, alt, log_y=True),
+    ]
+
+
+def _flow_line(kind: str, flow: Flow, way: int) -> Series:
+    values = tuple(x.norms[way] for x in flow.layers)
+    label, style = (f"{kind}, predicted", "line") if way == 0 else (f"{kind}, measured", "points")
+    return Series(label, tuple(float(i + 1) for i in range(len(values))), values, style)  # type: ignore[arg-type]
 
 
 def _of_depth(study: Study, depth: int) -> list[Block]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from .facts import Facts
+from .softmaxes import Soft
 
 __all__ = ["Diagnosis", "Remedy", "diagnose"]
 
@@ -26,12 +27,14 @@ class Remedy:
         predicted, measured: the norm of the error signal at the first layer over that at the last with the remedy (for
             a loss's scale: the norm at the last layer), as the theory has it and on a copy to which it was applied; nan
             where there is nothing to measure.
+        effect: what else it is predicted to do and did to the copy, in a sentence.
     """
 
     words: str
     code: str = ""
     predicted: float = math.nan
     measured: float = math.nan
+    effect: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The remedy as plain data."""
@@ -39,6 +42,7 @@ class Remedy:
         return {
             "words": self.words,
             "code": self.code,
+            "effect": self.effect,
             **{k: v if math.isfinite(v) else None for k, v in numbers.items()},
         }
 
@@ -107,7 +111,8 @@ def _in_words(r: Remedy) -> str:
     foreseen = (
         f"the theory predicts {r.predicted:.3g} for" if math.isfinite(r.predicted) else "there is no prediction for"
     )
-    return f"{r.words}. With it {foreseen} the factor over all layers, and a copy to which it was applied has {r.measured:.3g}."
+    effect = f" {r.effect}" if r.effect else ""
+    return f"{r.words}. With it {foreseen} the factor over all layers, and a copy to which it was applied has {r.measured:.3g}.{effect}"
 
 
 # --- what may be wrong, the most certain first ------------------------------------------------------------------------
@@ -130,30 +135,93 @@ def _findings(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Fin
         yield "vanishing", (
             f"All weights of {_listed(facts.zeros)} are 0, and it is the only way: nothing before it gets a gradient."
         ), ("gains",)  # fmt: skip
+    if facts.scales and ratio < FADED:
+        yield "vanishing", (
+            f"The scale of a normalisation, {_listed(facts.scales)}, is 0, and it is the only way: its output is constant, and "
+            "nothing before it gets a gradient."), ("scale of the norm",)  # fmt: skip
     yield from _units(layers, facts, ratio)
+    yield from _softs(layers, facts, ratio)
+    yield from _times(facts)
     if not FADED <= ratio <= GROWN and len(layers) > 1:
         yield _flow("vanishing" if ratio < FADED else "exploding", layers, facts, ratio)
     yield from _scales(layers, facts)
 
 
 def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
-    still = [x for x in layers if x.dead >= 0.9]
+    still = [x for x in layers if x.dead >= 0.9 and x.saturated < 0.5]
     if still:
         share = (
             "Every unit"
             if all(x.dead >= 1.0 for x in still)
             else f"{100 * min(x.dead for x in still):.0f} % of the units"
         )
-        yield "dead", (
-            f"{share} of {_listed([x.name for x in still])} has slope 0 for all inputs: no gradient passes. "
-            f"{_why_dead(still[0], facts)}"), ("gains", "standardise" if facts.input_scale > 30 else "leaky")  # fmt: skip
-    full = [x for x in layers if x.saturated >= (0.5 if ratio < FADED else 0.9)]
+        yield (
+            "dead",
+            (
+                f"{share} of {_listed([x.name for x in still])}: slope 0 for all inputs: no gradient passes. "
+                f"{_why_dead(still[0], facts)}"
+            ),
+            _for_dead(still[0], facts),
+        )
+    full = [x for x in layers if x.saturated >= 0.5]
     if full:
         yield "vanishing" if ratio < FADED else "saturated", (
             f"{full[0].activation} is saturated: {100 * max(x.saturated for x in full):.0f} % of the entries behind "
             f"{_listed([x.name for x in full])} lie where it has less than 1/20 of its largest slope (the pre-activations' "
             f"root mean square is {math.sqrt(full[0].forward[1]):.3g}).{_input_words(facts)}"
         ), ("standardise", "gains", "normalise") if facts.input_scale > 30 else ("gains", "normalise")  # fmt: skip
+
+
+def _softs(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
+    shut = [s for s in facts.softs if s.shut]
+    if not shut:
+        return
+    worst = min(shut, key=lambda s: s.open)
+    grown = layers[-1].forward[1] > 30 * layers[0].forward[1] and not worst.width
+    what = "attention" if worst.width else "softmax of the loss" if worst.loss else "softmax"
+    named = what if worst.node.name == what else f"{what} {worst.node.name}"
+    yield "vanishing" if ratio < FADED else "saturated", (
+        f"The {named} is saturated: its scores have a standard deviation of {worst.spread:.3g} over the "
+        f"{worst.keys} entries of a row (about 1 is usual), so that one entry takes nearly all, and "
+        f"{100 * worst.open:.0f} % of the slope that equal shares would have is left. "
+        f"{_why_grown(layers, facts) if grown else _why_shut(worst)}{_input_words(facts)}"
+    ), (*(["standardise"] if facts.input_scale > 30 else []), *(["branches"] if grown and facts.skips else []), "scores")  # fmt: skip
+
+
+def _why_grown(layers: Sequence[Any], facts: Facts) -> str:
+    sums = f", as each of the {facts.skips} residual sums adds a branch" if facts.skips else ""
+    return (
+        f"The values grow on the way: their mean square goes from {layers[0].forward[1]:.3g} at {layers[0].name} to "
+        f"{layers[-1].forward[1]:.3g} at {layers[-1].name}{sums}."
+    )
+
+
+def _why_shut(s: Soft) -> str:
+    if s.width and s.factor == 1.0:
+        return (
+            f"Each score adds up {s.width} products and is not divided by sqrt({s.width}) = {math.sqrt(s.width):.3g}."
+        )
+    if s.width:
+        return "The queries and keys are too large: the weights that make them, or what goes into these."
+    if s.factor > 2:
+        return f"They are multiplied by {s.factor:.3g} on the way."
+    return "The weights (or the embeddings) that make them are too large."
+
+
+def _times(facts: Facts) -> Iterator[Finding]:
+    for t in facts.times:
+        if t.ratio < QUIET:
+            yield "vanishing", (
+                f"The gradient vanishes through time: over the {len(t.calls)} times that {t.weight.name} is applied, the "
+                f"norm of the error signal is multiplied by {t.step:.3g} at each step back, by {t.ratio:.3g} in all; what "
+                f"lies more than {t.reach:.2g} steps back has less than a hundredth of the gradient of the last."
+            ), ("memory",)  # fmt: skip
+
+
+def _for_dead(layer: Any, facts: Facts) -> tuple[str, ...]:
+    if layer.name in facts.flat:
+        return ("scale of the norm",)
+    return ("gains", "standardise" if facts.input_scale > 30 else "leaky")
 
 
 def _why_dead(layer: Any, facts: Facts) -> str:

@@ -19,6 +19,8 @@ from ...ops import Elementwise
 from ...ops.shapes import axes_of
 from .measuring import Measured, Network
 from .predicting import function_behind, gains_of, slope
+from .softmaxes import Soft, softmaxes
+from .through_time import Through, through_time
 
 __all__ = ["Facts", "Weight", "at_rest", "facts_of", "saturated", "weight_of"]
 
@@ -50,6 +52,9 @@ class Facts:
         has_loss: whether the backward pass starts from a loss.
         centred: a normalisation whose output the loss merely adds up, "" for none.
         flat: for each map behind which a normalisation has a scale of 0, the name of that scale.
+        scales: all scales of normalisations that are 0.
+        softs: the softmaxes.
+        times: the weights that are applied again and again.
     """
 
     not_finite: str = ""
@@ -64,6 +69,9 @@ class Facts:
     has_loss: bool = False
     centred: str = ""
     flat: Mapping[str, str] = field(default_factory=dict)
+    scales: tuple[str, ...] = ()
+    softs: tuple[Soft, ...] = ()
+    times: tuple[Through, ...] = ()
 
 
 def weight_of(graph: Graph, node: Node) -> Weight | None:
@@ -115,14 +123,21 @@ def facts_of(network: Network, run: Measured, maps: Sequence[Node]) -> Facts:
         graph.loss is not None,
         _centred(graph),
         {n.name: scale for n in maps if (scale := _flat(network, graph, n))},
+        tuple(x.name for n in graph.nodes for x in _scales_at_zero(network, n)),
+        softmaxes(graph, run.values),
+        through_time(graph, run.backward),
     )
 
 
 def _flat(network: Network, graph: Graph, node: Node) -> str:
     """The scale of the normalisation right behind a map, where all of it is 0."""
-    norms = (u for u in graph.users[node] if u.op.family == "normalisation")
-    scales = (x for u in norms for x in u.inputs if x.role == "parameter" and x.name.endswith("weight"))
-    return next((x.name for x in scales if not bool(network.given[x].any())), "")
+    return next((x.name for u in graph.users[node] for x in _scales_at_zero(network, u)), "")
+
+
+def _scales_at_zero(network: Network, node: Node) -> list[Node]:
+    """The scale of a normalisation, if all of it is 0."""
+    scale = node.inputs[3:4] if node.op.family == "normalisation" else ()
+    return [x for x in scale if x.role == "parameter" and not bool(network.given[x].any())]
 
 
 def _centred(graph: Graph) -> str:

@@ -15,6 +15,7 @@ from .measuring import Sizes
 __all__ = ["Layer", "Propagation"]
 
 Pair = tuple[float, float]
+ROUNDING = 1e-24
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,32 @@ class Layer:
     def norms(self) -> Pair:
         """(predicted, measured) Euclidean norms of the error signal over all entries."""
         return math.sqrt(self.backward[0] * self.size), math.sqrt(self.backward[1] * self.size)
+
+    def apart(self, way: int, scale: float) -> str:
+        """Where the prediction (0: forwards, 1: backwards) and the measurement disagree, in words; "" where they agree.
+
+        Over draws of the weights: by a factor of 1.5, and by four standard errors, those seen and those that the band
+        implies for such a mean; of one network alone: by the square of the band and a factor of 3.
+
+        Args:
+            way: which pass.
+            scale: the largest mean square of any layer; what is far below it is rounding.
+        """
+        told, seen = (self.forward, self.backward)[way]
+        over, band = self.seeds[way] if self.seeds else None, self.bands[way]
+        seen = seen if over is None else over.mean
+        if not (math.isfinite(told) and math.isfinite(seen)) or max(told, seen) <= ROUNDING * scale:
+            return ""
+        factor = told / seen if seen > 0 else math.inf
+        most = 1.5 if over else max(3.0, band**2)
+        error = (
+            0.0
+            if over is None
+            else max(over.error, told * math.sqrt(math.expm1(min(math.log(band) ** 2 / 4, 50)) / over.count))
+        )
+        if 1 / most <= factor <= most or abs(told - seen) <= 4 * error:
+            return ""
+        return f"{told:.3g} predicted and {seen:.3g} measured {'backwards' if way else 'forwards'} at {self.name}"
 
     def to_dict(self) -> dict[str, Any]:
         """The layer as plain data."""
@@ -140,9 +167,16 @@ class Propagation(Result):
         return 1 / abs(math.log(self.chi)) if self.chi is not None and abs(math.log(self.chi)) > 1e-12 else None
 
     @property
+    def disagreements(self) -> tuple[str, ...]:
+        """Where what is predicted is not what is measured: first forwards, then backwards from the output."""
+        largest = max((v for x in self.layers for v in (x.forward[1], x.backward[1])), default=0.0)
+        forwards = (x.apart(0, largest) for x in self.layers)
+        return tuple(text for text in (*forwards, *(x.apart(1, largest) for x in reversed(self.layers))) if text)
+
+    @property
     def finding(self) -> bool:  # type: ignore[override]
-        """Any verdict other than healthy is a finding."""
-        return self.verdict != "healthy"
+        """Any verdict other than healthy is a finding, and so is a prediction that does not hold."""
+        return self.verdict != "healthy" or bool(self.disagreements)
 
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The layers and the verdict as plain data."""
@@ -157,6 +191,7 @@ class Propagation(Result):
             "gradient_ratio": self.diagnosis.ratio,
             "chi": self.chi,
             "depth_scale": self.depth_scale,
+            "disagreements": list(self.disagreements),
             "seeds": self.seeds,
             "notes": list(self.notes),
         }
@@ -166,6 +201,8 @@ class Propagation(Result):
         kind: Literal["agrees", "finding"] = "agrees" if self.verdict == "healthy" else "finding"
         said: list[Block] = [Callout(kind, (self.diagnosis.sentence,), f"The gradient is {self.verdict}")]
         said += [Paragraph((text,)) for text in (self.cause, self.remedy, self._depth(), *self.notes) if text]
+        if self.disagreements:
+            said.append(Callout("finding", (self._apart(),), "Prediction and measurement disagree"))
         if self.diagnosis.remedies:
             said.append(Section("What would help", tuple(self._remedies()), "result", "remedies"))
         blocks = (*said, self.plot("backward"), self.plot("forward"), self._table())
@@ -177,6 +214,15 @@ class Propagation(Result):
         return (
             f"From layer to layer the mean square of the error signal is multiplied by chi = {self.chi:.4g} on average: "
             f"depth scale 1/|ln chi| = {self.depth_scale:.3g} layers."
+        )
+
+    def _apart(self) -> str:
+        first, more = self.disagreements[0], len(self.disagreements) - 1
+        also = f" (and in {more} more places)" if more else ""
+        over = f"the mean over {self.seeds} draws of the weights" if self.seeds else "this network"
+        return (
+            f"{first}{also}; measured is {over}. The theory takes widths to be large and weights to be independent draws: with "
+            "narrow layers, trained weights or rare large gradients, go by the measurement."
         )
 
     def _remedies(self) -> list[Block]:

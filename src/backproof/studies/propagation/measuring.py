@@ -15,7 +15,7 @@ from ...domains.numbers import tensor_of, wide_numbers, widened
 from ...errors import InputError
 from ...graph import Builder, Graph, Node
 
-__all__ = ["Measured", "Network", "Sizes", "redrawn"]
+__all__ = ["Measured", "Network", "Pool", "Sizes", "redrawn"]
 
 COTANGENTS = 16
 Leaves = dict[Node, Tensor]
@@ -23,10 +23,11 @@ Leaves = dict[Node, Tensor]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Mean squares over seeds: the mean and its standard error."""
+    """Mean squares over seeds: the mean, its standard error, over how many."""
 
     mean: float
     error: float
+    count: int = 1
 
     @staticmethod
     def of(values: Sequence[float]) -> Sizes:
@@ -34,7 +35,7 @@ class Sizes:
         count = len(values)
         mean = sum(values) / count
         spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (count - 1) / count) if count > 1 else 0.0
-        return Sizes(mean, spread)
+        return Sizes(mean, spread, count)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Network:
     def refuse_what_is_not_finite(self) -> None:
         """Say which input or parameter holds a NaN or an infinity."""
         for node, t in self.given.items():
-            if t.is_floating_point() and not bool(t.isfinite().all()):
+            mask = node.role == "constant" and not bool(t.isnan().any())
+            if t.is_floating_point() and not mask and not bool(t.isfinite().all()):
                 bad = int((~t.isfinite()).sum())
                 raise InputError(f"{node.name} is not finite: {bad} of its {t.numel()} entries are NaN or infinite")
 
@@ -136,6 +138,29 @@ def redrawn(
             torch.manual_seed(seed + 104_729 * (k + 1))
             own = dict(factory().named_parameters())
         yield {n: widened(own[n.name].detach()) for n in network.graph.parameters if n.name in own}, generator
+
+
+class Pool:
+    """The mean squares of a network's parameters over draws of its initial distribution."""
+
+    def __init__(self) -> None:
+        self.total: dict[Node, float] = {}
+        self.count = 0
+
+    def add(self, leaves: Mapping[Node, Tensor]) -> None:
+        """One more draw."""
+        self.count += 1
+        for node, t in leaves.items():
+            self.total[node] = self.total.get(node, 0.0) + square(t)
+
+    def rescaled(self, given: Mapping[Node, Tensor]) -> Leaves:
+        """A network's tensors, each at the size that it has over the draws: ten biases of its own say little about others."""
+        found = dict(given)
+        for node, total in self.total.items():
+            own = square(given[node]) if node in given else 0.0
+            if own > 0 and total > 0:
+                found[node] = given[node] * math.sqrt(total / self.count / own)
+        return found
 
 
 def _shuffled(network: Network, generator: torch.Generator) -> Leaves:

@@ -18,7 +18,7 @@ from ..caveats import caveats, require_forward_gradient, require_numbers
 from .diagnosis import diagnose
 from .facts import at_rest, facts_of, saturated, weight_of
 from .layers import Layer, Propagation
-from .measuring import Measured, Network, Sizes, redrawn
+from .measuring import Measured, Network, Pool, Sizes, redrawn
 from .predicting import Predicted, function_behind, gains_of
 from .remedies import Trials
 
@@ -42,7 +42,8 @@ def propagate(
     q(s) = n E[w²] E[z²] forwards and E[δ²] n E[w²] E[f'(s)²] backwards, with the mean squares of the model's own weights
     and, between inputs, tokens and pixels, the correlations E[x_p x_p']; convolutions, normalisation, attention, pools and
     residual sums each by a rule of their own (:mod:`backproof.domains.signals`). Steps that have no formula (a softmax,
-    a largest entry, a loss) are averaged over draws of Gaussian values with the predicted covariance. The band is
+    a largest entry, a loss) are averaged over draws of Gaussian values with the predicted covariance; so are parts whose
+    maps share their weights (through time, or a block that is applied twice), all calls at once. The band is
     exp(±2 sqrt(Σ (E[f⁴]/E[f²]² + 1)/n)) over the layers so far, n units wide (forwards; backwards with f').
 
     Args:
@@ -52,8 +53,8 @@ def propagate(
         loss, targets: the loss that the backward pass starts from; without it, from a unit Gaussian at the output.
         seed: of all draws.
         seeds: with how many other draws of the weights the measurement is repeated (0: none).
-        factory: makes the network with new weights of its initial distribution; without it each parameter's own entries
-            are put in another order.
+        factory: makes the network with new weights of its initial distribution, whose mean squares the prediction then
+            takes; without it each parameter's own entries are put in another order.
         batches: further inputs like the first (each a tensor or a tuple), over which the draws are spread.
 
     Returns:
@@ -80,12 +81,14 @@ def propagate(
     network = Network(graph, maps)
     network.refuse_what_is_not_finite()
     with task("propagating", 3) as advance:
-        told = Predicted(graph, network.given, maps, network.start, network.cotangent is not None, seed)
-        advance(note="predicted")
         run = network.run({}, torch.Generator().manual_seed(seed), 64)
-        over = _over_seeds(network, seeds, seed, factory, tuple(batches))
-        layers = tuple(_layers(network, told, run, over))
+        pool = Pool()
+        over = _over_seeds(network, seeds, seed, factory, tuple(batches), pool)
         advance(note="measured")
+        given = pool.rescaled(network.given) if factory is not None else network.given
+        told = Predicted(graph, given, maps, network.start, network.cotangent is not None, seed)
+        advance(note="predicted")
+        layers = tuple(_layers(network, told, run, over))
         facts = facts_of(network, run, maps)
         diagnosis = diagnose(layers, facts, Trials(network, maps, facts, seed))
     return Propagation(
@@ -149,12 +152,18 @@ def _with_bias(graph: Graph, node: Node) -> Node:
 
 # --- what is measured -----------------------------------------------------------------------------------------------------
 def _over_seeds(
-    network: Network, seeds: int, seed: int, factory: Callable[[], nn.Module] | None, batches: tuple[Any, ...]
+    network: Network,
+    seeds: int,
+    seed: int,
+    factory: Callable[[], nn.Module] | None,
+    batches: tuple[Any, ...],
+    pool: Pool,
 ) -> list[Measured]:
     """The network with other weights, on the batches in turn."""
     found = []
     names = [n for n in network.graph.of_role("input") if n in network.given]
     for k, (leaves, generator) in enumerate(redrawn(network, seeds, seed, factory)):
+        pool.add(leaves)
         batch = batches[k % (len(batches) + 1) - 1] if batches and k % (len(batches) + 1) else None
         tensors = [t for t in torch.utils._pytree.tree_leaves(batch) if isinstance(t, torch.Tensor)]
         given = {n: t.double() if t.is_floating_point() else t for n, t in zip(names, tensors, strict=False)}

@@ -16,6 +16,7 @@ from .diagnosis import Remedy
 from .facts import Facts, Weight, weight_of
 from .measuring import Network
 from .predicting import Predicted, function_behind, gains_of
+from .softmaxes import openness, softmaxes
 
 __all__ = ["Trials"]
 
@@ -55,17 +56,21 @@ class Trials:
         except BackproofError:
             return None
 
-    def _tried(self, words: str, code: str, change: _Change) -> Remedy:
-        maps = [change.moved.get(n, n) for n in self.maps]
+    def _tried(self, words: str, code: str, change: _Change, ends: Sequence[Node] = (), effect: str = "") -> Remedy:
+        """A remedy, predicted and applied: the norm at the first of two maps over that at the second."""
+        maps = [change.moved.get(n, n) for n in ends or self.maps]
         graph = change.graph
-        network = self.network if graph is self.network.graph else Network(graph, maps)
+        network = (
+            self.network if graph is self.network.graph else Network(graph, [change.moved.get(n, n) for n in self.maps])
+        )
         leaves = {**network.given, **change.leaves}
         start = change.moved.get(self.network.start, self.network.start)
         told = Predicted(graph, leaves, [maps[0], maps[-1]], start, network.cotangent is not None)
         runs = [network.run(change.leaves, self.generator, 8) for _ in range(_REPEATS)]
         norms = [[math.sqrt(sum(r.backward[n] for r in runs) / _REPEATS * n.size) for n in (maps[0], maps[-1])]]
         foreseen = [math.sqrt(told.backward(n) * n.size) for n in (maps[0], maps[-1])]
-        return Remedy(words, code, *(a / b if b > 0 else 0.0 for a, b in (foreseen, norms[0])))
+        predicted, measured = (a / b if b > 0 else 0.0 for a, b in (foreseen, norms[0]))
+        return Remedy(words, code, predicted, measured, effect)
 
     # --- weights drawn anew ---------------------------------------------------------------------------------------------
     @cached_property
@@ -96,8 +101,9 @@ class Trials:
         return self._tried(words, self._init_code(), _Change(self.network.graph, {}, self._redrawn()))
 
     def _init_code(self) -> str:
-        rows = [f"    {w.node.name!r}: ({self._gain[n]:.5g}, {w.fan_in})," for n, w in self.weights.items()]
-        biases = sorted({w.bias.name for w in self.weights.values() if w.bias is not None})
+        gains = {w.node.name: (self._gain[n], w.fan_in) for n, w in self.weights.items()}
+        rows = [f"    {name!r}: ({gain:.5g}, {fan_in})," for name, (gain, fan_in) in gains.items()]
+        biases = list(dict.fromkeys(w.bias.name for w in self.weights.values() if w.bias is not None))
         zero = ["    elif name in biases:", "        torch.nn.init.zeros_(p)"] if biases else []
         return "\n".join([
             "import torch",
@@ -180,6 +186,72 @@ class Trials:
         words = "Use an activation whose slope is nowhere 0 (leaky ReLU, GELU); the biases stay as they are"
         return self._tried(words, "", moved)
 
+    # --- softmaxes, norms, memory -----------------------------------------------------------------------------------------
+    def _scores(self) -> Remedy | None:
+        shut = [s for s in self.facts.softs if s.shut]
+        cures = {s.scores: s.cure for s in shut}
+        change = _rebuilt(self.network.graph, {n: _times(c) for n, c in cures.items()})
+        first = min(shut, key=lambda s: s.open)
+        after = self.network_with(change).run({}, self.generator, 1)
+        nodes = {change.moved.get(s.node, s.node): s for s in shut}
+        found = [s for s in softmaxes(change.graph, after.values) if s.node in nodes]
+        root = first.cure == 1 / math.sqrt(max(first.width, 1)) and first.width > 0
+        factor = f"1/sqrt({first.width}) = {first.cure:.3g}" if root else f"{first.cure:.3g}"
+        words = f"Multiply the scores of {_few([s.node.name for s in shut])} by {factor} before the softmax"
+        if not root:
+            words += ", or make the weights behind them smaller by so much"
+        code = (
+            "scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5" if root else f"scores = scores * {first.cure:.3g}"
+        )
+        foreseen = openness(float(f"{first.spread * first.cure:.3g}"), first.keys)
+        left = min((s.open for s in found), default=math.nan)
+        effect = (
+            f"The softmax then leaves {100 * foreseen:.0f} % of its slope by theory (Gaussian scores), {100 * left:.0f} % on "
+            f"the copy, instead of {100 * first.open:.0f} %."
+        )
+        return self._tried(words, code, change, effect=effect)
+
+    def network_with(self, change: _Change) -> Network:
+        """The changed copy as a network."""
+        return Network(change.graph, [change.moved.get(n, n) for n in self.maps])
+
+    def _scale_of_the_norm(self) -> Remedy:
+        leaves = {n: torch.ones_like(self.network.given[n]) for n in self.network.given if n.name in self.facts.scales}
+        words = f"Start the scale of the normalisation ({_few(list(self.facts.scales))}) at 1"
+        rows = "\n".join(f"torch.nn.init.ones_(model.get_parameter({name!r}))" for name in self.facts.scales)
+        return self._tried(words, f"import torch\n\n{rows}", _Change(self.network.graph, {}, leaves))
+
+    def _memory(self) -> Remedy | None:
+        """Gates that start open: biases of log(T - 1) (Tallec and Ollivier 2018); without gates, orthogonal weights."""
+        time = min(self.facts.times, key=lambda t: t.ratio)
+        weight, steps = time.weight, len(time.calls)
+        rows, width = weight.shape[0], weight.shape[-1]
+        bias = next(
+            (
+                n
+                for n in self.network.given
+                if n.name == weight.name.replace("weight_hh", "bias_hh") and n is not weight
+            ),
+            None,
+        )
+        open_ = math.log(max(steps - 1, 2))
+        if rows in (3 * width, 4 * width) and bias is not None:
+            value = self.network.given[bias].clone()
+            value[width : 2 * width] = open_
+            leaves = {bias: value}
+            gate = "forget" if rows == 4 * width else "update"
+            words = f"Start the biases of the {gate} gates at log({steps} - 1) = {open_:.3g}, so that the state is kept for so many steps"
+            code = (f"import torch\n\nwith torch.no_grad():\n    b = model.get_parameter({bias.name!r})\n"
+                    f"    b[{width} : {2 * width}] = {open_:.4g}")  # fmt: skip
+        elif rows == width:
+            start = torch.linalg.qr(torch.randn(weight.shape, generator=self.generator, dtype=torch.float64))[0]
+            leaves = {weight: start}
+            words = "Draw the recurrent weights orthogonal, or use a layer with gates (torch.nn.LSTM, torch.nn.GRU)"
+            code = f"import torch\n\ntorch.nn.init.orthogonal_(model.get_parameter({weight.name!r}))"
+        else:
+            return None
+        return self._tried(words, code, _Change(self.network.graph, {}, leaves), (time.calls[0], time.calls[-1]))
+
     # --- inputs and loss --------------------------------------------------------------------------------------------------
     def _standardise(self) -> Remedy | None:
         leaves = {}
@@ -238,6 +310,17 @@ def _layer_norm(builder: Builder, node: Node, moved: Mapping[Node, Node]) -> Nod
     mean = builder.emit("mean", node, dim=dims, keepdim=True)
     var = builder.emit("var", node, dim=dims, keepdim=True, correction=0)
     return builder.emit("layer_norm", node, mean, var, name=f"{node.name}.norm", role="value")
+
+
+def _times(factor: float) -> Insert:
+    def insert(builder: Builder, node: Node, moved: Mapping[Node, Node]) -> Node:
+        return builder.emit("mul", node, builder.constant(factor), name=f"{node.name}.scaled", role="value")
+
+    return insert
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _plus(x: Node, scale: float) -> Insert:
