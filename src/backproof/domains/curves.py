@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -56,6 +56,8 @@ def rational(value: Any) -> Any:
     """
     if isinstance(value, flint.fmpq):
         return value
+    if isinstance(value, int):
+        return flint.fmpq(value)
     try:
         number = sympy.Rational(repr(value) if isinstance(value, float) else value)
         return flint.fmpq(int(number.p), int(number.q))
@@ -101,20 +103,24 @@ def rounded(lo: Any, hi: Any, most: int = 8192) -> Ends:
 Evaluate = Callable[[Any], Any]
 
 
-def _evaluator(expr: Any, number: Callable[[Any], Any]) -> Evaluate:
+Functions = Mapping[str, Evaluate]
+_BALLS: Functions = {name: (lambda x, name=name: getattr(x, name)()) for name in FUNCTIONS}  # type: ignore[misc]
+
+
+def _evaluator(expr: Any, number: Callable[[Any], Any], functions: Functions = FUNCTIONS) -> Evaluate:
     """The formula as a function over any arithmetic with ``+ * **``; ``number`` makes its constants."""
     if expr == X:
         return lambda x: x
     if not expr.args:
         constant = number(expr)
-        return lambda x: constant() if callable(constant) else constant
-    parts = [_evaluator(a, number) for a in expr.args]
+        return constant if callable(constant) else lambda x: constant
+    parts = [_evaluator(a, number, functions) for a in expr.args]
     if isinstance(expr, (sympy.Add, sympy.Mul)):
         return _folded(parts, isinstance(expr, sympy.Add))
     if isinstance(expr, sympy.Pow):
-        return _power(parts[0], expr.exp) if expr.exp.is_Rational else _exponential(*parts)
-    if type(expr).__name__ in FUNCTIONS:
-        return _applied(FUNCTIONS[type(expr).__name__], parts[0])
+        return _power(parts[0], expr.exp) if expr.exp.is_Rational else _exponential(*parts, functions)
+    if type(expr).__name__ in functions:
+        return _applied(functions[type(expr).__name__], parts[0])
     raise InputError(f"the balls domain cannot enclose {type(expr).__name__}")
 
 
@@ -137,22 +143,45 @@ def _power(base: Evaluate, exponent: Any) -> Evaluate:
     return lambda x: base(x) ** p if q == 1 else base(x).root(q) ** p
 
 
-def _exponential(base: Evaluate, exponent: Evaluate) -> Evaluate:
+def _exponential(base: Evaluate, exponent: Evaluate, functions: Functions) -> Evaluate:
     """b^x = e^(x ln b), for b > 0."""
-    return lambda x: FUNCTIONS["exp"](exponent(x) * FUNCTIONS["log"](base(x)))
+    return lambda x: functions["exp"](exponent(x) * functions["log"](base(x)))
 
 
-def _constant(value: Any) -> Any:
+def _ball(value: Any) -> Evaluate:
+    """A constant as one of Arb's balls, at the precision of the moment."""
     if value is sympy.pi or value is sympy.E:
         make = flint.arb.pi if value is sympy.pi else flint.arb.const_e
-        return lambda: Span(make(), make())
+        return lambda x: make()
     exact = rational(sympy.Rational(value))
-    return lambda: Span.of(exact, exact)  # at the precision of the moment
+    return lambda x: flint.arb(exact)
+
+
+def _interval(value: Any) -> Evaluate:
+    """A constant as an interval."""
+    ball = _ball(value)
+
+    def over(x: Any) -> Span:
+        known = ball(x)
+        return Span(known, known)
+
+    return over
 
 
 def _enclosing(expr: Any) -> Evaluate:
     """The formula over intervals."""
-    return _evaluator(expr, _constant)
+    return _evaluator(expr, _interval)
+
+
+def _at_a_point(expr: Any) -> Callable[[Any], Ends]:
+    """The formula at a fraction, over Arb's balls: at one point they lose nothing, and are quicker than intervals."""
+    evaluate = _evaluator(expr, _ball, _BALLS)
+
+    def at(point: Any) -> Ends:
+        value = evaluate(flint.arb(point))
+        return outwards(Span(value, value))
+
+    return at
 
 
 @dataclass
@@ -165,7 +194,7 @@ class _Piece:
 
     def __post_init__(self) -> None:
         self.slope = _neat(sympy.diff(self.expr, X))
-        self.over = _enclosing(self.expr)
+        self.over, self.near = _enclosing(self.expr), _at_a_point(self.expr)
         self.exactly = _evaluator(self.expr, rational) if _is_rational(self.expr) else None
         self._turns: dict[int, list[Turn]] = {}
 
@@ -177,7 +206,7 @@ class _Piece:
             except ZeroDivisionError:
                 raise Unbounded("a function has no bound there") from None
             return value, value
-        return outwards(self.over(Span.of(point, point)))
+        return self.near(point)
 
     def turns(self, reach: int) -> list[Turn]:
         """Enclosures (from, to) of the places within ±2^reach where the piece may turn, and its values there."""

@@ -77,10 +77,17 @@ def _may_cancel(target: Target, region: Region) -> bool:
     for node in region.free:
         if node not in there:
             continue
-        lo, hi = region.ends(node)
-        if node.role != "parameter" or bool(((lo + hi).abs() > hi - lo).any()):
+        if node.role != "parameter" or _is_narrow(region.boxes[node]):
             return True
     return False
+
+
+def _is_narrow(box: Box) -> bool:
+    """Whether an entry varies by less than it is."""
+    if box.floats is not None:
+        lo, hi = box.floats
+        return bool(((lo + hi).abs() > hi - lo).any())
+    return any(abs(a + b) > b - a for a, b in box.distinct())
 
 
 def _may_be_rational(target: Target, region: Region) -> bool:
