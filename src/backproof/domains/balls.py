@@ -236,7 +236,6 @@ def read_balls(graph: Graph, leaves: Mapping[Node, Box]) -> dict[Node, Box]:
     """
     from . import ball_layers  # noqa: F401  its rules
 
-    balls.require(graph)
     found = dict(leaves)
     for node in graph.of_role("constant"):
         if node not in found:

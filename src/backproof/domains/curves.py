@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -32,6 +33,7 @@ X = sympy.Symbol("x", real=True)
 Ends = tuple[Any, Any]
 Turn = tuple[Any, Any, Any, Any]
 PRECISION, _FARTHEST = 128, 20000
+_SMALL, _LARGE = flint.arb(2) ** -1000, flint.arb(2) ** 1000
 _TRIES, _NARROWEST = 1500, 40
 
 
@@ -59,7 +61,9 @@ def rational(value: Any) -> Any:
     if isinstance(value, int):
         return flint.fmpq(value)
     try:
-        number = sympy.Rational(repr(value) if isinstance(value, float) else value)
+        if isinstance(value, float):
+            return flint.fmpq(*Fraction(repr(value)).as_integer_ratio())
+        number = sympy.Rational(value)
         return flint.fmpq(int(number.p), int(number.q))
     except (TypeError, ValueError, ZeroDivisionError):
         raise InputError(f"a finite number was expected, not {value!r}") from None
@@ -82,6 +86,8 @@ def outwards(span: Span) -> Ends:
 
 
 def _dyadic(end: Any, sign: int) -> Any:
+    if _SMALL < abs(end) < _LARGE:
+        return end.fmpq()
     mantissa, exponent = (int(v) for v in end.man_exp())
     size = exponent + abs(mantissa).bit_length()
     if mantissa and size > _FARTHEST:
@@ -179,7 +185,9 @@ def _at_a_point(expr: Any) -> Callable[[Any], Ends]:
 
     def at(point: Any) -> Ends:
         value = evaluate(flint.arb(point))
-        return outwards(Span(value, value))
+        if not value.is_finite():
+            raise Unbounded("a function has no bound there")
+        return _dyadic(value.lower(), -1), _dyadic(value.upper(), 1)
 
     return at
 
@@ -384,8 +392,9 @@ class Curve:
             if len(spans) < len(known):
                 raise Unbounded("a function has no value there")
             if not (spans and a == b):
-                spans += [span for piece in self.pieces for span in _over(piece, a, b)]
-            return min(s[0] for s in spans), max(s[1] for s in spans)
+                for piece in self.pieces:
+                    spans += _over(piece, a, b)
+            return min([s[0] for s in spans]), max([s[1] for s in spans])
 
     def highest(self, a: Any, b: Any, sign: int = 1) -> Any:
         """A place in [a, b] where the function is largest (sign 1) or smallest (-1), as a float; for searches only."""
@@ -397,9 +406,12 @@ class Curve:
             return max(places, key=lambda p: (sign * self.range(p, p)[0 if sign > 0 else 1], -abs(p)))
 
 
+_EIGHT = flint.fmpq(8)
+
+
 def _reach(a: Any, b: Any) -> int:
-    far = max(abs(a), abs(b), flint.fmpq(8))
-    return max(int(far.ceil()).bit_length(), 3)
+    far = max(abs(a), abs(b))
+    return 4 if far <= _EIGHT else int(far.ceil()).bit_length()
 
 
 def _over(piece: _Piece, a: Any, b: Any) -> Iterator[Ends]:

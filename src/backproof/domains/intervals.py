@@ -120,6 +120,10 @@ class Box:
         lo, hi = thin(self.lo, self.hi)
         return list(zip(lo.reshape(-1), hi.reshape(-1), strict=True))
 
+    def widened(self, share: Any) -> Box:
+        """With ends that are moved outwards by a share of their size; what is 0 stays."""
+        return each(lambda a, b: (a - abs(a) * share, b + abs(b) * share), self)
+
     def outside(self) -> tuple[Tensor, Tensor]:
         """Float64 tensors that certainly enclose it."""
         if self.floats is not None:
@@ -164,9 +168,11 @@ def thin(*arrays: Array) -> tuple[Array, ...]:
 
 def each(function: Callable[..., Ends], *boxes: Box) -> Box:
     """Apply a rule for intervals entry by entry, with broadcasting; the function takes lo, hi, lo, hi..."""
-    if all(box.one is not None for box in boxes):
-        shape = boxes[0].shape if len(boxes) == 1 else np.broadcast_shapes(*(box.shape for box in boxes))
-        return Box.filled(*rounded(*function(*(end for box in boxes for end in box.one or ()))), shape)
+    ones = [box.one for box in boxes if box.one is not None]
+    if len(ones) == len(boxes):
+        shapes = {box.shape for box in boxes}
+        shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+        return Box.filled(*rounded(*function(*(end for one in ones for end in one))), shape)
     wide = np.broadcast_arrays(*(end for box in boxes for end in (box.lo, box.hi)), subok=False)
     small = thin(*wide)
     _affordable(small[0].size)

@@ -182,9 +182,9 @@ def _varies(box: Box) -> bool:
 
 
 def _asked_for(asked: Mapping[str, Any], kind: str, node: Node) -> Any:
-    by_name = [m for m in asked.values() if isinstance(m, Mapping) and node.name in m]
-    if by_name:
-        return by_name[0][node.name]
+    for limits in asked.values():
+        if limits is not None and type(limits) is not tuple and isinstance(limits, Mapping) and node.name in limits:
+            return limits[node.name]
     return None if isinstance(asked[kind], Mapping) else asked[kind]
 
 

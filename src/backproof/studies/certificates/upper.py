@@ -23,7 +23,9 @@ from .proving import as_fraction
 __all__ = ["Bounded", "at_point", "only", "worst"]
 
 Bound = Fraction | float
-_LONG, _WIDE = 20_000, 100_000
+_LONG, _WIDE, _LONGEST, _LITTLE = 20_000, 100_000, 8000, flint.fmpq(1, 1 << 90)
+_EXACT = ("add", "sub", "mul", "div", "neg", "squared_error")
+_ROUNDED = ("softmax", "log_softmax", "batch_norm", "layer_norm")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def _bounded(target: Target, region: Region) -> Bounded:
     largest = target.pick(boxes[target.node]).largest()
     if sharp is not None and sharp.upper < as_fraction(largest):
         return sharp
-    return Bounded(target, boxes, _exact_or_up(target, region, largest), "intervals")
+    return Bounded(target, boxes, _exact_or_up(target, boxes, largest), "intervals")
 
 
 def _may_cancel(target: Target, region: Region) -> bool:
@@ -94,8 +96,7 @@ def _may_be_rational(target: Target, region: Region) -> bool:
     """Whether the bound may be a fraction: weights vary, or every function gives fractions for fractions."""
     if any(n.role == "parameter" for n in region.free):
         return True
-    unary = (n for n in target.graph.nodes if isinstance(n.op, Elementwise) and len(n.inputs) == 1)
-    return all(p.exactly is not None for n in unary for p in curves.curve(formula(n)).pieces)
+    return all(n.is_leaf or _keeps_fractions(n) for n in target.graph.nodes)
 
 
 def _by_affine(target: Target, region: Region) -> Bounded | None:
@@ -156,13 +157,39 @@ def _fmpq(value: Bound) -> Any:
     return flint.fmpq(value.numerator, value.denominator) if isinstance(value, Fraction) else curves.as_fraction(value)
 
 
-def _exact_or_up(target: Target, region: Region, upper: Any) -> Bound:
-    """The bound as a fraction if no rounding entered it (a second reading at another precision gives the same one)."""
-    with curves.precision(2 * curves.PRECISION + 37):
-        again = target.pick(read_balls(target.graph, only(region.boxes, target))[target.node]).largest()
-    if again == upper:
+def _exact_or_up(target: Target, boxes: Mapping[Node, Box], upper: Any) -> Bound:
+    """The bound as a fraction if no rounding entered it, else as a float that is not below.
+
+    The backward half is read again at another precision, over values that are widened a little where they may have been
+    rounded: a bound that comes out the same owes nothing to any rounding.
+    """
+    if upper.height_bits() < _LONGEST and _again(target, boxes) == upper:
         return as_fraction(upper)
-    return rounded_up(as_fraction(min(again, upper)))
+    return rounded_up(as_fraction(upper))
+
+
+def _again(target: Target, boxes: Mapping[Node, Box]) -> Any:
+    """The bound by a second reading; None where widening leaves no bound."""
+    held: dict[Node, Box] = {}
+    touched = set[Node]()
+    for node in target.graph.nodes:
+        if node.role in ("adjoint", "helper"):
+            continue
+        if any(x in touched for x in node.inputs) or not (node.is_leaf or _keeps_fractions(node)):
+            touched.add(node)
+        held[node] = boxes[node].widened(_LITTLE) if node in touched else boxes[node]
+    try:
+        with curves.precision(2 * curves.PRECISION + 37):
+            return target.pick(read_balls(target.graph, held)[target.node]).largest()
+    except InputError:
+        return None
+
+
+def _keeps_fractions(node: Node) -> bool:
+    """Whether the balls domain gives exact ends for exact ends."""
+    if node.op.name in _EXACT or not isinstance(node.op, Elementwise):
+        return node.op.name not in _ROUNDED
+    return len(node.inputs) == 1 and all(p.exactly is not None for p in curves.curve(formula(node)).pieces)
 
 
 def rounded_up(value: Fraction) -> float:
