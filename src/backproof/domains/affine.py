@@ -24,6 +24,7 @@ from ..ops.shapes import axes_of
 from .balls import Box, formula
 from .base import Domain
 from .numbers import numbers
+from .spans import Unbounded
 from .tables import table
 
 __all__ = ["Affine", "affine", "enclosed", "read_affine"]
@@ -65,7 +66,7 @@ class Affine:
     @property
     def is_point(self) -> bool:
         """Whether it is one known tensor."""
-        return len(self.g) == 0 and bool((self.e == 0).all()) and bool((self.lo == self.hi).all())
+        return self.lo is self.c and self.hi is self.c
 
     def tightened(self) -> Affine:
         """With the interval cut down to what the affine form allows."""
@@ -76,18 +77,19 @@ class Affine:
 
     def seen(self, view: Callable[[Tensor], Tensor]) -> Affine:
         """Through a change of shape."""
+        if self.is_point:
+            return _point(view(self.c), self.symbols)
         return Affine(view(self.c), _rows(self.g, view), view(self.e), view(self.lo), view(self.hi), self.symbols)
 
     def with_errors(self) -> Affine:
         """What is left of each entry as a symbol of its own, while there is room."""
         n = self.e.numel()
-        if self.symbols[0] + n > MOST or (self.symbols[0] + n) * n > WIDEST or not bool((self.e > 0).any()):
+        if self.symbols[0] + n > MOST or (self.symbols[0] + n) * n > WIDEST:
             return self
-        wide = self.g.new_zeros((self.symbols[0] + n, *self.c.shape))
-        wide[: len(self.g)] = self.g
-        wide[self.symbols[0] :] = torch.diag(self.e.reshape(-1)).reshape(n, *self.c.shape)
+        gap = self.g.new_zeros((self.symbols[0] - len(self.g), *self.c.shape))
+        own = torch.diag_embed(self.e.reshape(-1)).reshape(n, *self.c.shape)
         self.symbols[0] += n
-        return replace(self, g=wide, e=torch.zeros_like(self.e))
+        return replace(self, g=torch.cat([self.g, gap, own]), e=torch.zeros_like(self.e))
 
 
 def _rows(g: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
@@ -108,14 +110,18 @@ def _point(value: Tensor, symbols: list[int]) -> Affine:
 def _matched(a: Affine, b: Affine) -> tuple[Tensor, Tensor]:
     """The coefficients of both over the same symbols, broadcast."""
     k = max(len(a.g), len(b.g))
-    shape = torch.broadcast_shapes(a.c.shape, b.c.shape)
+    rank = max(a.c.ndim, b.c.ndim)
     found = []
     for x in (a, b):
-        g = x.g.new_zeros((k, *x.c.shape))
-        g[: len(x.g)] = x.g
-        pad = len(shape) - x.c.ndim
-        found.append(g.reshape(k, *(1,) * pad, *x.c.shape))
+        g = torch.cat([x.g, x.g.new_zeros((k - len(x.g), *x.c.shape))]) if len(x.g) < k else x.g
+        found.append(g.reshape(k, *(1,) * (rank - x.c.ndim), *x.c.shape))
     return found[0], found[1]
+
+
+def _ball(x: Affine) -> tuple[Tensor, Tensor]:
+    """The middle of the intervals, and how far they reach from it."""
+    mid = (x.lo + x.hi) / 2
+    return mid, (x.hi - x.lo) / 2 * (1 + 4 * UNIT) + 2 * UNIT * mid.abs() + TINY
 
 
 # --- sums and products ------------------------------------------------------------------------------------------------
@@ -147,17 +153,17 @@ def _products(a: Affine, b: Affine) -> tuple[Tensor, Tensor]:
 
 @affine.rule("mul")
 def _mul(node: Node, a: Affine, b: Affine) -> Affine:
-    """(c + x)(d + y) = c d + c y + d x + x y, the last at most the product of the radii."""
+    """a b = q a + p b - p q + (a - p)(b - q), p and q the middles of the intervals; the last at most the product of the halves.
+
+    The intervals are often narrower than what the affine forms span, and so is what is left over.
+    """
     ga, gb = _matched(a, b)
-    c, g = a.c * b.c, b.c * ga + a.c * gb
-    slack = 6 * UNIT * (c.abs() + (b.c * ga).abs().sum(0) + (a.c * gb).abs().sum(0)) + TINY
-    e = a.c.abs() * b.e + b.c.abs() * a.e + a.rad * b.rad + slack
-    lo, hi = _products(a, b)
-    point = a.is_point or b.is_point
-    if point:
-        e = a.c.abs() * b.e + b.c.abs() * a.e + slack
-    found = Affine(c, g, _up(e, len(g) + 4), lo, hi, a.symbols).tightened()
-    return found if point else found.with_errors()
+    (p, ra), (q, rb) = ((x.c, torch.zeros_like(x.c)) if x.is_point else _ball(x) for x in (a, b))
+    c, g = q * a.c + p * b.c - p * q, q * ga + p * gb
+    sizes = (q * ga).abs().sum(0) + (p * gb).abs().sum(0) + (q * a.c).abs() + (p * b.c).abs() + (p * q).abs()
+    e = p.abs() * b.e + q.abs() * a.e + ra * rb + 8 * UNIT * sizes + TINY
+    found = Affine(c, g, _up(e, len(g) + 4), *_products(a, b), a.symbols).tightened()
+    return found if a.is_point or b.is_point else found.with_errors()
 
 
 @affine.rule("div")
@@ -173,8 +179,7 @@ def _linear_map(x: Affine, apply: Callable[[Tensor], Tensor], size: Callable[[Te
     c = apply(x.c)
     g = _rows(x.g, apply)
     loose = size(x.c.abs() + x.g.abs().sum(0)) * gamma
-    mid, half = (x.lo + x.hi) / 2, (x.hi - x.lo) / 2
-    half = half * (1 + 4 * UNIT) + 2 * UNIT * mid.abs() + TINY
+    mid, half = _ball(x)
     middle, wide = apply(mid), _up(size(half) + gamma * size(mid.abs()), terms)
     e = _up(size(x.e) + loose, terms + len(g))
     return Affine(c, g, e, middle - wide, middle + wide, x.symbols).tightened()
@@ -187,21 +192,17 @@ def _bilinear(a: Affine, b: Affine, product: Callable[[Tensor, Tensor], Tensor],
     if b.is_point:
         return _linear_map(a, lambda t: product(t, b.c), lambda t: product(t, b.c.abs()), terms)
     gamma = 4 * (terms + 4) * UNIT
-    c = product(a.c, b.c)
-    k = max(len(a.g), len(b.g))
-    g = c.new_zeros((k, *c.shape))
-    g[: len(a.g)] += _rows(a.g, lambda row: product(row, b.c))
-    g[: len(b.g)] += _rows(b.g, lambda row: product(a.c, row))
-    ra, rb = a.rad, b.rad
-    size = product(a.c.abs() + ra, b.c.abs() + rb)
-    e = _up(product(a.c.abs(), b.e) + product(a.e, b.c.abs()) + product(ra, rb) + gamma * size, terms + k)
-    mid, other = ((x.lo + x.hi) / 2 for x in (a, b))
-    half, wide = ((x.hi - x.lo) / 2 * (1 + 4 * UNIT) + 2 * UNIT * m.abs() + TINY for x, m in ((a, mid), (b, other)))
-    middle = product(mid, other)
-    apart = _up(
-        product(mid.abs(), wide) + product(half, other.abs() + wide) + gamma * product(mid.abs(), other.abs()), terms
-    )
-    return Affine(c, g, e, middle - apart, middle + apart, a.symbols).tightened().with_errors()
+    (p, ra), (q, rb) = _ball(a), _ball(b)
+    left, right, level = product(a.c, q), product(p, b.c), product(p, q)
+    ga, gb = (_rows(x.g, apply) for x, apply in ((a, lambda t: product(t, q)), (b, lambda t: product(p, t))))
+    k = max(len(ga), len(gb))
+    ga, gb = (torch.cat([g, g.new_zeros((k - len(g), *level.shape))]) for g in (ga, gb))
+    sizes = [x.c.abs() + x.rad + y.abs() for x, y in ((a, p), (b, q))]
+    left_over = product(p.abs(), b.e) + product(a.e, q.abs()) + product(ra, rb)
+    e = _up(left_over + 4 * gamma * product(*sizes), terms + k)
+    apart = _up(product(p.abs(), rb) + product(ra, q.abs() + rb) + gamma * product(p.abs(), q.abs()), terms)
+    c = left + right - level
+    return Affine(c, ga + gb, e, level - apart, level + apart, a.symbols).tightened().with_errors()
 
 
 @affine.rule("matmul")
@@ -307,32 +308,31 @@ def _missing(node: Node) -> Affine:
 def _through(x: Affine, expr: Any) -> Affine:
     """f of every entry: the best of four lines over its interval, and the function's range over it."""
     made = table(expr)
-    shape = x.c.shape
-    lo, hi = (t.reshape(-1).numpy() for t in (x.lo, x.hi))
-    a, b, e = (torch.from_numpy(v).reshape(shape) for v in made.line(lo, hi))
-    low, high = (torch.from_numpy(v).reshape(shape) for v in made.range(lo, hi))
+    low, high = made.range(made.cells(x.lo, x.hi))
     if x.is_point:
-        value, error = (torch.from_numpy(v).reshape(shape) for v in made.point(lo, 0))
-        return Affine(value, x.g, error, value - error - TINY, value + error + TINY, x.symbols)
+        value, error = made.point(x.c)
+        return _between(torch.maximum(value - error - TINY, low), torch.minimum(value + error + TINY, high), x.symbols)
+    a, b, e = made.line(x.lo, x.hi)
     c, g = a * x.c + b, a * x.g
     slack = 6 * UNIT * ((a * x.c).abs() + b.abs() + g.abs().sum(0)) + TINY
     found = Affine(c, g, _up(a.abs() * x.e + e + slack, len(g) + 2), low, high, x.symbols)
     return found.tightened().with_errors()
 
 
+def _between(lo: Tensor, hi: Tensor, symbols: list[int]) -> Affine:
+    """Anything in an interval, entry by entry."""
+    c = (lo + hi) / 2
+    e = torch.maximum(hi - c, c - lo) * (1 + 4 * UNIT) + TINY
+    return Affine(c, c.new_zeros((0, *c.shape)), e, lo, hi, symbols)
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 def enclosed(box: Box, symbols: list[int], free: bool) -> Affine:
     """A box as an affine value: each entry that varies has a symbol of its own."""
-    from .tables import _down
-    from .tables import _up as up
-
-    lo = torch.tensor([_down(v) for v in box.lo.reshape(-1)], dtype=torch.float64).reshape(box.shape)
-    hi = torch.tensor([up(v) for v in box.hi.reshape(-1)], dtype=torch.float64).reshape(box.shape)
-    if not free and bool((lo == hi).all()):
+    lo, hi = box.outside()
+    if not free and (box.is_known or bool((lo == hi).all())):
         return _point(lo, symbols)
-    c = (lo + hi) / 2
-    e = torch.maximum(hi - c, c - lo) * (1 + 4 * UNIT) + TINY
-    return Affine(c, c.new_zeros((0, *c.shape)), e, lo, hi, symbols).with_errors()
+    return _between(lo, hi, symbols).with_errors()
 
 
 def read_affine(
@@ -359,4 +359,7 @@ def read_affine(
     for node in graph.of_role("constant"):
         value = node.value.tolist() if hasattr(node.value, "tolist") else node.value
         found[node] = enclosed(Box.exactly(value, node.shape), symbols, False)
-    return affine.run(graph, found)
+    values = affine.run(graph, found)
+    if not all(bool((v.lo.isfinite() & v.hi.isfinite()).all()) for v in values.values()):
+        raise Unbounded("a function has no bound there, or values beyond ±1,000 reach it")
+    return values

@@ -124,7 +124,7 @@ def _evaluator(expr: Any, number: Callable[[Any], Any], functions: Functions = F
     if isinstance(expr, (sympy.Add, sympy.Mul)):
         return _folded(parts, isinstance(expr, sympy.Add))
     if isinstance(expr, sympy.Pow):
-        return _power(parts[0], expr.exp) if expr.exp.is_Rational else _exponential(*parts, functions)
+        return _power(parts[0], expr.exp) if expr.exp.is_Rational else _exponential(parts[0], parts[1], functions)
     if type(expr).__name__ in functions:
         return _applied(functions[type(expr).__name__], parts[0])
     raise InputError(f"the balls domain cannot enclose {type(expr).__name__}")
@@ -365,6 +365,13 @@ def _value(expr: Any, point: Any) -> Ends | None:
     return outwards(_enclosing(value)(Span.of(0, 0)))
 
 
+def _joins(left: Any, right: Any, at: Any, order: int) -> bool:
+    """Whether the derivatives of an order of two smooth formulas agree at a fraction."""
+    place = sympy.Rational(int(at.p), int(at.q))
+    ends = [sympy.diff(expr, X, order).subs(X, place) for expr in (left, right)]
+    return all(e.is_finite and e.is_real for e in ends) and sympy.simplify(ends[0] - ends[1]) == 0
+
+
 class Curve:
     """A function of one variable, given by a SymPy formula in ``curves.X``."""
 
@@ -395,6 +402,25 @@ class Curve:
                 for piece in self.pieces:
                     spans += _over(piece, a, b)
             return min([s[0] for s in spans]), max([s[1] for s in spans])
+
+    def jumps(self, most: int) -> dict[Any, int]:
+        """The places where a derivative jumps, and the first of f, f', f'' ... that does (up to so many derivatives)."""
+        found = {}
+        for left, right in pairwise(self.pieces):
+            orders = (k for k in range(most + 1) if not _joins(left.expr, right.expr, left.hi, k))
+            order = next(orders, None) if self._holds(left) else 0
+            if order is not None:
+                found[left.hi] = order
+        return found
+
+    def _holds(self, left: _Piece) -> bool:
+        """Whether the value at the end of a piece is the piece's own."""
+        value = self.values[left.hi]
+        try:
+            own = left.at(left.hi)
+        except Unbounded:
+            return False
+        return value is not None and value[0] <= own[1] and own[0] <= value[1]
 
     def highest(self, a: Any, b: Any, sign: int = 1) -> Any:
         """A place in [a, b] where the function is largest (sign 1) or smallest (-1), as a float; for searches only."""

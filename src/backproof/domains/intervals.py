@@ -7,6 +7,7 @@ ends; an axis along which an array repeats itself has stride 0, and is worked on
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -141,7 +142,10 @@ def _fraction(value: Any) -> Any:
 
 def down(value: Any) -> float:
     """The nearest float, or the one below where that is above the fraction."""
-    found = int(value.p) / int(value.q)
+    try:
+        found = int(value.p) / int(value.q)
+    except OverflowError:
+        return sys.float_info.max if value > 0 else -math.inf
     return found if flint.fmpq(*found.as_integer_ratio()) <= value else math.nextafter(found, -math.inf)
 
 
@@ -189,7 +193,7 @@ def each(function: Callable[..., Ends], *boxes: Box) -> Box:
 
 def _spread(lo: Array, hi: Array, shape: tuple[int, ...]) -> Box:
     """Ends that may be thin as a box of the whole shape."""
-    if lo.size == 1 and math.prod(shape):
+    if lo.size == 1 and 0 not in shape:
         return Box.filled(lo.item(), hi.item(), shape)
     return Box(np.broadcast_to(lo, shape), np.broadcast_to(hi, shape))
 
