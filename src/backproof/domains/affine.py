@@ -27,7 +27,7 @@ from .numbers import numbers
 from .spans import Unbounded
 from .tables import table
 
-__all__ = ["Affine", "affine", "enclosed", "read_affine"]
+__all__ = ["Affine", "affine", "enclosed", "read_affine", "read_parts"]
 
 UNIT, TINY, MOST, WIDEST = 2.0**-53, 1e-290, 3000, 40_000_000
 
@@ -173,24 +173,33 @@ def _div(node: Node, a: Affine, b: Affine) -> Affine:
     return _mul(node, a, _through(b, 1 / X))  # type: ignore[no-any-return]
 
 
-def _linear_map(x: Affine, apply: Callable[[Tensor], Tensor], size: Callable[[Tensor], Tensor], terms: int) -> Affine:
-    """A x for a known A, given as a function, |A| as another; a sum of so many terms for each entry."""
+Map = Callable[[Tensor], Tensor]
+
+
+def _linear_map(x: Affine, apply: Map, size: Map, terms: int, batched: bool = False) -> Affine:
+    """A x for a known A, given as a function, |A| as another; a sum of so many terms for each entry.
+
+    ``batched``: whether the functions take axes in front as they are.
+    """
+    rows = (lambda t, f: f(t)) if batched else _rows
     gamma = 2 * (terms + 2) * UNIT
-    c = apply(x.c)
-    g = _rows(x.g, apply)
-    loose = size(x.c.abs() + x.g.abs().sum(0)) * gamma
     mid, half = _ball(x)
-    middle, wide = apply(mid), _up(size(half) + gamma * size(mid.abs()), terms)
-    e = _up(size(x.e) + loose, terms + len(g))
+    mapped = rows(torch.cat([x.c[None], mid[None], x.g]), apply)
+    c, middle, g = mapped[0], mapped[1], mapped[2:]
+    sizes = rows(torch.stack([x.c.abs() + x.g.abs().sum(0), mid.abs(), half, x.e]), size)
+    wide, e = _up(sizes[2] + gamma * sizes[1], terms), _up(sizes[3] + gamma * sizes[0], terms + len(g))
     return Affine(c, g, e, middle - wide, middle + wide, x.symbols).tightened()
 
 
-def _bilinear(a: Affine, b: Affine, product: Callable[[Tensor, Tensor], Tensor], terms: int) -> Affine:
-    """A bilinear map of two values, either of which may be known."""
+def _bilinear(
+    a: Affine, b: Affine, product: Callable[[Tensor, Tensor], Tensor], terms: int, batched: bool = False
+) -> Affine:
+    """A bilinear map of two values, either of which may be known; ``batched``: whether the first may have axes in front."""
     if a.is_point:
         return _linear_map(b, lambda t: product(a.c, t), lambda t: product(a.c.abs(), t), terms)
     if b.is_point:
-        return _linear_map(a, lambda t: product(t, b.c), lambda t: product(t, b.c.abs()), terms)
+        known, size = b.c, b.c.abs()
+        return _linear_map(a, lambda t: product(t, known), lambda t: product(t, size), terms, batched)
     gamma = 4 * (terms + 4) * UNIT
     (p, ra), (q, rb) = _ball(a), _ball(b)
     left, right, level = product(a.c, q), product(p, b.c), product(p, q)
@@ -207,12 +216,12 @@ def _bilinear(a: Affine, b: Affine, product: Callable[[Tensor, Tensor], Tensor],
 
 @affine.rule("matmul")
 def _matmul(node: Node, a: Affine, b: Affine) -> Affine:
-    return _bilinear(a, b, torch.matmul, a.c.shape[-1])
+    return _bilinear(a, b, torch.matmul, a.c.shape[-1], batched=b.c.ndim == 2)
 
 
 @affine.rule("linear")
 def _linear(node: Node, x: Affine, weight: Affine, bias: Affine | None = None) -> Affine:
-    product = _bilinear(x, weight, lambda u, w: u @ w.mT, x.c.shape[-1])
+    product = _bilinear(x, weight, lambda u, w: u @ w.mT, x.c.shape[-1], batched=True)
     return product if bias is None else _add(node, product, bias)
 
 
@@ -308,9 +317,9 @@ def _missing(node: Node) -> Affine:
 def _through(x: Affine, expr: Any) -> Affine:
     """f of every entry: the best of four lines over its interval, and the function's range over it."""
     made = table(expr)
-    low, high = made.range(made.cells(x.lo, x.hi))
+    low, high = made.range(x.lo, x.hi)
     if x.is_point:
-        value, error = made.point(x.c)
+        value, error, _, _ = made.point(x.c)
         return _between(torch.maximum(value - error - TINY, low), torch.minimum(value + error + TINY, high), x.symbols)
     a, b, e = made.line(x.lo, x.hi)
     c, g = a * x.c + b, a * x.g
@@ -350,16 +359,42 @@ def read_affine(
         MissingRule: the domain cannot read an operation; all of them are named.
         Unbounded: a function has no bound there, or values beyond ±1,000 reach it.
     """
-    affine.require(graph)
-    symbols = [0]
-    known = exact or {}
-    found: dict[Node, Affine] = {
+    symbols, known = [0], exact or {}
+    found = {
         n: _point(known[n], symbols) if n in known else enclosed(box, symbols, n in free) for n, box in leaves.items()
     }
-    for node in graph.of_role("constant"):
-        value = node.value.tolist() if hasattr(node.value, "tolist") else node.value
-        found[node] = enclosed(Box.exactly(value, node.shape), symbols, False)
-    values = affine.run(graph, found)
+    values = _read(graph, found, symbols)
     if not all(bool((v.lo.isfinite() & v.hi.isfinite()).all()) for v in values.values()):
         raise Unbounded("a function has no bound there, or values beyond ±1,000 reach it")
     return values
+
+
+def _read(graph: Graph, leaves: dict[Node, Affine], symbols: list[int]) -> dict[Node, Affine]:
+    for node in graph.of_role("constant"):
+        value = node.value.tolist() if hasattr(node.value, "tolist") else node.value
+        leaves[node] = enclosed(Box.exactly(value, node.shape), symbols, False)
+    return affine.run(graph, leaves)
+
+
+def read_parts(
+    graph: Graph, fixed: Mapping[Node, Affine], parts: Mapping[Node, tuple[Tensor, Tensor]]
+) -> dict[Node, tuple[Tensor, Tensor]]:
+    """The interval of every entry of every node, for many boxes at once.
+
+    Args:
+        graph: what to read.
+        fixed: leaves that are known tensors.
+        parts: lower and upper ends of the other leaves, with one more axis in front: one box for each place along it.
+
+    Returns:
+        The same for every node that depends on them; what has no bound is infinite or NaN.
+    """
+
+    def one(ends: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        symbols = [0]
+        found = {n: replace(v, symbols=symbols, lo=v.c, hi=v.c) for n, v in fixed.items()}
+        found |= {n: _between(lo, hi, symbols).with_errors() for n, (lo, hi) in zip(parts, ends, strict=True)}
+        values = _read(graph, found, symbols)
+        return [(v.lo, v.hi) for v in (values[n] for n in graph.nodes)]
+
+    return dict(zip(graph.nodes, torch.func.vmap(one)(list(parts.values())), strict=True))

@@ -49,10 +49,12 @@ class Cells:
         if torn is not None:  # the value on such an edge may belong to either side
             self.first = self.first - ((lo * STEP == lo_cell - REACH * STEP - 1) & torn[self.first]).long()
             self.last = self.last + ((hi * STEP == hi_cell - REACH * STEP) & torn[self.last + 1]).long()
-        many = 2 * (self.last - self.first) + 1
-        self.level = many.double().log2().add(1e-9).floor().long()
-        self.start, self.other = 2 * self.first, 2 * self.last - 2**self.level + 1
         self.inside = (lo >= -FAR) & (hi <= FAR)
+
+    def places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The level of the largest power of two that fits, and the two places from which so many together cover all."""
+        level = (2 * (self.last - self.first) + 1).double().log2().add(1e-9).floor().long()
+        return level, 2 * self.first, 2 * self.last - 2**level + 1
 
 
 class Table:
@@ -100,27 +102,37 @@ class Table:
         """The cells that intervals meet."""
         return Cells(lo, hi, len(self.middle) - 1, self.torn)
 
-    def range(self, cells: Cells, order: int = 0) -> tuple[Tensor, Tensor]:
-        """The smallest and largest value of a derivative over intervals; infinities beyond the table."""
-        low = torch.minimum(self._lows[cells.level, order, cells.start], self._lows[cells.level, order, cells.other])
-        high = torch.maximum(self._highs[cells.level, order, cells.start], self._highs[cells.level, order, cells.other])
-        return torch.where(cells.inside, low, -math.inf), torch.where(cells.inside, high, math.inf)
+    def ranges(self, cells: Cells) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The smallest and the largest values of f, f', f'' and f''' over intervals; infinities beyond the table."""
+        level, start, other = cells.places()
+        low = torch.minimum(self._lows[level, start], self._lows[level, other])
+        high = torch.maximum(self._highs[level, start], self._highs[level, other])
+        inside = cells.inside[..., None]
+        return torch.where(inside, low, -math.inf).unbind(-1), torch.where(inside, high, math.inf).unbind(-1)
 
-    def point(self, x: Tensor, slopes: bool = False) -> tuple[Tensor, ...]:
-        """The function at numbers, and how far off that may be; on demand the same of its derivative behind."""
+    def range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+        """The smallest and the largest value over intervals."""
+        low, high = self.ranges(self.cells(lo, hi))
+        return low[0], high[0]
+
+    def point(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The function at numbers, how far off that may be, and the same of its derivative."""
         cells = self.cells(x, x)
         cell = cells.first
+        value, first, second = self.at[:, cell]
+        errors, third = self.at_error[:, cell], self.most[3, cell]
         d = x - self.middle[cell]
-        far, first, second = d.abs(), self.at[1, cell], self.at[2, cell]
-        slack, third = far * first.abs() + 1e-300, self.most[3, cell]
-        value = self.at[0, cell] + d * (first + d / 2 * second)
-        error = self.at_error[0, cell] + far * (self.at_error[1, cell] + far * self.at_error[2, cell])
-        found = [value, self._safe(error + third * far**3 / 6, value, slack, cells)]
-        if slopes:
-            slope = first + d * second
-            error = self.at_error[1, cell] + far * self.at_error[2, cell]
-            found += [slope, self._safe(error + third * far**2 / 2, slope, slack, cells)]
-        return tuple(found)
+        far = d.abs()
+        slack = far * first.abs() + 1e-300
+        value, slope = value + d * (first + d / 2 * second), first + d * second
+        slope_error = errors[1] + far * errors[2]
+        value_error = errors[0] + far * slope_error + third * far**3 / 6
+        return (
+            value,
+            self._safe(value_error, value, slack, cells),
+            slope,
+            self._safe(slope_error + third * far**2 / 2, slope, slack, cells),
+        )
 
     @staticmethod
     def _safe(error: Tensor, value: Tensor, slack: Tensor, cells: Cells) -> Tensor:
@@ -136,15 +148,17 @@ class Table:
         """
         mid, rad = (lo + hi) / 2, (hi - lo) / 2 * (1 + 1e-15) + 1e-300
         cells = self.cells(lo, hi)
-        value, value_error, slope, slope_error = self.point(mid, slopes=True)
-        (f_low, f_high), (s_low, s_high), (c_low, c_high) = (self.range(cells, k) for k in range(3))
-        slope = torch.minimum(torch.maximum(slope, s_low), s_high)
+        values, errors, slopes, slope_errors = self.point(torch.stack([mid, lo, hi]))
+        value, value_error = values[0], errors[0]
+        (f_low, s_low, c_low, _), (f_high, s_high, c_high, _) = self.ranges(cells)
+        slope = torch.minimum(torch.maximum(slopes[0], s_low), s_high)
         bend, middle = torch.maximum(c_low.abs(), c_high.abs()), (s_low + s_high) / 2
+        secant = torch.where(rad > 1e-6, (values[2] - values[1]) / (2 * rad), 0.0)
         found = [
-            (slope, value - slope * mid, bend * rad**2 / 2 + slope_error * rad + value_error),
+            (slope, value - slope * mid, bend * rad**2 / 2 + slope_errors[0] * rad + value_error),
             (middle, value - middle * mid, (s_high - s_low) / 2 * rad + value_error),
             (torch.zeros_like(mid), (f_low + f_high) / 2, (f_high - f_low) / 2),
-            self._secant(lo, hi, rad, cells),
+            (secant, *self._beside(secant, lo, hi, cells)),
         ]
         a, b, e = (torch.stack(part) for part in zip(*found, strict=True))
         e = e * (1 + 1e-14) + 1e-15 * (a.abs() * (mid.abs() + rad) + b.abs())
@@ -153,20 +167,18 @@ class Table:
         a, b, e = (part.gather(0, best)[0] for part in (a, b, e))
         return torch.where(e.isfinite(), a, 0.0), torch.where(e.isfinite(), b, 0.0), e
 
-    def _secant(self, lo: Tensor, hi: Tensor, rad: Tensor, cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
-        a = torch.where(rad > 1e-6, (self.point(hi)[0] - self.point(lo)[0]) / (2 * rad), 0.0)
+    def _beside(self, a: Tensor, lo: Tensor, hi: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+        """The middle and the half of the range of f(x) - a x, cell by cell."""
+        a, lo, hi = a[..., None], lo[..., None], hi[..., None]
         places = torch.arange(len(self.middle))
         inside = (places >= cells.first[..., None]) & (places <= cells.last[..., None])
-        left, right = torch.maximum(self.edges[:-1], lo[..., None]), torch.minimum(self.edges[1:], hi[..., None])
-        centre = torch.minimum(torch.maximum(self.middle, lo[..., None]), hi[..., None])
-        half = torch.maximum(centre - left, right - centre).clamp_min(0)
-        steep = a[..., None]
-        gap = torch.maximum((self.low[1] - steep).abs(), (self.high[1] - steep).abs())
-        slack = gap * (half + (centre - self.middle).abs()) + self.at_error[0]
-        level = self.at[0] - steep * self.middle
+        left, right = torch.maximum(self.edges[:-1], lo), torch.minimum(self.edges[1:], hi)
+        reach = torch.maximum((left - self.middle).abs(), (right - self.middle).abs())
+        slack = torch.maximum((self.low[1] - a).abs(), (self.high[1] - a).abs()) * reach + self.at_error[0]
+        level = self.at[0] - a * self.middle
         high = torch.where(inside, level + slack, -math.inf).amax(-1)
         low = torch.where(inside, level - slack, math.inf).amin(-1)
-        return a, (high + low) / 2, (high - low) / 2 + 1e-15 * (high.abs() + low.abs())
+        return (high + low) / 2, (high - low) / 2 + 1e-15 * (high.abs() + low.abs())
 
 
 def _between(cells: Tensor, edges: Tensor) -> Tensor:
@@ -176,7 +188,7 @@ def _between(cells: Tensor, edges: Tensor) -> Tensor:
 
 
 def _levels(values: Tensor, combine: Any) -> Tensor:
-    """For each power of two the extremes over so many cells from each on (the last of them repeat)."""
+    """[levels, places, orders] For each power of two the extremes over so many from each on (the last of them repeat)."""
     found = [values]
     width = 1
     while 2 * width <= values.shape[-1]:
@@ -184,7 +196,7 @@ def _levels(values: Tensor, combine: Any) -> Tensor:
         shifted = torch.cat([before[:, width:], before[:, -1:].expand(-1, width)], dim=1)
         found.append(combine(before, shifted))
         width *= 2
-    return torch.stack(found)
+    return torch.stack(found).movedim(1, 2).contiguous()
 
 
 @cache
