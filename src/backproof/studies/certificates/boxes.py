@@ -149,6 +149,7 @@ def region_of(graph: Graph, weights: Any, biases: Any, inputs_in: Any) -> Region
     asked = {"weights": weights, "biases": biases, "inputs_in": inputs_in}
     _refuse_unknown(asked, leaves)
     boxes: dict[Node, Box] = {}
+    made: dict[tuple[int, tuple[int, ...]], Box] = {}
     free = []
     for node in leaves:
         kind = "inputs_in" if node.role != "parameter" else "biases" if is_bias(graph, node) else "weights"
@@ -156,12 +157,16 @@ def region_of(graph: Graph, weights: Any, biases: Any, inputs_in: Any) -> Region
         if limits is None or not node.is_float:
             boxes[node] = _held(given[node.name], node)
             continue
-        boxes[node] = box = _box(limits, node.shape, f"{kind} of {node.name}")
-        if _varies(box):
+        key = (id(limits), node.shape)
+        if key not in made:
+            made[key] = _box(limits, node.shape, f"{kind} of {node.name}")
+        boxes[node] = made[key]
+        if _varies(boxes[node]):
             free.append(node)
     held = {n: given[n.name] for n in leaves}
+    varies = set(free)
     for node in leaves:
-        if node not in free and node.is_float:
+        if node not in varies and node.is_float:
             held[node] = _nearest(boxes[node])[0]
     return Region(boxes, tuple(free), held)
 
