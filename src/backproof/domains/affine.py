@@ -397,4 +397,10 @@ def read_parts(
         values = _read(graph, found, symbols)
         return [(v.lo, v.hi) for v in (values[n] for n in graph.nodes)]
 
-    return dict(zip(graph.nodes, torch.func.vmap(one)(list(parts.values())), strict=True))
+    ends = list(parts.values())
+    try:
+        found = torch.func.vmap(one)(ends)
+    except RuntimeError:  # an operation that writes in place
+        each = [one([(lo[i], hi[i]) for lo, hi in ends]) for i in range(len(ends[0][0]))]
+        found = [tuple(map(torch.stack, zip(*pairs, strict=True))) for pairs in zip(*each, strict=True)]
+    return dict(zip(graph.nodes, found, strict=True))

@@ -51,7 +51,8 @@ def _influence(graph: Graph, values: Mapping[Node, Affine], size: int) -> Tensor
     inner = {n.inputs[0] for n in graph.nodes if isinstance(n.op, Elementwise) and len(n.inputs) == 1}
     total = torch.zeros(size, dtype=torch.float64)
     for node in inner:
-        moved = values[node].g[:size].abs().flatten(1).sum(1)
+        rows = values[node].g[:size]
+        moved = rows.abs().reshape(len(rows), node.size).sum(1)
         total[: len(moved)] += moved
     return total
 
