@@ -234,10 +234,21 @@ def _outer(node: Node, a: Affine, b: Affine) -> Affine:
 def _conv(node: Node, x: Affine, weight: Affine, bias: Affine | None = None) -> Affine:
     wide = replace(node, dtype="float64", inputs=node.inputs[:2])
     terms = node.inputs[1].size if node.op.name != "conv_weight_grad" else max(node.inputs[1].size, node.inputs[0].size)
-    product = _bilinear(x, weight, lambda u, w: numbers.apply(wide, u, w), terms)
+    apply = _sent_back(node) if node.op.name == "conv_input_grad" else lambda u, w: numbers.apply(wide, u, w)
+    product = _bilinear(x, weight, apply, terms)
     if bias is None:
         return product
     return _add(node, product, bias.seen(lambda t: t.reshape(-1, *(1,) * (len(node.shape) - 2))))  # type: ignore[no-any-return]
+
+
+def _sent_back(node: Node) -> Callable[[Tensor, Tensor], Tensor]:
+    """A transposed convolution: what the numbers domain adds up in place, in a form that goes through vmap."""
+    a, sizes = node.attrs, node.shape[2:]
+    kernel, met = node.inputs[1].shape[2:], node.inputs[0].shape[2:]
+    axes = zip(sizes, met, a["stride"], a["padding"], a["dilation"], kernel, strict=True)
+    left = [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, s, p, d, k in axes]
+    transposed = getattr(torch.nn.functional, f"conv_transpose{len(sizes)}d")
+    return lambda u, w: transposed(u, w, None, a["stride"], a["padding"], left, a["groups"], a["dilation"])
 
 
 # --- known linear maps: sums, means, changes of shape -------------------------------------------------------------------
