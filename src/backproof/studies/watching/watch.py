@@ -175,21 +175,21 @@ class Watch:
         self._look: Look | None = None
         self._batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._old: list[Tensor] = []
-        self._own, self._began, self._usual, self._at_look = 0.0, 0.0, 0.0, 0.0
+        self._clock = Clock()
         self._next_look, self._low, self._high = 0, math.inf, 0.0
         self._largest, self._least, self._odd = 0.0, math.inf, set[str]()
 
     # --- the context ------------------------------------------------------------------------------------------------------
     def __enter__(self) -> Watch:
         self._hooks.place()
-        self._began = time.perf_counter()
+        self._clock.start()
         self._wait_for_the_optimizer()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended = time.perf_counter()
+        self._clock.stop()
         self._hooks.remove()
 
     @property
@@ -198,14 +198,9 @@ class Watch:
         return min(self.events, key=lambda e: e.step, default=None)
 
     @property
-    def _spent(self) -> float:
-        return self._own + self._hooks.spent
-
-    @property
     def overhead(self) -> float:
         """The time that watching has taken, as a share of the rest."""
-        whole = getattr(self, "_ended", time.perf_counter()) - self._began
-        return self._spent / (whole - self._spent) if whole > self._spent else 0.0
+        return self._clock.share(self.step)
 
     def report(self) -> Watched:
         """What was seen so far, as a result with text and pictures."""
@@ -228,18 +223,16 @@ class Watch:
         if self.step < self._next_look or self._look is not None or not torch.is_grad_enabled():
             return
         if self._is_due():
-            began = time.perf_counter()
-            self._look, self._at_look = Look(self.step), self._spent
+            self._clock.look_begins()
+            self._look = Look(self.step)
             self._hooks.look_closely()
-            self._own += time.perf_counter() - began
 
     def _is_due(self) -> bool:
         """At the first steps, and whenever the time spent on looks is within the budget (asked every 8th step)."""
         if self.step in EARLY:
             return True
         self._next_look = max(self.step + 8, EARLY[-1] + 1) if self.step > EARLY[-1] else self.step + 1
-        whole = time.perf_counter() - self._began
-        return self._spent + 2 * self._usual < self.budget * (whole - self._spent)
+        return self._clock.share(self.step, more=1) < self.budget
 
     def _accumulating(self) -> None:
         """Gradients of the last step that were still there when the next arrived."""
@@ -247,21 +240,20 @@ class Watch:
             self._say(Event(self.step, "accumulating", "", "The gradients of the step before are still there: each step adds "
                             "to them.", "Call optimizer.zero_grad() in each step."))  # fmt: skip
 
-    def _on_step(self) -> None:
+    def _on_step(self, *_: Any) -> None:
+        """Before each step of the optimizer; what is done here is done at every step, and so is little."""
         grad = self._first.grad
         if grad is not None:
             flat = grad if grad.ndim == 1 else grad.reshape(-1)
-            size = torch.dot(flat, flat).item() ** 0.5  # a third of what a norm costs
-            if not self._low < size < self._high:
-                self._checked(size)
+            square = torch.dot(flat, flat).item()  # a third of what a norm costs
+            if not self._low < square < self._high:
+                self._checked(math.sqrt(square) if square >= 0 else square)
         if self._look is None:
             self.step += 1
             return
-        began = time.perf_counter()
         self._close_look(self._look)
         if self.optimizer is None:
             self._next()
-        self._own += time.perf_counter() - began
 
     def _checked(self, size: float) -> None:
         """The norm of one gradient behind which everything lies, outside what it was so far: not finite, 0, or far off."""
@@ -276,7 +268,7 @@ class Watch:
             self._second_look("zero" if size == 0.0 else "jump", size)
         self._largest = max(self._largest, size)
         self._least = min(self._least, size) if size > 0 else self._least
-        self._low, self._high = self._least, self._largest
+        self._low, self._high = self._least**2, self._largest**2
 
     def _second_look(self, why: str, size: float) -> None:
         """Something changed at a step that was not seen closely: run its batch forwards again."""
@@ -310,7 +302,7 @@ class Watch:
         look.idle = {
             n: float((g.flatten(1).abs().amax(1) == 0).float().mean())
             for n, g in grads.items()
-            if self._has_units(n, g)
+            if not look.dead and self._has_units(n, g)
         }
         without = [n for n in self.parameters if n not in grads]
         if without and self.step in EARLY and self.optimizer is not None:
@@ -330,7 +322,6 @@ class Watch:
         return isinstance(module, _UNITS) and grad is not None and grad.ndim > 1 and len(grad) > 1
 
     def _after_step(self) -> None:
-        began = time.perf_counter()
         if self._look is not None:
             new = [p.detach() for p in self.parameters.values()]
             changes = torch._foreach_sub(new, self._old)
@@ -338,10 +329,11 @@ class Watch:
             self._old = []
             self._judge(self._look)
         self._next()
-        self._own += time.perf_counter() - began
 
     def _next(self) -> None:
         self.step += 1
+        if self._look is not None:
+            self._clock.look_ends()
         self._look = None
 
     def _judge(self, look: Look) -> None:
@@ -349,7 +341,6 @@ class Watch:
         self.looks.append(look)
         for event in findings_of(look, before):
             self._say(event)
-        self._usual = max(self._usual * 0.5, self._spent - self._at_look)
 
     def _say(self, event: Event) -> None:
         """Keep the first event of each kind."""
@@ -399,6 +390,38 @@ class Watch:
         if last > 100 * first > 0:
             return f" The gradient's norm had grown from {first:.3g} at step {late[0].step} to {last:.3g} at step {late[-1].step}."
         return ""
+
+
+class Clock:
+    """What watching costs: the steps that are looked at against those that are not."""
+
+    def __init__(self) -> None:
+        self.began, self.ended, self.looked, self.looks, self._now = 0.0, 0.0, 0.0, 0, 0.0
+
+    def start(self) -> None:
+        """The watch begins."""
+        self.began = time.perf_counter()
+
+    def stop(self) -> None:
+        """The watch ends."""
+        self.ended = time.perf_counter()
+
+    def look_begins(self) -> None:
+        """A step that is seen closely begins."""
+        self._now = time.perf_counter()
+
+    def look_ends(self) -> None:
+        """It is over."""
+        self.looked += time.perf_counter() - self._now
+        self.looks += 1
+
+    def share(self, steps: int, more: int = 0) -> float:
+        """What looks, and so many more, take beyond the steps themselves, as a share of what the loop takes without."""
+        whole = (self.ended or time.perf_counter()) - self.began
+        plain = steps - self.looks
+        usual = (whole - self.looked) / plain if plain > 0 else 0.0
+        own = max(0.0, self.looked - self.looks * usual) * (1 + more / max(self.looks, 1))
+        return own / (whole - own) if whole > own else 0.0
 
 
 def _smallest_of_the_first(parameters: Mapping[str, Tensor]) -> Tensor:
