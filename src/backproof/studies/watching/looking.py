@@ -119,6 +119,8 @@ def measure_ends(module: nn.Module, x: Tensor | None, y: Tensor) -> dict[str, Te
     found = {**measure(module, x, y), "finite": y.isfinite().all(), "nan": y.isnan().any()}
     if x is not None and x.numel():
         found |= {"low": x.min(), "high": x.max(), "given": x.isfinite().all()}
+    if y.dtype == torch.float16:
+        found["top"] = torch.tensor(torch.finfo(y.dtype).max)
     return found
 
 
@@ -250,6 +252,8 @@ def source_of_nan(
             )
             if not bool(sizes.get("given", True)):
                 given = ": what it is given is not finite already, so it arises between the modules before it, in the forward method itself"
+            if "top" in sizes:
+                given += f" (float16 ends at {float(sizes['top']):,.0f})"
             what = "NaN" if bool(sizes["nan"]) else "an infinity"
             return entry.name, f"{type(entry.module).__name__} puts out {what}{given}.", (
                 "Keep what goes into it in its range: a small constant under a logarithm, root or quotient; a normalisation.")  # fmt: skip
