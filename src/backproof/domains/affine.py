@@ -413,5 +413,8 @@ def read_parts(
         found = torch.func.vmap(one)(ends)
     except RuntimeError:  # an operation that writes in place
         each = [one([(lo[i], hi[i]) for lo, hi in ends]) for i in range(len(ends[0][0]))]
-        found = [tuple(map(torch.stack, zip(*pairs, strict=True))) for pairs in zip(*each, strict=True)]
+        found = [
+            (torch.stack([lo for lo, _ in pairs]), torch.stack([hi for _, hi in pairs]))
+            for pairs in zip(*each, strict=True)
+        ]
     return dict(zip(graph.nodes, found, strict=True))

@@ -31,7 +31,7 @@ from ..writing.worked import evidence_section
 from .boxes import Region, Target, region_of, targets_of
 from .confirming import confirm
 from .extremes import Extreme, derivatives_at, drawn_from, quick, search
-from .proving import as_fraction, number, proof_of
+from .proving import as_fraction, decimal, number, proof_of
 from .upper import CUTS, at_point, only, worst
 
 __all__ = ["Certificate", "Lower", "certify", "certify_graph", "predicted_rms", "sampled_rms"]
@@ -150,8 +150,8 @@ class Certificate(Result):
     def blocks(self) -> list[Block]:
         """The box, the bracket, the proof and the witness."""
         rows = (
-            ("never more than", _shown(self.upper), "proved"),
-            ("attained", _shown(self.lower.exact or float(self.lower)), "by the witness, evaluated exactly"),
+            ("never more than", _shown(self.upper, 1), "proved"),
+            ("attained", _shown(self.lower.exact or float(self.lower), -1), "by the witness, evaluated exactly"),
             ("typical", Num(self.typical), f"root mean square of {self.samples:,} uniform draws"),
         )
         head = (("",), (f"|∂{self.of}/∂{self.wrt}|",), ("how",))
@@ -176,7 +176,7 @@ _INTRODUCTION = (
 )
 
 _AFFINE = (
-    " Every value is kept as c + Σ g_i ε_i ± e with |ε_i| ≤ 1, the same ε_i along all paths, so that what cancels is not "
+    " Every value is kept as c + g₁ ε₁ + g₂ ε₂ + ... ± e with all |ε| ≤ 1, the same ε along all paths, so that what cancels is not "
     "counted: a line below is at most the product that it speaks of, and often much less. Functions are replaced by "
     "lines with an error that Arb has enclosed, and the rounding of every sum is added to e."
 )
@@ -191,8 +191,8 @@ def _gap(c: Certificate) -> str:
     return f"The witness reaches {100 * ratio:.4g} % of the bound; the true maximum lies between the two."
 
 
-def _shown(value: Bound) -> Num:
-    return number(value) if isinstance(value, Fraction) else Num(value)
+def _shown(value: Bound, sign: int) -> Num:
+    return Num(value) if value == 0 or not math.isfinite(value) else number(Fraction(value), sign)
 
 
 def _weights(witness: Mapping[str, Tensor], most: int = 24) -> Table:
@@ -319,7 +319,23 @@ def certify_graph(
 def _box_in_words(box: Box, is_free: bool) -> str:
     if not is_free:
         return "as given"
-    return f"[{min(box.lo.reshape(-1))}, {max(box.hi.reshape(-1))}]"
+    ends = box.distinct()
+    lo, hi = min(a for a, _ in ends), max(b for _, b in ends)
+    within = f"[{_end(lo, -1)}, {_end(hi, 1)}]"
+    if len(ends) == 1:
+        return within
+    halves = [(b - a) / 2 for a, b in ends]
+    reach = f"{float(as_fraction(max(halves))):.6g}"
+    alike = max(halves) - min(halves) <= max(halves) * flint.fmpq(1, 10**9)
+    return f"{'' if alike else 'up to '}±{reach} around {len(ends)} numbers, within {within}"
+
+
+def _end(value: Any, sign: int) -> str:
+    text = str(value)
+    if len(text) <= 12:
+        return text
+    near = f"{float(as_fraction(value)):.6g}"  # a decimal that the float stands for, as 0.1
+    return near if float(near) == float(as_fraction(value)) else decimal(as_fraction(value), sign)
 
 
 def _attained(target: Target, region: Region, found: Extreme) -> Lower:

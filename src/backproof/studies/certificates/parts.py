@@ -41,8 +41,9 @@ def ends_over_parts(
         return None
     chosen = scores.topk(cuts).indices
     fixed = {n: v for n, v in values.items() if n.is_leaf and n.role != "constant" and n not in free}
-    whole = [torch.cat([end(values[n]).reshape(-1) for n in free]) for end in (lambda v: v.lo, lambda v: v.hi)]
-    found = read_parts(graph, fixed, _cut(free, *whole, chosen))
+    lo = torch.cat([values[n].lo.reshape(-1) for n in free])
+    hi = torch.cat([values[n].hi.reshape(-1) for n in free])
+    found = read_parts(graph, fixed, _cut(free, lo, hi, chosen))
     return 1 << cuts, {n: _hull(values[n], lo, hi) for n, (lo, hi) in found.items()}
 
 

@@ -180,7 +180,7 @@ class Watch:
         self.step = 0
         self._first = _smallest_of_the_first(self.parameters)
         self._groups = [group for one in self.optimizers for group in one.param_groups]
-        self._rate = self._groups[0]["lr"] if self._groups else None
+        self._rate: Any = self._groups[0]["lr"] if self._groups else None
         self._raised: tuple[int, float, float] | None = None
         self._hooks = Hooks(
             model, self.optimizers, self._first, self._on_forward, self._on_step, self._after_step, measure
