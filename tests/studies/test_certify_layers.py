@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sympy
 import torch
 from torch import nn
 
@@ -12,9 +13,11 @@ import backproof as bp
 from backproof.domains import affine, tables
 from backproof.domains.affine import read_affine
 from backproof.domains.balls import read_balls
+from backproof.domains.curves import X
 from backproof.studies.certificates.boxes import region_of, targets_of
 from backproof.studies.certificates.extremes import derivatives_at, drawn_from
-from backproof.studies.certificates.upper import only
+from backproof.studies.certificates.parts import ends_over_parts
+from backproof.studies.certificates.upper import only, worst
 
 
 class Summed(nn.Module):
@@ -49,6 +52,8 @@ NETS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "adaptive pool": (lambda: Summed(nn.Conv1d(1, 2, 2), nn.Sigmoid(), nn.AdaptiveAvgPool1d(2), nn.Tanh()), (1, 1, 6)),
     "layer norm": (lambda: Summed(nn.Linear(3, 4), nn.LayerNorm(4), nn.Sigmoid()), (2, 3)),
     "softmax": (lambda: Summed(nn.Linear(3, 4), nn.Softmax(-1), nn.Linear(4, 2), nn.Tanh()), (2, 3)),
+    "ReLU": (lambda: Summed(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2)), (2, 3)),
+    "kinks off the grid": (lambda: Summed(nn.Linear(3, 5), nn.Softshrink(0.3), nn.Linear(5, 4), nn.Hardshrink(0.1)), (2, 3)),
     "residual GELU": (lambda: Summed(nn.Linear(3, 3), nn.GELU(), nn.Linear(3, 2), nn.ELU()), (2, 3)),
     "sigmoid": (lambda: Summed(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 4), nn.Sigmoid()), (2, 3)),
 }  # fmt: skip
@@ -84,6 +89,9 @@ def never_outside(name: str, draws: int) -> None:
         try:
             found = read_affine(target.graph, only(region.boxes, target), region.free, only(region.exact, target))
             enclosures.append([found[target.node].lo, found[target.node].hi])
+            cut = ends_over_parts(target.graph, region, found, 3)
+            assert cut is not None
+            enclosures.append(list(cut[1][target.node]))
         except bp.BackproofError:
             assert name in ("largest", "softmax", "layer norm")
         generator = torch.Generator().manual_seed(3)
@@ -159,3 +167,47 @@ def test_a_table_that_is_wrong_is_found_out(monkeypatch: pytest.MonkeyPatch) -> 
     x = torch.zeros(1, dtype=torch.float64)
     found = bp.certify(net, x, wrt="x", weights=None, inputs_in=(-0.5, 0.5), samples=100)
     assert found.method == "affine forms" and found.finding  # the slope at 0 is 3/4, more than the broken bound
+
+
+def test_a_loose_box_is_cut_and_the_bound_falls() -> None:
+    net = sigmoids(16, 3, 8.0)
+    x = torch.linspace(-1, 1, 16, dtype=torch.float64)
+    graph = bp.capture(net, x)
+    region, targets = region_of(graph, None, None, {"input": (x - 0.1, x + 0.1)}), targets_of(graph, "input")
+    whole, cut, finer = (worst(targets, region, cuts) for cuts in (0, 3, 6))
+    assert (whole.method, cut.method) == ("affine forms", "affine forms over 8 parts of the box")
+    assert float(finer.upper) < float(cut.upper) < float(whole.upper)
+    found = bp.certify(net, x, wrt="input", weights=None, inputs_in={"input": (x - 0.1, x + 0.1)}, samples=500)
+    assert not found.finding and float(found.lower) <= float(found.upper) <= float(finer.upper)
+    assert "64 parts" in found.text()
+
+
+KINKED = {
+    "relu": sympy.Piecewise((0, X <= 0), (X, True)),
+    "a jump on the grid": sympy.Piecewise((0, X <= sympy.Rational(1, 2)), (X, True)),
+    "a jump off the grid": sympy.Piecewise((0, X <= sympy.Rational(3, 10)), (X, True)),
+    "a kink off the grid": sympy.Piecewise((0, X <= sympy.Rational(3, 10)), (X - sympy.Rational(3, 10), True)),
+    "smooth but for its curvature": sympy.Piecewise((0, X <= 0), (X**2, True)),
+    "smooth": 1 / (1 + sympy.exp(-X)),
+}
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_lines_and_ranges_hold_across_kinks(name: str) -> None:
+    expr = KINKED[name]
+    torch.manual_seed(0)
+    middle, reach = 2 * torch.randn(300, dtype=torch.float64), torch.rand(300, dtype=torch.float64) ** 3
+    middle[::3] = (16 * middle[::3]).round() / 16
+    lo, hi = middle - reach, middle + reach
+    lo[::4], hi[1::4] = (16 * lo[::4]).floor() / 16, (16 * hi[1::4]).ceil() / 16
+    made, f = tables.table(expr), sympy.lambdify(X, expr)
+    a, b, e = made.line(lo, hi)
+    low, high = made.range(lo, hi)
+    assert bool(e.isfinite().all())
+    for share in (0.0, 0.25, 0.5, 0.8, 1.0):
+        x = torch.minimum(torch.maximum(lo + (hi - lo) * share, lo), hi)
+        y = torch.tensor([float(f(v)) for v in x.tolist()], dtype=torch.float64)
+        assert bool(((y - a * x - b).abs() <= e + 1e-13).all())
+        assert bool(((low - 1e-13 <= y) & (y <= high + 1e-13)).all())
+        value, error, _, _ = made.point(x)
+        assert bool(((value - y).abs() <= error + 1e-14).all())

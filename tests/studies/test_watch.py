@@ -110,7 +110,80 @@ WRONG = {
     "half of it not given": (lambda: half(), 0, "not trained", "not given"),
     "a cut": (lambda: run(nn.Sequential(Cut(), nn.Linear(32, 4))), 0, "disconnected", "No gradient reaches"),
     "saturated": (lambda: run(large()), 0, "saturated", "near its ends"),
+    "frozen and forgotten": (lambda: frozen(), 0, "not trained", "requires_grad False"),
+    "evaluation mode": (lambda: run(nn.Sequential(nn.Linear(32, 8), nn.BatchNorm1d(8), nn.Linear(8, 4)).eval()), 0,
+                        "evaluation mode", "running statistics"),
+    "a cell that is called again and again": (lambda: run(Recurrent(), 1e-6), 0, "exploding", "(call "),
+    "a root of 0 on the way back": (lambda: run(Rooted(), batch=blank), 5, "not finite", "on the way back"),
+    "NaN in the data of a closure": (lambda: by_closure(mlp(), torch.optim.SGD), 7, "not finite", "data"),
+    "half precision": (lambda: run(Halved(), batch=large_batch), 4, "not finite", "float16 ends at"),
+    "a compiled model": (lambda: run(torch.compile(mlp(), backend="eager"), batch=spoiled), 7, "not finite", "data"),
 }  # fmt: skip
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.out = nn.Linear(32, 32), nn.Linear(32, 4)
+        with torch.no_grad():
+            self.cell.weight.copy_(1.6 * torch.eye(32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(30):
+            x = torch.relu(self.cell(x))
+        return self.out(x)
+
+
+class Rooted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(32, 8, bias=False), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b(h / (1 + h.square().sum(1, keepdim=True).sqrt()))
+
+
+class Halved(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(32, 8), nn.Linear(8, 4)
+        with torch.no_grad():
+            self.a.weight.mul_(20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.float16):
+            return self.b(torch.relu(self.a(x))).float()
+
+
+def blank(i: int) -> tuple[Tensor, Tensor]:
+    return X[:32] * float(i != 5), T[:32]
+
+
+def large_batch(i: int) -> tuple[Tensor, Tensor]:
+    return X[:32].clamp(-2, 2) * (30_000.0 if i == 4 else 1.0), T[:32]
+
+
+def frozen() -> Any:
+    net = mlp()
+    net[2].requires_grad_(False)
+    return run(net, optimizer=torch.optim.SGD(net.parameters(), lr=0.05))
+
+
+def by_closure(net: nn.Module, kind: Any, **more: Any) -> Any:
+    optimizer = kind(net.parameters(), lr=0.05, **more)
+    with bp.watch(net, optimizer) as w:
+        for i in range(12):
+            x, t = spoiled(i) if kind is torch.optim.SGD else (X[:32], T[:32])
+
+            def closure(x: Tensor = x, t: Tensor = t) -> Tensor:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(x), t)
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+    return w.report()
 
 
 class Cut(nn.Module):
@@ -246,3 +319,31 @@ def test_the_cause_is_what_came_before() -> None:
         torch.log(cut(X[:32])).mean().backward()
         w.optimizer.step()
     assert w.report().verdict == "not finite"
+
+
+def test_several_optimizers_line_searches_and_a_watch_within_a_watch() -> None:
+    net = mlp()
+    both = [torch.optim.SGD(part.parameters(), lr=0.05) for part in (net[:2], net[2:])]
+    with bp.watch(net, both) as outer, bp.watch(net, both[1]) as inner:
+        for _ in range(8):
+            for one in both:
+                one.zero_grad()
+            F.cross_entropy(net(X[:32]), T[:32]).backward()
+            for one in both:
+                one.step()
+    assert outer.report().verdict == "healthy" and outer.report().steps == 8, outer.events
+    assert all(v > 0 for v in outer.looks[0].updates.values())
+    assert inner.first is not None and "not given" in inner.first.cause
+    assert by_closure(mlp(nn.Tanh), torch.optim.LBFGS, max_iter=3).verdict == "healthy"
+    with pytest.raises(bp.InputError, match="list of such"):
+        bp.watch(net, net)  # type: ignore[arg-type]
+
+
+def test_an_interrupted_loop_leaves_no_hook() -> None:
+    net = mlp()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    with pytest.raises(KeyboardInterrupt), bp.watch(net, optimizer):
+        net(X[:32])
+        raise KeyboardInterrupt
+    assert "forward" not in vars(net) and not any(m._forward_hooks for m in net.modules())
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks

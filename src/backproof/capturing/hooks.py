@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Hooks", "Seen", "rerun"]
+__all__ = ["Hooks", "Seen", "rerun", "uncompiled"]
 
 
 Measure = Callable[[nn.Module, Tensor | None, Tensor], dict[str, Tensor]]
@@ -39,61 +38,83 @@ class Hooks:
     """The hooks of one watch.
 
     Args:
-        model, optimizer: whose steps are followed; without an optimizer a step is a backward pass.
+        model: which is watched; of one that torch.compile made only the ends are seen.
+        optimizers: whose steps are followed, in the order of their calls; without any a step is a backward pass.
         first: the parameter whose gradient comes last in the backward pass.
         before_forward: called with the inputs of each forward pass of the whole model.
         before_step, after_step: called before each step of the optimizer (or behind a backward pass), and behind a step
             whose update is to be seen.
         measure: what is measured of each module in a close look; nothing else of it is kept.
         seen: what the close look has recorded, in the order of the calls.
-        spent: the seconds that measuring has taken.
+        evaluations: how often the closure of the step was called.
+        wants_update: whether after_step is to be called behind the next step.
         left_over: whether the first gradient of the step was added to one that was there already.
     """
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer | None
+    optimizers: Sequence[torch.optim.Optimizer]
     first: Tensor
     before_forward: Callable[[tuple[Any, ...], dict[str, Any]], None]
-    before_step: Callable[[], None]
+    before_step: Callable[..., None]
     after_step: Callable[[], None]
     measure: Measure
-    spent: float = 0.0
+    evaluations: int = 1
+    wants_update: bool = False
     left_over: bool = False
     seen: list[Seen] = field(default_factory=list)
     _stay: list[Any] = field(default_factory=list)
     _close: list[Any] = field(default_factory=list)
     _arrivals: int = 0
+    _waits: bool = False
 
     def place(self) -> None:
         """Place the hooks that stay."""
-        self._stay.append(_Forward(self.model, self.before_forward, self._ended))
-        if self.optimizer is None:
+        self._stay.append(_Forward(self.model, self.before_forward, self._close, self._ended))
+        if not self.optimizers:
             self._stay.append(self.first.register_post_accumulate_grad_hook(lambda p: self.before_step()))
             return
-        self._stay.append(self.optimizer.register_step_pre_hook(lambda *a: self.before_step()))
+        self._stay.append(self.optimizers[0].register_step_pre_hook(self._before))
+        self._stay.append(self.optimizers[-1].register_step_post_hook(self._after))
 
-    def see_update(self) -> None:
-        """Call after_step behind the next step of the optimizer, once."""
-        assert self.optimizer is not None
+    def _before(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Before a step; where its gradients come from a closure, behind the first call of that."""
+        if len(args) < 2 and not kwargs:
+            self.before_step()
+            return None
+        self._waits, self.evaluations = True, 0
+        return tuple(map(self._closure, args)), {name: self._closure(value) for name, value in kwargs.items()}
 
-        def once(*_: Any) -> None:
-            handle.remove()
+    def _closure(self, value: Any) -> Any:
+        if not callable(value) or isinstance(value, torch.optim.Optimizer):
+            return value
+
+        @functools.wraps(value)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            loss = value(*args, **kwargs)
+            self.evaluations += 1
+            if self._waits:
+                self._waits = False
+                self.before_step()
+            return loss
+
+        return called
+
+    def _after(self, *_: Any) -> None:
+        if self.wants_update:
+            self.wants_update = False
             self.after_step()
-
-        handle = self.optimizer.register_step_post_hook(once)
 
     def look_closely(self) -> None:
         """Record every leaf module's output and error signal from now on."""
         self.seen, self.left_over, self._arrivals = [], False, 0
         if self.first.requires_grad:
             self._close.append(self.first.register_hook(self._arrived))
-        for name, module in _leaves(self.model):
+        for name, module in _leaves(self.model) if uncompiled(self.model) is self.model else ():
             self._close.append(module.register_forward_hook(self._recorder(name)))
 
     def _ended(self, args: tuple[Any, ...], output: Any) -> None:
-        """The end of the whole model's forward pass."""
-        if self._close:
-            self._recorder("the model")(self.model, args, output)
+        """The end of the whole model's forward pass, in a close look."""
+        self._recorder("the model")(self.model, args, output)
 
     def _arrived(self, grad: Tensor) -> None:
         before = self.first.grad
@@ -103,7 +124,9 @@ class Hooks:
 
     def _recorder(self, name: str) -> Callable[..., None]:
         def record(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            tensor, began = _first_tensor(output), time.perf_counter()
+            if torch.compiler.is_compiling():  # nothing of this belongs into a compiled graph
+                return
+            tensor = _first_tensor(output)
             if tensor is None:
                 return
             x = _first_tensor(args)
@@ -112,7 +135,6 @@ class Hooks:
             if tensor.requires_grad:
                 lost = ~tensor.detach().isfinite() if module is self.model else None
                 tensor.register_hook(lambda g: self._came_back(entry, g, lost))
-            self.spent += time.perf_counter() - began
 
         return record
 
@@ -138,12 +160,16 @@ class Hooks:
 
 
 class _Forward:
-    """The model's forward method with a call before and after it: a module without hooks takes torch's short way, 14 µs less."""
+    """The model's forward method with a call before it, and behind it in a close look.
+
+    A module without hooks takes torch's short way, 14 µs less.
+    """
 
     def __init__(
         self,
         model: nn.Module,
         before: Callable[[tuple[Any, ...], dict[str, Any]], None],
+        close: list[Any],
         after: Callable[[tuple[Any, ...], Any], None],
     ) -> None:
         self.model, self.own = model, vars(model).get("forward")
@@ -153,7 +179,8 @@ class _Forward:
         def called(*args: Any, **kwargs: Any) -> Any:
             before(args, kwargs)
             output = forward(*args, **kwargs)
-            after(args, output)
+            if close:
+                after(args, output)
             return output
 
         vars(model)["forward"] = called
@@ -164,6 +191,12 @@ class _Forward:
             vars(self.model).pop("forward", None)
         else:
             vars(self.model)["forward"] = self.own
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module itself, where torch.compile has wrapped one."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
 
 
 def _leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -184,7 +217,8 @@ def _first_tensor(value: Any) -> Tensor | None:
 
 def rerun(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], measure: Measure) -> list[Seen]:
     """Run a forward pass once more and measure each leaf module; buffers and generators are put back."""
-    hooks = Hooks(model, None, torch.empty(0), lambda a, k: None, lambda: None, lambda: None, measure)
+    model = uncompiled(model)
+    hooks = Hooks(model, (), torch.empty(0), lambda a, k: None, lambda *_: None, lambda: None, measure)
     kept = {name: tensor.clone() for name, tensor in model.named_buffers()}
     hooks.look_closely()
     try:

@@ -24,9 +24,10 @@ from ..ops.shapes import axes_of
 from .balls import Box, formula
 from .base import Domain
 from .numbers import numbers
+from .spans import Unbounded
 from .tables import table
 
-__all__ = ["Affine", "affine", "enclosed", "read_affine"]
+__all__ = ["Affine", "affine", "enclosed", "read_affine", "read_parts"]
 
 UNIT, TINY, MOST, WIDEST = 2.0**-53, 1e-290, 3000, 40_000_000
 
@@ -65,7 +66,7 @@ class Affine:
     @property
     def is_point(self) -> bool:
         """Whether it is one known tensor."""
-        return len(self.g) == 0 and bool((self.e == 0).all()) and bool((self.lo == self.hi).all())
+        return self.lo is self.c and self.hi is self.c
 
     def tightened(self) -> Affine:
         """With the interval cut down to what the affine form allows."""
@@ -76,18 +77,19 @@ class Affine:
 
     def seen(self, view: Callable[[Tensor], Tensor]) -> Affine:
         """Through a change of shape."""
+        if self.is_point:
+            return _point(view(self.c), self.symbols)
         return Affine(view(self.c), _rows(self.g, view), view(self.e), view(self.lo), view(self.hi), self.symbols)
 
     def with_errors(self) -> Affine:
         """What is left of each entry as a symbol of its own, while there is room."""
         n = self.e.numel()
-        if self.symbols[0] + n > MOST or (self.symbols[0] + n) * n > WIDEST or not bool((self.e > 0).any()):
+        if self.symbols[0] + n > MOST or (self.symbols[0] + n) * n > WIDEST:
             return self
-        wide = self.g.new_zeros((self.symbols[0] + n, *self.c.shape))
-        wide[: len(self.g)] = self.g
-        wide[self.symbols[0] :] = torch.diag(self.e.reshape(-1)).reshape(n, *self.c.shape)
+        gap = self.g.new_zeros((self.symbols[0] - len(self.g), *self.c.shape))
+        own = torch.diag_embed(self.e.reshape(-1)).reshape(n, *self.c.shape)
         self.symbols[0] += n
-        return replace(self, g=wide, e=torch.zeros_like(self.e))
+        return replace(self, g=torch.cat([self.g, gap, own]), e=torch.zeros_like(self.e))
 
 
 def _rows(g: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
@@ -108,14 +110,18 @@ def _point(value: Tensor, symbols: list[int]) -> Affine:
 def _matched(a: Affine, b: Affine) -> tuple[Tensor, Tensor]:
     """The coefficients of both over the same symbols, broadcast."""
     k = max(len(a.g), len(b.g))
-    shape = torch.broadcast_shapes(a.c.shape, b.c.shape)
+    rank = max(a.c.ndim, b.c.ndim)
     found = []
     for x in (a, b):
-        g = x.g.new_zeros((k, *x.c.shape))
-        g[: len(x.g)] = x.g
-        pad = len(shape) - x.c.ndim
-        found.append(g.reshape(k, *(1,) * pad, *x.c.shape))
+        g = torch.cat([x.g, x.g.new_zeros((k - len(x.g), *x.c.shape))]) if len(x.g) < k else x.g
+        found.append(g.reshape(k, *(1,) * (rank - x.c.ndim), *x.c.shape))
     return found[0], found[1]
+
+
+def _ball(x: Affine) -> tuple[Tensor, Tensor]:
+    """The middle of the intervals, and how far they reach from it."""
+    mid = (x.lo + x.hi) / 2
+    return mid, (x.hi - x.lo) / 2 * (1 + 4 * UNIT) + 2 * UNIT * mid.abs() + TINY
 
 
 # --- sums and products ------------------------------------------------------------------------------------------------
@@ -147,17 +153,17 @@ def _products(a: Affine, b: Affine) -> tuple[Tensor, Tensor]:
 
 @affine.rule("mul")
 def _mul(node: Node, a: Affine, b: Affine) -> Affine:
-    """(c + x)(d + y) = c d + c y + d x + x y, the last at most the product of the radii."""
+    """a b = q a + p b - p q + (a - p)(b - q), p and q the middles of the intervals; the last at most the product of the halves.
+
+    The intervals are often narrower than what the affine forms span, and so is what is left over.
+    """
     ga, gb = _matched(a, b)
-    c, g = a.c * b.c, b.c * ga + a.c * gb
-    slack = 6 * UNIT * (c.abs() + (b.c * ga).abs().sum(0) + (a.c * gb).abs().sum(0)) + TINY
-    e = a.c.abs() * b.e + b.c.abs() * a.e + a.rad * b.rad + slack
-    lo, hi = _products(a, b)
-    point = a.is_point or b.is_point
-    if point:
-        e = a.c.abs() * b.e + b.c.abs() * a.e + slack
-    found = Affine(c, g, _up(e, len(g) + 4), lo, hi, a.symbols).tightened()
-    return found if point else found.with_errors()
+    (p, ra), (q, rb) = ((x.c, torch.zeros_like(x.c)) if x.is_point else _ball(x) for x in (a, b))
+    c, g = q * a.c + p * b.c - p * q, q * ga + p * gb
+    sizes = (q * ga).abs().sum(0) + (p * gb).abs().sum(0) + (q * a.c).abs() + (p * b.c).abs() + (p * q).abs()
+    e = p.abs() * b.e + q.abs() * a.e + ra * rb + 8 * UNIT * sizes + TINY
+    found = Affine(c, g, _up(e, len(g) + 4), *_products(a, b), a.symbols).tightened()
+    return found if a.is_point or b.is_point else found.with_errors()
 
 
 @affine.rule("div")
@@ -167,51 +173,55 @@ def _div(node: Node, a: Affine, b: Affine) -> Affine:
     return _mul(node, a, _through(b, 1 / X))  # type: ignore[no-any-return]
 
 
-def _linear_map(x: Affine, apply: Callable[[Tensor], Tensor], size: Callable[[Tensor], Tensor], terms: int) -> Affine:
-    """A x for a known A, given as a function, |A| as another; a sum of so many terms for each entry."""
+Map = Callable[[Tensor], Tensor]
+
+
+def _linear_map(x: Affine, apply: Map, size: Map, terms: int, batched: bool = False) -> Affine:
+    """A x for a known A, given as a function, |A| as another; a sum of so many terms for each entry.
+
+    ``batched``: whether the functions take axes in front as they are.
+    """
+    rows = (lambda t, f: f(t)) if batched else _rows
     gamma = 2 * (terms + 2) * UNIT
-    c = apply(x.c)
-    g = _rows(x.g, apply)
-    loose = size(x.c.abs() + x.g.abs().sum(0)) * gamma
-    mid, half = (x.lo + x.hi) / 2, (x.hi - x.lo) / 2
-    half = half * (1 + 4 * UNIT) + 2 * UNIT * mid.abs() + TINY
-    middle, wide = apply(mid), _up(size(half) + gamma * size(mid.abs()), terms)
-    e = _up(size(x.e) + loose, terms + len(g))
+    mid, half = _ball(x)
+    mapped = rows(torch.cat([x.c[None], mid[None], x.g]), apply)
+    c, middle, g = mapped[0], mapped[1], mapped[2:]
+    sizes = rows(torch.stack([x.c.abs() + x.g.abs().sum(0), mid.abs(), half, x.e]), size)
+    wide, e = _up(sizes[2] + gamma * sizes[1], terms), _up(sizes[3] + gamma * sizes[0], terms + len(g))
     return Affine(c, g, e, middle - wide, middle + wide, x.symbols).tightened()
 
 
-def _bilinear(a: Affine, b: Affine, product: Callable[[Tensor, Tensor], Tensor], terms: int) -> Affine:
-    """A bilinear map of two values, either of which may be known."""
+def _bilinear(
+    a: Affine, b: Affine, product: Callable[[Tensor, Tensor], Tensor], terms: int, batched: bool = False
+) -> Affine:
+    """A bilinear map of two values, either of which may be known; ``batched``: whether the first may have axes in front."""
     if a.is_point:
         return _linear_map(b, lambda t: product(a.c, t), lambda t: product(a.c.abs(), t), terms)
     if b.is_point:
-        return _linear_map(a, lambda t: product(t, b.c), lambda t: product(t, b.c.abs()), terms)
+        known, size = b.c, b.c.abs()
+        return _linear_map(a, lambda t: product(t, known), lambda t: product(t, size), terms, batched)
     gamma = 4 * (terms + 4) * UNIT
-    c = product(a.c, b.c)
-    k = max(len(a.g), len(b.g))
-    g = c.new_zeros((k, *c.shape))
-    g[: len(a.g)] += _rows(a.g, lambda row: product(row, b.c))
-    g[: len(b.g)] += _rows(b.g, lambda row: product(a.c, row))
-    ra, rb = a.rad, b.rad
-    size = product(a.c.abs() + ra, b.c.abs() + rb)
-    e = _up(product(a.c.abs(), b.e) + product(a.e, b.c.abs()) + product(ra, rb) + gamma * size, terms + k)
-    mid, other = ((x.lo + x.hi) / 2 for x in (a, b))
-    half, wide = ((x.hi - x.lo) / 2 * (1 + 4 * UNIT) + 2 * UNIT * m.abs() + TINY for x, m in ((a, mid), (b, other)))
-    middle = product(mid, other)
-    apart = _up(
-        product(mid.abs(), wide) + product(half, other.abs() + wide) + gamma * product(mid.abs(), other.abs()), terms
-    )
-    return Affine(c, g, e, middle - apart, middle + apart, a.symbols).tightened().with_errors()
+    (p, ra), (q, rb) = _ball(a), _ball(b)
+    left, right, level = product(a.c, q), product(p, b.c), product(p, q)
+    ga, gb = (_rows(x.g, apply) for x, apply in ((a, lambda t: product(t, q)), (b, lambda t: product(p, t))))
+    k = max(len(ga), len(gb))
+    ga, gb = (torch.cat([g, g.new_zeros((k - len(g), *level.shape))]) for g in (ga, gb))
+    sizes = [x.c.abs() + x.rad + y.abs() for x, y in ((a, p), (b, q))]
+    left_over = product(p.abs(), b.e) + product(a.e, q.abs()) + product(ra, rb)
+    e = _up(left_over + 4 * gamma * product(*sizes), terms + k)
+    apart = _up(product(p.abs(), rb) + product(ra, q.abs() + rb) + gamma * product(p.abs(), q.abs()), terms)
+    c = left + right - level
+    return Affine(c, ga + gb, e, level - apart, level + apart, a.symbols).tightened().with_errors()
 
 
 @affine.rule("matmul")
 def _matmul(node: Node, a: Affine, b: Affine) -> Affine:
-    return _bilinear(a, b, torch.matmul, a.c.shape[-1])
+    return _bilinear(a, b, torch.matmul, a.c.shape[-1], batched=b.c.ndim == 2)
 
 
 @affine.rule("linear")
 def _linear(node: Node, x: Affine, weight: Affine, bias: Affine | None = None) -> Affine:
-    product = _bilinear(x, weight, lambda u, w: u @ w.mT, x.c.shape[-1])
+    product = _bilinear(x, weight, lambda u, w: u @ w.mT, x.c.shape[-1], batched=True)
     return product if bias is None else _add(node, product, bias)
 
 
@@ -224,10 +234,21 @@ def _outer(node: Node, a: Affine, b: Affine) -> Affine:
 def _conv(node: Node, x: Affine, weight: Affine, bias: Affine | None = None) -> Affine:
     wide = replace(node, dtype="float64", inputs=node.inputs[:2])
     terms = node.inputs[1].size if node.op.name != "conv_weight_grad" else max(node.inputs[1].size, node.inputs[0].size)
-    product = _bilinear(x, weight, lambda u, w: numbers.apply(wide, u, w), terms)
+    apply = _sent_back(node) if node.op.name == "conv_input_grad" else lambda u, w: numbers.apply(wide, u, w)
+    product = _bilinear(x, weight, apply, terms)
     if bias is None:
         return product
     return _add(node, product, bias.seen(lambda t: t.reshape(-1, *(1,) * (len(node.shape) - 2))))  # type: ignore[no-any-return]
+
+
+def _sent_back(node: Node) -> Callable[[Tensor, Tensor], Tensor]:
+    """A transposed convolution: what the numbers domain adds up in place, in a form that goes through vmap."""
+    a, sizes = node.attrs, node.shape[2:]
+    kernel, met = node.inputs[1].shape[2:], node.inputs[0].shape[2:]
+    axes = zip(sizes, met, a["stride"], a["padding"], a["dilation"], kernel, strict=True)
+    left = [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, s, p, d, k in axes]
+    transposed = getattr(torch.nn.functional, f"conv_transpose{len(sizes)}d")
+    return lambda u, w: transposed(u, w, None, a["stride"], a["padding"], left, a["groups"], a["dilation"])
 
 
 # --- known linear maps: sums, means, changes of shape -------------------------------------------------------------------
@@ -307,32 +328,31 @@ def _missing(node: Node) -> Affine:
 def _through(x: Affine, expr: Any) -> Affine:
     """f of every entry: the best of four lines over its interval, and the function's range over it."""
     made = table(expr)
-    shape = x.c.shape
-    lo, hi = (t.reshape(-1).numpy() for t in (x.lo, x.hi))
-    a, b, e = (torch.from_numpy(v).reshape(shape) for v in made.line(lo, hi))
-    low, high = (torch.from_numpy(v).reshape(shape) for v in made.range(lo, hi))
+    low, high = made.range(x.lo, x.hi)
     if x.is_point:
-        value, error = (torch.from_numpy(v).reshape(shape) for v in made.point(lo, 0))
-        return Affine(value, x.g, error, value - error - TINY, value + error + TINY, x.symbols)
+        value, error, _, _ = made.point(x.c)
+        return _between(torch.maximum(value - error - TINY, low), torch.minimum(value + error + TINY, high), x.symbols)
+    a, b, e = made.line(x.lo, x.hi)
     c, g = a * x.c + b, a * x.g
     slack = 6 * UNIT * ((a * x.c).abs() + b.abs() + g.abs().sum(0)) + TINY
     found = Affine(c, g, _up(a.abs() * x.e + e + slack, len(g) + 2), low, high, x.symbols)
     return found.tightened().with_errors()
 
 
+def _between(lo: Tensor, hi: Tensor, symbols: list[int]) -> Affine:
+    """Anything in an interval, entry by entry."""
+    c = (lo + hi) / 2
+    e = torch.maximum(hi - c, c - lo) * (1 + 4 * UNIT) + TINY
+    return Affine(c, c.new_zeros((0, *c.shape)), e, lo, hi, symbols)
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 def enclosed(box: Box, symbols: list[int], free: bool) -> Affine:
     """A box as an affine value: each entry that varies has a symbol of its own."""
-    from .tables import _down
-    from .tables import _up as up
-
-    lo = torch.tensor([_down(v) for v in box.lo.reshape(-1)], dtype=torch.float64).reshape(box.shape)
-    hi = torch.tensor([up(v) for v in box.hi.reshape(-1)], dtype=torch.float64).reshape(box.shape)
-    if not free and bool((lo == hi).all()):
+    lo, hi = box.outside()
+    if not free and (box.is_known or bool((lo == hi).all())):
         return _point(lo, symbols)
-    c = (lo + hi) / 2
-    e = torch.maximum(hi - c, c - lo) * (1 + 4 * UNIT) + TINY
-    return Affine(c, c.new_zeros((0, *c.shape)), e, lo, hi, symbols).with_errors()
+    return _between(lo, hi, symbols).with_errors()
 
 
 def read_affine(
@@ -350,13 +370,51 @@ def read_affine(
         MissingRule: the domain cannot read an operation; all of them are named.
         Unbounded: a function has no bound there, or values beyond ±1,000 reach it.
     """
-    affine.require(graph)
-    symbols = [0]
-    known = exact or {}
-    found: dict[Node, Affine] = {
+    symbols, known = [0], exact or {}
+    found = {
         n: _point(known[n], symbols) if n in known else enclosed(box, symbols, n in free) for n, box in leaves.items()
     }
+    values = _read(graph, found, symbols)
+    if not all(bool((v.lo.isfinite() & v.hi.isfinite()).all()) for v in values.values()):
+        raise Unbounded("a function has no bound there, or values beyond ±1,000 reach it")
+    return values
+
+
+def _read(graph: Graph, leaves: dict[Node, Affine], symbols: list[int]) -> dict[Node, Affine]:
     for node in graph.of_role("constant"):
         value = node.value.tolist() if hasattr(node.value, "tolist") else node.value
-        found[node] = enclosed(Box.exactly(value, node.shape), symbols, False)
-    return affine.run(graph, found)
+        leaves[node] = enclosed(Box.exactly(value, node.shape), symbols, False)
+    return affine.run(graph, leaves)
+
+
+def read_parts(
+    graph: Graph, fixed: Mapping[Node, Affine], parts: Mapping[Node, tuple[Tensor, Tensor]]
+) -> dict[Node, tuple[Tensor, Tensor]]:
+    """The interval of every entry of every node, for many boxes at once.
+
+    Args:
+        graph: what to read.
+        fixed: leaves that are known tensors.
+        parts: lower and upper ends of the other leaves, with one more axis in front: one box for each place along it.
+
+    Returns:
+        The same for every node that depends on them; what has no bound is infinite or NaN.
+    """
+
+    def one(ends: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        symbols = [0]
+        found = {n: replace(v, symbols=symbols, lo=v.c, hi=v.c) for n, v in fixed.items()}
+        found |= {n: _between(lo, hi, symbols).with_errors() for n, (lo, hi) in zip(parts, ends, strict=True)}
+        values = _read(graph, found, symbols)
+        return [(v.lo, v.hi) for v in (values[n] for n in graph.nodes)]
+
+    ends = list(parts.values())
+    try:
+        found = torch.func.vmap(one)(ends)
+    except RuntimeError:  # an operation that writes in place
+        each = [one([(lo[i], hi[i]) for lo, hi in ends]) for i in range(len(ends[0][0]))]
+        found = [
+            (torch.stack([lo for lo, _ in pairs]), torch.stack([hi for _, hi in pairs]))
+            for pairs in zip(*each, strict=True)
+        ]
+    return dict(zip(graph.nodes, found, strict=True))

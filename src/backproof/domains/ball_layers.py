@@ -15,8 +15,9 @@ import sympy
 from ..graph import Node
 from ..ops import OPS
 from ..ops.shapes import axes_of
-from .balls import Array, Box, _add, _contracted, _each, _neg, _seen, _sub, _times, _total, balls
+from .balls import _add, _neg, _sub, balls
 from .curves import X, curve, outwards
+from .intervals import Array, Box, contracted, each, seen, summed, times
 from .spans import Span
 
 __all__: list[str] = []
@@ -79,7 +80,7 @@ def _beside(parts: list[Box], axis: int) -> Box:
 
 def _product(rows: Box, columns: Box) -> Box:
     """[N, ..., C] times [F, C]: [N, ..., F]."""
-    return _contracted(_seen(rows, lambda v: v[..., None, :]), columns)
+    return contracted(seen(rows, lambda v: v[..., None, :]), columns)
 
 
 @balls.rule("conv")
@@ -90,11 +91,11 @@ def _conv(node: Node, x: Box, weight: Box, bias: Box | None = None) -> Box:
     for cin, cout in _by_group(node.attrs["groups"], x.shape[1], weight.shape[0]):
         terms = []
         for tap, at in _taps(node, kernel, out):
-            rows = _seen(wide, lambda v, a=at, c=cin: np.moveaxis(v[(slice(None), c, *a)], 1, -1))  # type: ignore[misc]
-            terms.append(_product(rows, _seen(weight, lambda v, t=tap, c=cout: v[(c, slice(None), *t)])))  # type: ignore[misc]
-        parts.append(_seen(_sum(terms, node), lambda v: np.moveaxis(v, -1, 1)))
+            rows = seen(wide, lambda v, a=at, c=cin: np.moveaxis(v[(slice(None), c, *a)], 1, -1))  # type: ignore[misc]
+            terms.append(_product(rows, seen(weight, lambda v, t=tap, c=cout: v[(c, slice(None), *t)])))  # type: ignore[misc]
+        parts.append(seen(_sum(terms, node), lambda v: np.moveaxis(v, -1, 1)))
     product = _beside(parts, 1)
-    return product if bias is None else _add(node, product, _seen(bias, lambda v: v.reshape(-1, *(1,) * len(kernel))))
+    return product if bias is None else _add(node, product, seen(bias, lambda v: v.reshape(-1, *(1,) * len(kernel))))
 
 
 @balls.rule("conv_input_grad")
@@ -103,11 +104,11 @@ def _conv_input_grad(node: Node, delta: Box, weight: Box) -> Box:
     wide = _wide(node, sizes, kernel, out)
     parts = []
     for cin, cout in _by_group(node.attrs["groups"], node.shape[1], weight.shape[0]):
-        rows = _seen(delta, lambda v, c=cout: np.moveaxis(v[:, c], 1, -1))  # type: ignore[misc]
+        rows = seen(delta, lambda v, c=cout: np.moveaxis(v[:, c], 1, -1))  # type: ignore[misc]
         ends = [np.full((node.shape[0], cin.stop - cin.start, *wide), ZERO, dtype=object) for _ in range(2)]
         for tap, at in _taps(node, kernel, out):
-            each = _product(rows, _seen(weight, lambda v, t=tap, c=cout: v[(c, slice(None), *t)].T))  # type: ignore[misc]
-            for end, part in zip(ends, (each.lo, each.hi), strict=True):
+            product = _product(rows, seen(weight, lambda v, t=tap, c=cout: v[(c, slice(None), *t)].T))  # type: ignore[misc]
+            for end, part in zip(ends, (product.lo, product.hi), strict=True):
                 end[(slice(None), slice(None), *at)] += np.moveaxis(part, -1, 1)
         parts.append(_cropped(ends, node.attrs["padding"], sizes))
     return _beside(parts, 1)
@@ -119,14 +120,14 @@ def _conv_weight_grad(node: Node, x: Box, delta: Box) -> Box:
     wide = _padded(x, node.attrs["padding"], _wide(node, x.shape[2:], kernel, out))
     ends = [np.full(node.shape, ZERO, dtype=object) for _ in range(2)]
     for cin, cout in _by_group(node.attrs["groups"], x.shape[1], delta.shape[1]):
-        columns = _seen(delta, lambda v, c=cout: np.moveaxis(v[:, c], 1, 0).reshape(c.stop - c.start, -1))  # type: ignore[misc]
+        columns = seen(delta, lambda v, c=cout: np.moveaxis(v[:, c], 1, 0).reshape(c.stop - c.start, -1))  # type: ignore[misc]
         for tap, at in _taps(node, kernel, out):
-            rows = _seen(
+            rows = seen(
                 wide,
                 lambda v, a=at, c=cin: np.moveaxis(v[(slice(None), c, *a)], 1, 0).reshape(c.stop - c.start, -1),  # type: ignore[misc]
             )  # type: ignore[misc, unused-ignore]
-            each = _product(rows, columns)
-            for end, part in zip(ends, (each.lo, each.hi), strict=True):
+            product = _product(rows, columns)
+            for end, part in zip(ends, (product.lo, product.hi), strict=True):
                 end[(cout, slice(None), *tap)] = part.T  # type: ignore[index]
     return Box(ends[0], ends[1])
 
@@ -136,8 +137,8 @@ def _conv_weight_grad(node: Node, x: Box, delta: Box) -> Box:
 def _avg_pool(node: Node, x: Box) -> Box:
     kernel, out = node.attrs["kernel"], node.shape[2:]
     wide = _padded(x, node.attrs["padding"], _wide(node, x.shape[2:], kernel, out))
-    total = _sum([_seen(wide, lambda v, a=at: v[(..., *a)]) for _, at in _taps(node, kernel, out)], node)  # type: ignore[misc]
-    return _each(_times, total, _shares(node, x.shape[2:]))
+    total = _sum([seen(wide, lambda v, a=at: v[(..., *a)]) for _, at in _taps(node, kernel, out)], node)  # type: ignore[misc]
+    return each(times, total, _shares(node, x.shape[2:]))
 
 
 def _shares(node: Node, sizes: Sequence[int]) -> Box:
@@ -150,7 +151,7 @@ def _shares(node: Node, sizes: Sequence[int]) -> Box:
     means = numbers.apply(_alone(node, sizes), ones)
     wide = _padded(Box.exactly(ones.tolist(), tuple(ones.shape)), node.attrs["padding"],
                    _wide(node, sizes, node.attrs["kernel"], node.shape[2:]))  # fmt: skip
-    parts = [_seen(wide, lambda v, a=at: v[(..., *a)]) for _, at in _taps(node, node.attrs["kernel"], node.shape[2:])]  # type: ignore[misc]
+    parts = [seen(wide, lambda v, a=at: v[(..., *a)]) for _, at in _taps(node, node.attrs["kernel"], node.shape[2:])]  # type: ignore[misc]
     counts = _sum(parts, node)
     share = np.empty(counts.shape, dtype=object)
     for place in np.ndindex(*counts.shape):
@@ -170,7 +171,7 @@ def _alone(node: Node, sizes: Sequence[int]) -> Node:
 def _avg_pool_grad(node: Node, delta: Box) -> Box:
     kernel, out, sizes = node.attrs["kernel"], delta.shape[2:], node.shape[2:]
     forward = replace(node, shape=delta.shape)
-    share = _each(_times, delta, _shares(forward, sizes))
+    share = each(times, delta, _shares(forward, sizes))
     ends = [np.full((*node.shape[:2], *_wide(node, sizes, kernel, out)), ZERO, dtype=object) for _ in range(2)]
     for _, at in _taps(node, kernel, out):
         for end, part in zip(ends, (share.lo, share.hi), strict=True):
@@ -186,9 +187,9 @@ def _bins(n: int, out: int) -> list[slice]:
 def _adaptive(node: Node, x: Box) -> Box:
     ends = [np.empty(node.shape, dtype=object) for _ in range(2)]
     for place, cut in _windows(node.shape[2:], x.shape[2:]):
-        part = _seen(x, lambda v, c=cut: v[(slice(None), slice(None), *c)])  # type: ignore[misc]
+        part = seen(x, lambda v, c=cut: v[(slice(None), slice(None), *c)])  # type: ignore[misc]
         count = math.prod(part.shape[2:])
-        mean = _total(part, tuple(range(2, len(part.shape))), flint.fmpq(1, count))
+        mean = summed(part, tuple(range(2, len(part.shape))), flint.fmpq(1, count))
         for end, value in zip(ends, (mean.lo, mean.hi), strict=True):
             end[(slice(None), slice(None), *place)] = value  # type: ignore[index]
     return Box(ends[0], ends[1])
@@ -218,7 +219,7 @@ def _candidates(node: Node, x: Box, out: Sequence[int]) -> tuple[list[Slices], l
     wide_sizes = _wide(node, x.shape[2:], kernel, out)
     wide = _padded(x, node.attrs["padding"], wide_sizes, _LOWEST)
     places = [at for _, at in _taps(node, kernel, out)]
-    return places, [_seen(wide, lambda v, a=at: v[(..., *a)]) for at in places], wide_sizes  # type: ignore[misc]
+    return places, [seen(wide, lambda v, a=at: v[(..., *a)]) for at in places], wide_sizes  # type: ignore[misc]
 
 
 @balls.rule("max_pool")
@@ -226,7 +227,7 @@ def _max_pool(node: Node, x: Box) -> Box:
     _, parts, _ = _candidates(node, x, node.shape[2:])
     total = parts[0]
     for part in parts[1:]:
-        total = _each(lambda a, b, c, d: (max(a, c), max(b, d)), total, part)
+        total = each(lambda a, b, c, d: (max(a, c), max(b, d)), total, part)
     return total
 
 
@@ -256,10 +257,10 @@ def _var(node: Node, x: Box) -> Box:
     axes = axes_of(node.attrs["dim"], len(x.shape))
     count = math.prod(x.shape[i] for i in axes)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    mean = _seen(_total(x, axes, flint.fmpq(1, count)), lambda v: v.reshape(kept))
-    squares = _each(curve(X**2).range, _sub(node, x, mean))
-    total = _total(squares, axes, flint.fmpq(1, max(count - node.attrs["correction"], 1)))
-    return _seen(total, lambda v: v.reshape(node.shape))
+    mean = seen(summed(x, axes, flint.fmpq(1, count)), lambda v: v.reshape(kept))
+    squares = each(curve(X**2).range, _sub(node, x, mean))
+    total = summed(squares, axes, flint.fmpq(1, max(count - node.attrs["correction"], 1)))
+    return seen(total, lambda v: v.reshape(node.shape))
 
 
 @balls.rule("batch_norm", "layer_norm")
@@ -267,17 +268,17 @@ def _norm(node: Node, x: Box, mean: Box, var: Box, weight: Box | None = None, bi
     def wide(box: Box) -> Box:
         if node.op.name == "layer_norm":
             return box
-        return _seen(box, lambda v: v.reshape(-1, *(1,) * (len(x.shape) - 2)))
+        return seen(box, lambda v: v.reshape(-1, *(1,) * (len(x.shape) - 2)))
 
     eps = sympy.Rational(repr(float(node.attrs["eps"])))
-    rate = _each(curve(1 / sympy.sqrt(X + eps)).range, _from_zero(wide(var)))
-    found = _each(_times, _sub(node, x, wide(mean)), rate)
-    found = found if weight is None else _each(_times, found, wide(weight))
+    rate = each(curve(1 / sympy.sqrt(X + eps)).range, _from_zero(wide(var)))
+    found = each(times, _sub(node, x, wide(mean)), rate)
+    found = found if weight is None else each(times, found, wide(weight))
     return found if bias is None else _add(node, found, wide(bias))
 
 
 def _from_zero(box: Box) -> Box:
-    return _each(lambda a, b: (max(a, ZERO), max(b, ZERO)), box)
+    return each(lambda a, b: (max(a, ZERO), max(b, ZERO)), box)
 
 
 # --- the softmax family -----------------------------------------------------------------------------------------------
@@ -326,18 +327,18 @@ def _spread(node: Node, box: Box) -> Box:
     """The sum along the axis, kept."""
     axis = node.attrs["dim"] % len(box.shape)
     kept = tuple(1 if i == axis else n for i, n in enumerate(box.shape))
-    return _seen(_total(box, (axis,)), lambda v: v.reshape(kept))
+    return seen(summed(box, (axis,)), lambda v: v.reshape(kept))
 
 
 @balls.rule("softmax_grad")
 def _softmax_grad(node: Node, delta: Box, p: Box) -> Box:
-    return _each(_times, p, _sub(node, delta, _spread(node, _each(_times, delta, p))))
+    return each(times, p, _sub(node, delta, _spread(node, each(times, delta, p))))
 
 
 @balls.rule("log_softmax_grad")
 def _log_softmax_grad(node: Node, delta: Box, y: Box) -> Box:
-    grown = _each(curve(sympy.exp(X)).range, y)
-    return _sub(node, delta, _each(_times, grown, _spread(node, delta)))  # type: ignore[no-any-return]
+    grown = each(curve(sympy.exp(X)).range, y)
+    return _sub(node, delta, each(times, grown, _spread(node, delta)))  # type: ignore[no-any-return]
 
 
 def _target_shares(node: Node, t: Box, classes: int, weight: Box | None) -> Array:
@@ -363,13 +364,13 @@ def _refused() -> Exception:
 @balls.rule("nll")
 def _nll(node: Node, y: Box, t: Box, weight: Box | None = None) -> Box:
     shares = _target_shares(node, t, y.shape[1], weight)
-    each = _neg(node, _each(_times, y, Box(shares, shares)))
+    parts = _neg(node, each(times, y, Box(shares, shares)))
     if node.attrs["reduction"] == "none":
-        return _total(each, (1,))
-    return _total(each, tuple(range(len(y.shape))))
+        return summed(parts, (1,))
+    return summed(parts, tuple(range(len(y.shape))))
 
 
 @balls.rule("nll_grad")
 def _nll_grad(node: Node, delta: Box, t: Box, weight: Box | None = None) -> Box:
     shares = _target_shares(node, t, node.shape[1], weight)
-    return _neg(node, _each(_times, delta, Box(shares, shares)))  # type: ignore[no-any-return]
+    return _neg(node, each(times, delta, Box(shares, shares)))  # type: ignore[no-any-return]

@@ -3,16 +3,12 @@
 The ends are exact fractions (python-flint's fmpq); the only numbers that are rounded are values of functions such as exp,
 by Arb and outwards. Read over the joint graph it is the certificate: the interval of an adjoint bounds the gradient.
 A derivative such as sigmoid' is one function with its own exact range (:mod:`.curves`), not a formula in s.
-
-Entries that are the same interval (all weights of a box) are computed once: an axis along which an array repeats itself
-has stride 0, and is worked on as if it had one entry.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -25,91 +21,13 @@ from ..graph import Graph, Node
 from ..ops import Elementwise
 from ..ops.shapes import axes_of
 from .base import Domain
-from .curves import X, as_fraction, curve, outwards, rational, rounded
+from .curves import X, curve, outwards, rational, rounded
+from .intervals import Box, contracted, each, seen, summed, times
 from .spans import Span, Unbounded
 
 __all__ = ["Box", "balls", "read_balls"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
-MOST = 3_000_000
-
 balls = Domain("balls", "for every entry an interval with exact ends that certainly holds it")
-
-
-@dataclass(frozen=True, eq=False)
-class Box:
-    """An interval for every entry: arrays of fractions ``lo`` <= ``hi`` of one shape."""
-
-    lo: Array
-    hi: Array
-
-    @staticmethod
-    def filled(lo: Any, hi: Any, shape: tuple[int, ...]) -> Box:
-        """The same interval for all entries."""
-        return Box(np.broadcast_to(_scalar(lo), shape), np.broadcast_to(_scalar(hi), shape))
-
-    @staticmethod
-    def exactly(values: Any, shape: tuple[int, ...]) -> Box:
-        """Known numbers: floats as the binary fractions that they are."""
-        flat = np.array(values, dtype=object).reshape(-1)
-        made = np.empty(flat.shape, dtype=object)
-        for i, v in enumerate(flat):
-            made[i] = as_fraction(v) if isinstance(v, float) else rational(v)
-        return Box(made.reshape(shape), made.reshape(shape))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the tensor that it encloses."""
-        return tuple(self.lo.shape)
-
-    def largest(self) -> Any:
-        """The largest absolute value of any entry."""
-        lo, hi = _thin(self.lo, self.hi)
-        ends = [max(abs(a), abs(b)) for a, b in zip(lo.reshape(-1), hi.reshape(-1), strict=True)]
-        return max(ends, default=flint.fmpq(0))
-
-
-def _scalar(value: Any) -> Array:
-    out = np.empty((), dtype=object)
-    out[()] = value
-    return out
-
-
-def _thin(*arrays: Array) -> tuple[Array, ...]:
-    """The arrays with every axis along which all of them repeat themselves cut to one entry."""
-    shape = arrays[0].shape
-    cut = tuple(
-        slice(0, 1) if n > 1 and all(a.strides[i] == 0 for a in arrays) else slice(None) for i, n in enumerate(shape)
-    )
-    return tuple(a[(..., *cut)] for a in arrays)
-
-
-def _each(function: Callable[..., tuple[Any, Any]], *boxes: Box) -> Box:
-    """Apply a rule for intervals entry by entry, with broadcasting; the function takes lo, hi, lo, hi..."""
-    wide = np.broadcast_arrays(*(end for box in boxes for end in (box.lo, box.hi)), subok=False)
-    thin = _thin(*wide)
-    _affordable(thin[0].size)
-    lo, hi = np.empty(thin[0].shape, dtype=object), np.empty(thin[0].shape, dtype=object)
-    known: dict[tuple[int, ...], tuple[Any, Any]] = {}
-    for place in np.ndindex(*lo.shape):
-        ends = tuple(a[place] for a in thin)
-        key = tuple(map(id, ends))
-        if key not in known:
-            known[key] = rounded(*function(*ends))
-        lo[place], hi[place] = known[key]
-    return Box(np.broadcast_to(lo, wide[0].shape), np.broadcast_to(hi, wide[0].shape))
-
-
-def _affordable(count: int) -> None:
-    if count > MOST:
-        raise InputError(
-            f"a certificate of this network needs {count:,} products of intervals at once; {MOST:,} is the limit"
-        )
-
-
-def _times(a: Any, b: Any, c: Any, d: Any) -> tuple[Any, Any]:
-    ends = (a * c, a * d, b * c, b * d)
-    return min(ends), max(ends)
 
 
 # --- functions --------------------------------------------------------------------------------------------------------
@@ -129,8 +47,8 @@ def _formula(op: Elementwise, attrs: tuple[tuple[str, Any], ...], fixed: tuple[t
 def _function(node: Node, *x: Box) -> Box:
     try:
         if len(x) == 1:
-            return _each(curve(formula(node)).range, x[0])
-        return _each(lambda *ends: _joint_range(node, ends), *x)
+            return each(curve(formula(node)).range, x[0])
+        return each(lambda *ends: _joint_range(node, ends), *x)
     except Unbounded as error:
         where = f" at {node.source}" if node.source else ""
         raise InputError(
@@ -168,32 +86,32 @@ def _same(node: Node, x: Box) -> Box:
 
 @balls.rule("neg")
 def _neg(node: Node, x: Box) -> Box:
-    return _each(lambda a, b: (-b, -a), x)
+    return each(lambda a, b: (-b, -a), x)
 
 
 @balls.rule("add")
 def _add(node: Node, a: Box, b: Box) -> Box:
-    return _each(lambda p, q, r, s: (p + r, q + s), a, b)
+    return each(lambda p, q, r, s: (p + r, q + s), a, b)
 
 
 @balls.rule("sub")
 def _sub(node: Node, a: Box, b: Box) -> Box:
-    return _each(lambda p, q, r, s: (p - s, q - r), a, b)
+    return each(lambda p, q, r, s: (p - s, q - r), a, b)
 
 
 @balls.rule("squared_error")
 def _squared(node: Node, y: Box, t: Box) -> Box:
-    return _each(curve(X**2).range, _sub(node, y, t))
+    return each(curve(X**2).range, _sub(node, y, t))
 
 
 @balls.rule("mul")
 def _mul(node: Node, a: Box, b: Box) -> Box:
-    return _each(curve(X**2).range, a) if node.inputs[0] is node.inputs[1] else _each(_times, a, b)
+    return each(curve(X**2).range, a) if node.inputs[0] is node.inputs[1] else each(times, a, b)
 
 
 @balls.rule("div")
 def _div(node: Node, a: Box, b: Box) -> Box:
-    return _each(_times, a, _each(_reciprocal, b))
+    return each(times, a, each(_reciprocal, b))
 
 
 def _reciprocal(a: Any, b: Any) -> tuple[Any, Any]:
@@ -203,52 +121,35 @@ def _reciprocal(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 # --- products and sums ------------------------------------------------------------------------------------------------
-def _total(box: Box, axes: tuple[int, ...], scale: Any = 1) -> Box:
-    """The sum over axes; an axis of equal entries counts as often as it is long."""
-    lo, hi = _thin(box.lo, box.hi)
-    times = math.prod(box.shape[i] // max(lo.shape[i], 1) for i in axes) * scale
-    kept = tuple(n for i, n in enumerate(box.shape) if i not in axes)
-    ends = [np.broadcast_to(_sum_of(end, axes) * times, kept) for end in (lo, hi)]
-    return Box(ends[0], ends[1])
-
-
-def _sum_of(array: Array, axes: tuple[int, ...]) -> Array:
-    total = np.add.reduce(array, axis=axes) if axes else array
-    if not isinstance(total, np.ndarray):
-        return _scalar(flint.fmpq(total))
-    return total if total.size and math.prod(array.shape[i] for i in axes) else np.full(total.shape, flint.fmpq(0))
-
-
-def _contracted(a: Box, b: Box) -> Box:
-    """Sum over the last axis of a [..., n, 1, k] times b [..., 1, m, k]."""
-    shape = np.broadcast_shapes(a.shape, b.shape)
-    product = _each(_times, a, b)
-    return _total(product, (len(shape) - 1,))
-
-
-def _seen(box: Box, view: Callable[[Array], Array]) -> Box:
-    return Box(view(box.lo), view(box.hi))
+def _alike(node: Node, a: Box, b: Box) -> Box | None:
+    """A product of matrices whose entries are all the same interval; None where they are not."""
+    if a.one is None or b.one is None or not a.shape[-1]:
+        return None
+    lo, hi = times(*a.one, *b.one)
+    return Box.filled(*rounded(lo * a.shape[-1], hi * a.shape[-1]), node.shape)
 
 
 @balls.rule("matmul")
 def _matmul(node: Node, a: Box, b: Box) -> Box:
-    rows = a if len(a.shape) > 1 else _seen(a, lambda v: v[None, :])
-    columns = b if len(b.shape) > 1 else _seen(b, lambda v: v[:, None])
-    wide = _contracted(
-        _seen(rows, lambda v: v[..., :, None, :]), _seen(columns, lambda v: np.swapaxes(v, -1, -2)[..., None, :, :])
+    if (alike := _alike(node, a, b)) is not None:
+        return alike
+    rows = a if len(a.shape) > 1 else seen(a, lambda v: v[None, :])
+    columns = b if len(b.shape) > 1 else seen(b, lambda v: v[:, None])
+    wide = contracted(
+        seen(rows, lambda v: v[..., :, None, :]), seen(columns, lambda v: np.swapaxes(v, -1, -2)[..., None, :, :])
     )
-    return _seen(wide, lambda v: v.reshape(node.shape))
+    return seen(wide, lambda v: v.reshape(node.shape))
 
 
 @balls.rule("linear")
 def _linear(node: Node, x: Box, weight: Box, bias: Box | None = None) -> Box:
-    product = _contracted(_seen(x, lambda v: v[..., None, :]), weight)
+    product = _alike(node, x, weight) or contracted(seen(x, lambda v: v[..., None, :]), weight)
     return product if bias is None else _add(node, product, bias)
 
 
 @balls.rule("outer")
 def _outer(node: Node, a: Box, b: Box) -> Box:
-    return _each(_times, _seen(a, lambda v: v[:, None]), _seen(b, lambda v: v[None, :]))
+    return each(times, seen(a, lambda v: v[:, None]), seen(b, lambda v: v[None, :]))
 
 
 @balls.rule("sum", "mean")
@@ -256,41 +157,41 @@ def _reduced(node: Node, x: Box) -> Box:
     axes = axes_of(node.attrs["dim"], len(x.shape))
     count = math.prod(x.shape[i] for i in axes)
     scale = flint.fmpq(1, max(count, 1)) if node.op.name == "mean" else 1
-    return _seen(_total(x, axes, scale), lambda v: v.reshape(node.shape))
+    return seen(summed(x, axes, scale), lambda v: v.reshape(node.shape))
 
 
 @balls.rule("sum_to")
 def _sum_to(node: Node, x: Box) -> Box:
     pad = len(x.shape) - len(node.shape)
     axes = [*range(pad), *(i + pad for i, n in enumerate(node.shape) if n == 1 and x.shape[i + pad] != 1)]
-    return _seen(_total(x, tuple(axes)), lambda v: v.reshape(node.shape))
+    return seen(summed(x, tuple(axes)), lambda v: v.reshape(node.shape))
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 @balls.rule("reshape")
 def _reshape(node: Node, x: Box) -> Box:
-    return _seen(x, lambda v: v.reshape(node.shape))
+    return seen(x, lambda v: v.reshape(node.shape))
 
 
 @balls.rule("permute")
 def _permute(node: Node, x: Box) -> Box:
-    return _seen(x, lambda v: v.transpose(node.attrs["dims"]))
+    return seen(x, lambda v: v.transpose(node.attrs["dims"]))
 
 
 @balls.rule("expand")
 def _expand(node: Node, x: Box) -> Box:
-    return _seen(x, lambda v: np.broadcast_to(v, node.shape))
+    return seen(x, lambda v: np.broadcast_to(v, node.shape))
 
 
 @balls.rule("select")
 def _select(node: Node, x: Box) -> Box:
-    return _seen(x, lambda v: v[_at(node, v.ndim)])
+    return seen(x, lambda v: v[_at(node, v.ndim)])
 
 
 @balls.rule("slice")
 def _slice(node: Node, x: Box) -> Box:
     cut = slice(node.attrs["start"], node.attrs["end"], node.attrs["step"])
-    return _seen(x, lambda v: v[(*[slice(None)] * (node.attrs["dim"] % v.ndim), cut)])
+    return seen(x, lambda v: v[(*[slice(None)] * (node.attrs["dim"] % v.ndim), cut)])
 
 
 def _at(node: Node, rank: int) -> tuple[Any, ...]:
@@ -300,21 +201,22 @@ def _at(node: Node, rank: int) -> tuple[Any, ...]:
 
 @balls.rule("unselect")
 def _unselect(node: Node, x: Box) -> Box:
-    return _seen(x, lambda v: _placed(v, node.shape, _at(node, len(node.shape))))
+    return _placed(x, node.shape, _at(node, len(node.shape)))
 
 
 @balls.rule("unslice")
 def _unslice(node: Node, x: Box) -> Box:
     cut = slice(node.attrs["start"], node.attrs["end"], node.attrs["step"])
     place = (*[slice(None)] * (node.attrs["dim"] % len(node.shape)), cut)
-    return _seen(x, lambda v: _placed(v, node.shape, place))
+    return _placed(x, node.shape, place)
 
 
-def _placed(entries: Array, shape: tuple[int, ...], place: tuple[Any, ...]) -> Array:
+def _placed(entries: Box, shape: tuple[int, ...], place: tuple[Any, ...]) -> Box:
     """Zeros of a shape with entries put into a place."""
-    out = np.full(shape, flint.fmpq(0), dtype=object)
-    out[place] = entries
-    return out
+    ends = [np.full(shape, flint.fmpq(0), dtype=object) for _ in range(2)]
+    for end, value in zip(ends, (entries.lo, entries.hi), strict=True):
+        end[place] = value
+    return Box(*ends)
 
 
 def read_balls(graph: Graph, leaves: Mapping[Node, Box]) -> dict[Node, Box]:
@@ -334,7 +236,6 @@ def read_balls(graph: Graph, leaves: Mapping[Node, Box]) -> dict[Node, Box]:
     """
     from . import ball_layers  # noqa: F401  its rules
 
-    balls.require(graph)
     found = dict(leaves)
     for node in graph.of_role("constant"):
         if node not in found:

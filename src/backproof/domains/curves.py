@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -32,6 +33,7 @@ X = sympy.Symbol("x", real=True)
 Ends = tuple[Any, Any]
 Turn = tuple[Any, Any, Any, Any]
 PRECISION, _FARTHEST = 128, 20000
+_SMALL, _LARGE = flint.arb(2) ** -1000, flint.arb(2) ** 1000
 _TRIES, _NARROWEST = 1500, 40
 
 
@@ -56,8 +58,12 @@ def rational(value: Any) -> Any:
     """
     if isinstance(value, flint.fmpq):
         return value
+    if isinstance(value, int):
+        return flint.fmpq(value)
     try:
-        number = sympy.Rational(repr(value) if isinstance(value, float) else value)
+        if isinstance(value, float):
+            return flint.fmpq(*Fraction(repr(value)).as_integer_ratio())
+        number = sympy.Rational(value)
         return flint.fmpq(int(number.p), int(number.q))
     except (TypeError, ValueError, ZeroDivisionError):
         raise InputError(f"a finite number was expected, not {value!r}") from None
@@ -80,6 +86,8 @@ def outwards(span: Span) -> Ends:
 
 
 def _dyadic(end: Any, sign: int) -> Any:
+    if _SMALL < abs(end) < _LARGE:
+        return end.fmpq()
     mantissa, exponent = (int(v) for v in end.man_exp())
     size = exponent + abs(mantissa).bit_length()
     if mantissa and size > _FARTHEST:
@@ -101,20 +109,24 @@ def rounded(lo: Any, hi: Any, most: int = 8192) -> Ends:
 Evaluate = Callable[[Any], Any]
 
 
-def _evaluator(expr: Any, number: Callable[[Any], Any]) -> Evaluate:
+Functions = Mapping[str, Evaluate]
+_BALLS: Functions = {name: (lambda x, name=name: getattr(x, name)()) for name in FUNCTIONS}  # type: ignore[misc]
+
+
+def _evaluator(expr: Any, number: Callable[[Any], Any], functions: Functions = FUNCTIONS) -> Evaluate:
     """The formula as a function over any arithmetic with ``+ * **``; ``number`` makes its constants."""
     if expr == X:
         return lambda x: x
     if not expr.args:
         constant = number(expr)
-        return lambda x: constant() if callable(constant) else constant
-    parts = [_evaluator(a, number) for a in expr.args]
+        return constant if callable(constant) else lambda x: constant
+    parts = [_evaluator(a, number, functions) for a in expr.args]
     if isinstance(expr, (sympy.Add, sympy.Mul)):
         return _folded(parts, isinstance(expr, sympy.Add))
     if isinstance(expr, sympy.Pow):
-        return _power(parts[0], expr.exp) if expr.exp.is_Rational else _exponential(*parts)
-    if type(expr).__name__ in FUNCTIONS:
-        return _applied(FUNCTIONS[type(expr).__name__], parts[0])
+        return _power(parts[0], expr.exp) if expr.exp.is_Rational else _exponential(parts[0], parts[1], functions)
+    if type(expr).__name__ in functions:
+        return _applied(functions[type(expr).__name__], parts[0])
     raise InputError(f"the balls domain cannot enclose {type(expr).__name__}")
 
 
@@ -137,22 +149,47 @@ def _power(base: Evaluate, exponent: Any) -> Evaluate:
     return lambda x: base(x) ** p if q == 1 else base(x).root(q) ** p
 
 
-def _exponential(base: Evaluate, exponent: Evaluate) -> Evaluate:
+def _exponential(base: Evaluate, exponent: Evaluate, functions: Functions) -> Evaluate:
     """b^x = e^(x ln b), for b > 0."""
-    return lambda x: FUNCTIONS["exp"](exponent(x) * FUNCTIONS["log"](base(x)))
+    return lambda x: functions["exp"](exponent(x) * functions["log"](base(x)))
 
 
-def _constant(value: Any) -> Any:
+def _ball(value: Any) -> Evaluate:
+    """A constant as one of Arb's balls, at the precision of the moment."""
     if value is sympy.pi or value is sympy.E:
         make = flint.arb.pi if value is sympy.pi else flint.arb.const_e
-        return lambda: Span(make(), make())
+        return lambda x: make()
     exact = rational(sympy.Rational(value))
-    return lambda: Span.of(exact, exact)  # at the precision of the moment
+    return lambda x: flint.arb(exact)
+
+
+def _interval(value: Any) -> Evaluate:
+    """A constant as an interval."""
+    ball = _ball(value)
+
+    def over(x: Any) -> Span:
+        known = ball(x)
+        return Span(known, known)
+
+    return over
 
 
 def _enclosing(expr: Any) -> Evaluate:
     """The formula over intervals."""
-    return _evaluator(expr, _constant)
+    return _evaluator(expr, _interval)
+
+
+def _at_a_point(expr: Any) -> Callable[[Any], Ends]:
+    """The formula at a fraction, over Arb's balls: at one point they lose nothing, and are quicker than intervals."""
+    evaluate = _evaluator(expr, _ball, _BALLS)
+
+    def at(point: Any) -> Ends:
+        value = evaluate(flint.arb(point))
+        if not value.is_finite():
+            raise Unbounded("a function has no bound there")
+        return _dyadic(value.lower(), -1), _dyadic(value.upper(), 1)
+
+    return at
 
 
 @dataclass
@@ -165,7 +202,7 @@ class _Piece:
 
     def __post_init__(self) -> None:
         self.slope = _neat(sympy.diff(self.expr, X))
-        self.over = _enclosing(self.expr)
+        self.over, self.near = _enclosing(self.expr), _at_a_point(self.expr)
         self.exactly = _evaluator(self.expr, rational) if _is_rational(self.expr) else None
         self._turns: dict[int, list[Turn]] = {}
 
@@ -177,7 +214,7 @@ class _Piece:
             except ZeroDivisionError:
                 raise Unbounded("a function has no bound there") from None
             return value, value
-        return outwards(self.over(Span.of(point, point)))
+        return self.near(point)
 
     def turns(self, reach: int) -> list[Turn]:
         """Enclosures (from, to) of the places within ±2^reach where the piece may turn, and its values there."""
@@ -328,6 +365,13 @@ def _value(expr: Any, point: Any) -> Ends | None:
     return outwards(_enclosing(value)(Span.of(0, 0)))
 
 
+def _joins(left: Any, right: Any, at: Any, order: int) -> bool:
+    """Whether the derivatives of an order of two smooth formulas agree at a fraction."""
+    place = sympy.Rational(int(at.p), int(at.q))
+    ends = [sympy.diff(expr, X, order).subs(X, place) for expr in (left, right)]
+    return all(e.is_finite and e.is_real for e in ends) and sympy.simplify(ends[0] - ends[1]) == 0
+
+
 class Curve:
     """A function of one variable, given by a SymPy formula in ``curves.X``."""
 
@@ -355,8 +399,28 @@ class Curve:
             if len(spans) < len(known):
                 raise Unbounded("a function has no value there")
             if not (spans and a == b):
-                spans += [span for piece in self.pieces for span in _over(piece, a, b)]
-            return min(s[0] for s in spans), max(s[1] for s in spans)
+                for piece in self.pieces:
+                    spans += _over(piece, a, b)
+            return min([s[0] for s in spans]), max([s[1] for s in spans])
+
+    def jumps(self, most: int) -> dict[Any, int]:
+        """The places where a derivative jumps, and the first of f, f', f'' ... that does (up to so many derivatives)."""
+        found = {}
+        for left, right in pairwise(self.pieces):
+            orders = (k for k in range(most + 1) if not _joins(left.expr, right.expr, left.hi, k))
+            order = next(orders, None) if self._holds(left) else 0
+            if order is not None:
+                found[left.hi] = order
+        return found
+
+    def _holds(self, left: _Piece) -> bool:
+        """Whether the value at the end of a piece is the piece's own."""
+        value = self.values[left.hi]
+        try:
+            own = left.at(left.hi)
+        except Unbounded:
+            return False
+        return value is not None and value[0] <= own[1] and own[0] <= value[1]
 
     def highest(self, a: Any, b: Any, sign: int = 1) -> Any:
         """A place in [a, b] where the function is largest (sign 1) or smallest (-1), as a float; for searches only."""
@@ -368,9 +432,12 @@ class Curve:
             return max(places, key=lambda p: (sign * self.range(p, p)[0 if sign > 0 else 1], -abs(p)))
 
 
+_EIGHT = flint.fmpq(8)
+
+
 def _reach(a: Any, b: Any) -> int:
-    far = max(abs(a), abs(b), flint.fmpq(8))
-    return max(int(far.ceil()).bit_length(), 3)
+    far = max(abs(a), abs(b))
+    return 4 if far <= _EIGHT else int(far.ceil()).bit_length()
 
 
 def _over(piece: _Piece, a: Any, b: Any) -> Iterator[Ends]:

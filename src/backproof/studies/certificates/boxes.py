@@ -38,12 +38,11 @@ class Region:
     @property
     def exact(self) -> dict[Node, Tensor]:
         """The leaves that are held at the float64 tensors they are."""
-        return {n: self.held[n] for n, box in self.boxes.items() if box.lo is box.hi and n.is_float}
+        return {n: self.held[n] for n, box in self.boxes.items() if box.is_known}
 
     def ends(self, node: Node) -> tuple[Tensor, Tensor]:
         """The ends of a leaf's box in float64."""
-        box = self.boxes[node]
-        return _as_tensor(Box(box.lo, box.lo)), _as_tensor(Box(box.hi, box.hi))
+        return _nearest(self.boxes[node])
 
     def clamped(self, node: Node) -> Tensor:
         """A leaf's own value, or the nearest to it in the box: for leaves on which a derivative does not depend."""
@@ -55,8 +54,9 @@ class Region:
         found = dict(self.boxes)
         for node in self.free:
             box, flat = self.boxes[node], values[node].reshape(-1).tolist()
-            ends = zip(box.lo.reshape(-1), box.hi.reshape(-1), flat, strict=True)
-            found[node] = Box.exactly([_inside(lo, hi, v) for lo, hi, v in ends], node.shape)
+            ends = [box.one] * len(flat) if box.one else zip(box.lo.reshape(-1), box.hi.reshape(-1), strict=True)
+            inside = [_inside(lo, hi, v) for (lo, hi), v in zip(ends, flat, strict=True)]
+            found[node] = Box.exactly(inside, node.shape)
         return found
 
 
@@ -65,6 +65,18 @@ def _inside(lo: Any, hi: Any, value: float) -> Any:
         if value == int(end.p) / int(end.q):
             return end
     return max(lo, min(hi, as_fraction(value)))
+
+
+def _nearest(box: Box) -> tuple[Tensor, Tensor]:
+    """The ends as the nearest float64 numbers."""
+    if box.floats is not None:
+        return box.floats
+    if box.one is not None:
+        lo, hi = (torch.full(box.shape, int(v.p) / int(v.q), dtype=torch.float64) for v in box.one)
+        return lo, hi
+    flat = ([int(v.p) / int(v.q) for v in end.reshape(-1)] for end in (box.lo, box.hi))
+    lo, hi = (torch.tensor(v, dtype=torch.float64).reshape(box.shape) for v in flat)
+    return lo, hi
 
 
 def is_bias(graph: Graph, node: Node) -> bool:
@@ -84,10 +96,19 @@ def _limits(limits: Any, what: str) -> Limits:
 def _box(limits: Any, shape: tuple[int, ...], what: str) -> Box:
     lo, hi = _limits(limits, what)
     made = [_ends(end, shape, what) for end in (lo, hi)]
-    box = Box(made[0].lo, made[1].hi)
-    if any(a > b for a, b in zip(box.lo.reshape(-1), box.hi.reshape(-1), strict=True)):
+    box = _from_to(*made)
+    if any(a > b for a, b in box.distinct()):
         raise InputError(f"{what}: the lower end {lo} is above the upper end {hi}")
     return box
+
+
+def _from_to(low: Box, high: Box) -> Box:
+    """From the values of one box to those of another."""
+    if low.one is not None and high.one is not None:
+        return Box.filled(low.one[0], high.one[0], low.shape)
+    if low.floats is not None and high.floats is not None:
+        return Box.between(low.floats[0], high.floats[0])
+    return Box(low.lo, high.lo)
 
 
 def _ends(end: Any, shape: tuple[int, ...], what: str) -> Box:
@@ -95,7 +116,10 @@ def _ends(end: Any, shape: tuple[int, ...], what: str) -> Box:
     if isinstance(end, Tensor) and end.ndim:
         if end.shape != torch.Size(shape):
             raise InputError(f"{what}: an end of shape {list(end.shape)} for a tensor of shape {list(shape)}")
-        return Box.exactly(end.double().tolist(), tuple(end.shape))
+        if not bool(end.isfinite().all()):
+            raise InputError(f"{what}: an end holds a number that is not finite")
+        wide = end.detach().double()
+        return Box.between(wide, wide)
     if not isinstance(end, (list, tuple)):
         number = as_fraction(float(end)) if isinstance(end, Tensor) else rational(end)
         if abs(number) > LARGEST:
@@ -125,32 +149,47 @@ def region_of(graph: Graph, weights: Any, biases: Any, inputs_in: Any) -> Region
     asked = {"weights": weights, "biases": biases, "inputs_in": inputs_in}
     _refuse_unknown(asked, leaves)
     boxes: dict[Node, Box] = {}
+    made: dict[tuple[int, tuple[int, ...]], Box] = {}
     free = []
     for node in leaves:
         kind = "inputs_in" if node.role != "parameter" else "biases" if is_bias(graph, node) else "weights"
         limits = _asked_for(asked, kind, node) if node.role != "buffer" else None
         if limits is None or not node.is_float:
-            boxes[node] = Box.exactly(given[node.name].tolist(), node.shape)
+            boxes[node] = _held(given[node.name], node)
             continue
-        boxes[node] = box = _box(limits, node.shape, f"{kind} of {node.name}")
-        if any(a != b for a, b in zip(box.lo.reshape(-1), box.hi.reshape(-1), strict=True)):
+        key = (id(limits), node.shape)
+        if key not in made:
+            made[key] = _box(limits, node.shape, f"{kind} of {node.name}")
+        boxes[node] = made[key]
+        if _varies(boxes[node]):
             free.append(node)
     held = {n: given[n.name] for n in leaves}
+    varies = set(free)
     for node in leaves:
-        if node not in free and node.is_float:
-            held[node] = _as_tensor(boxes[node])
+        if node not in varies and node.is_float:
+            held[node] = _nearest(boxes[node])[0]
     return Region(boxes, tuple(free), held)
 
 
-def _as_tensor(box: Box) -> Tensor:
-    flat = [int(v.p) / int(v.q) for v in box.lo.reshape(-1)]
-    return torch.tensor(flat, dtype=torch.float64).reshape(box.shape)
+def _held(value: Tensor, node: Node) -> Box:
+    """A leaf as it is."""
+    if not node.is_float:
+        return Box.exactly(value.tolist(), node.shape)
+    if not bool(value.isfinite().all()):
+        raise InputError(f"{node.name} holds a number that is not finite")
+    return Box.between(value, value)
+
+
+def _varies(box: Box) -> bool:
+    if box.floats is not None:
+        return not box.is_known and bool((box.floats[0] != box.floats[1]).any())
+    return any(a != b for a, b in box.distinct())
 
 
 def _asked_for(asked: Mapping[str, Any], kind: str, node: Node) -> Any:
-    by_name = [m for m in asked.values() if isinstance(m, Mapping) and node.name in m]
-    if by_name:
-        return by_name[0][node.name]
+    for limits in asked.values():
+        if limits is not None and type(limits) is not tuple and isinstance(limits, Mapping) and node.name in limits:
+            return limits[node.name]
     return None if isinstance(asked[kind], Mapping) else asked[kind]
 
 
@@ -183,6 +222,8 @@ class Target:
         """The entries in question of a box of the adjoint."""
         if self.index is None:
             return box
+        if box.one is not None:
+            return Box.filled(*box.one, ())
         cut = tuple(slice(i, i + 1) for i in self.index)
         return Box(box.lo[cut].reshape(()), box.hi[cut].reshape(()))
 

@@ -31,12 +31,12 @@ from ..writing.worked import evidence_section
 from .boxes import Region, Target, region_of, targets_of
 from .confirming import confirm
 from .extremes import Extreme, derivatives_at, drawn_from, quick, search
-from .proving import as_fraction, number, proof_of
-from .upper import at_point, only, worst
+from .proving import as_fraction, decimal, number, proof_of
+from .upper import CUTS, at_point, only, worst
 
 __all__ = ["Certificate", "Lower", "certify", "certify_graph", "predicted_rms", "sampled_rms"]
 
-SAMPLES, MOST_WEIGHTS = 4000, 1_000_000
+SAMPLES, MOST_WEIGHTS, FULL = 4000, 1_000_000, 6
 Bound = Fraction | float
 
 
@@ -67,7 +67,8 @@ class Certificate(Result):
         samples, largest_sampled: how many were drawn, and the largest derivative among them.
         derivation: the proof, line by line; ``proof`` is the same as text.
         box: the box in words.
-        method: how it was bounded: "intervals" (with exact ends), or "affine forms" where those are sharper.
+        method: how it was bounded: "intervals" (with exact ends), or "affine forms" where those are sharper, perhaps
+            "affine forms over 64 parts of the box".
         evidence: the bound and the witness against autograd on the program as it stands, and against 50 digits.
     """
 
@@ -96,6 +97,12 @@ class Certificate(Result):
     def finding(self) -> bool:  # type: ignore[override]
         """Whether any comparison disagrees."""
         return any(e.agrees is False for e in self.evidence)
+
+    @property
+    def _words(self) -> str:
+        """What is special about the method."""
+        parts = self.method.partition(" over ")[2].partition(" ")[0]
+        return (_AFFINE if self.method.startswith("affine") else "") + (_PARTS.format(parts) if parts else "")
 
     @property
     def witness(self) -> dict[str, Tensor]:
@@ -143,8 +150,8 @@ class Certificate(Result):
     def blocks(self) -> list[Block]:
         """The box, the bracket, the proof and the witness."""
         rows = (
-            ("never more than", _shown(self.upper), "proved"),
-            ("attained", _shown(self.lower.exact or float(self.lower)), "by the witness, evaluated exactly"),
+            ("never more than", _shown(self.upper, 1), "proved"),
+            ("attained", _shown(self.lower.exact or float(self.lower), -1), "by the witness, evaluated exactly"),
             ("typical", Num(self.typical), f"root mean square of {self.samples:,} uniform draws"),
         )
         head = (("",), (f"|∂{self.of}/∂{self.wrt}|",), ("how",))
@@ -155,7 +162,7 @@ class Certificate(Result):
             Callout("agrees" if self.is_tight else "note", (verdict,)),
             Section(
                 "The proof",
-                (Paragraph((_INTRODUCTION + _METHODS[self.method],)), Derivation(self.derivation)),
+                (Paragraph((_INTRODUCTION + self._words,)), Derivation(self.derivation)),
                 "backward",
                 "proof",
             ),
@@ -168,14 +175,15 @@ _INTRODUCTION = (
     "named, over all entries and all weights in the box. Each line uses the one of the layer behind it."
 )
 
-_METHODS = {
-    "intervals": "",
-    "affine forms": (
-        " Every value is kept as c + Σ g_i ε_i ± e with |ε_i| ≤ 1, the same ε_i along all paths, so that what cancels is not "
-        "counted: a line below is at most the product that it speaks of, and often much less. Functions are replaced by "
-        "lines with an error that Arb has enclosed, and the rounding of every sum is added to e."
-    ),
-}
+_AFFINE = (
+    " Every value is kept as c + g₁ ε₁ + g₂ ε₂ + ... ± e with all |ε| ≤ 1, the same ε along all paths, so that what cancels is not "
+    "counted: a line below is at most the product that it speaks of, and often much less. Functions are replaced by "
+    "lines with an error that Arb has enclosed, and the rounding of every sum is added to e."
+)
+_PARTS = (
+    " The entries of the box that move most what goes into the functions are halved, and each of the {} parts is bounded "
+    "by itself: a line holds for the worst of them."
+)
 
 
 def _gap(c: Certificate) -> str:
@@ -183,8 +191,8 @@ def _gap(c: Certificate) -> str:
     return f"The witness reaches {100 * ratio:.4g} % of the bound; the true maximum lies between the two."
 
 
-def _shown(value: Bound) -> Num:
-    return number(value) if isinstance(value, Fraction) else Num(value)
+def _shown(value: Bound, sign: int) -> Num:
+    return Num(value) if value == 0 or not math.isfinite(value) else number(Fraction(value), sign)
 
 
 def _weights(witness: Mapping[str, Tensor], most: int = 24) -> Table:
@@ -281,7 +289,7 @@ def certify_graph(
         raise InputError(f"the network has {size:,} parameters; a certificate is made for up to {MOST_WEIGHTS:,}")
     region = region_of(graph, weights, biases, inputs_in)
     with task("certifying", 3) as advance:
-        bounded = worst(targets_of(graph, wrt), region)
+        bounded = worst(targets_of(graph, wrt), region, FULL if effort == "full" else CUTS)
         target, upper = bounded.target, bounded.upper
         advance(note="proved")
         found = (search if effort == "full" else quick)(target, region, graph, seed)
@@ -311,7 +319,23 @@ def certify_graph(
 def _box_in_words(box: Box, is_free: bool) -> str:
     if not is_free:
         return "as given"
-    return f"[{min(box.lo.reshape(-1))}, {max(box.hi.reshape(-1))}]"
+    ends = box.distinct()
+    lo, hi = min(a for a, _ in ends), max(b for _, b in ends)
+    within = f"[{_end(lo, -1)}, {_end(hi, 1)}]"
+    if len(ends) == 1:
+        return within
+    halves = [(b - a) / 2 for a, b in ends]
+    reach = f"{float(as_fraction(max(halves))):.6g}"
+    alike = max(halves) - min(halves) <= max(halves) * flint.fmpq(1, 10**9)
+    return f"{'' if alike else 'up to '}±{reach} around {len(ends)} numbers, within {within}"
+
+
+def _end(value: Any, sign: int) -> str:
+    text = str(value)
+    if len(text) <= 12:
+        return text
+    near = f"{float(as_fraction(value)):.6g}"  # a decimal that the float stands for, as 0.1
+    return near if float(near) == float(as_fraction(value)) else decimal(as_fraction(value), sign)
 
 
 def _attained(target: Target, region: Region, found: Extreme) -> Lower:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +16,7 @@ from ...graph import Graph, Node
 from ...ops import Elementwise
 from .boxes import Target
 
-__all__ = ["as_fraction", "number", "proof_of"]
+__all__ = ["as_fraction", "decimal", "number", "proof_of"]
 
 
 def as_fraction(value: Any) -> Fraction:
@@ -23,11 +24,25 @@ def as_fraction(value: Any) -> Fraction:
     return Fraction(int(value.p), int(value.q))
 
 
-def number(value: Any) -> Num:
-    """A fraction as a number of a formula: spelled as a fraction where that is short."""
+def number(value: Any, sign: int = 1) -> Num:
+    """A fraction as a number of a formula: spelled as a fraction where that is short, else in decimals, rounded up (1) or down (-1).
+
+    A numerator of 50 bits and more is a float's, and nothing that one would write as a fraction.
+    """
     fraction = value if isinstance(value, Fraction) else as_fraction(value)
     spelled = str(fraction)
-    return Num(float(fraction), spelled if len(spelled) <= 40 and fraction.denominator > 1 else None)
+    if fraction.denominator > 1 and len(spelled) <= 40 and fraction.numerator.bit_length() < 50:
+        return Num(float(fraction), spelled)
+    if fraction.denominator == 1 and len(spelled) <= 12:
+        return Num(float(fraction))
+    return Num(float(fraction), decimal(fraction, sign))
+
+
+def decimal(fraction: Fraction, sign: int = 1, digits: int = 5) -> str:
+    """So many digits, rounded up (1) or down (-1)."""
+    way = ROUND_CEILING if sign > 0 else ROUND_FLOOR
+    context = Context(prec=digits, rounding=way, Emin=-(10**6), Emax=10**6)
+    return f"{context.divide(Decimal(fraction.numerator), Decimal(fraction.denominator)):g}".replace("E", "e")
 
 
 def proof_of(target: Target, boxes: Mapping[Node, Box]) -> tuple[Equation, ...]:
@@ -97,11 +112,12 @@ def _why_slope(slope: Node, boxes: Mapping[Node, Box]) -> str:
     if not (isinstance(slope.op, Elementwise) and slope.op.primes):
         return "a product, factor by factor"
     s = boxes[slope.inputs[0]]
-    lo, hi = min(s.lo.reshape(-1)), max(s.hi.reshape(-1))
+    ends = s.distinct()
+    lo, hi = min(a for a, _ in ends), max(b for _, b in ends)
     name = (slope.op.text or slope.op.name) + "′"
-    return f"{slope.inputs[0].name} lies in [{_say(lo)}, {_say(hi)}], and there |{name}| is at most {_say(_bound(boxes, slope))}"
+    return f"{slope.inputs[0].name} lies in [{_say(lo, -1)}, {_say(hi)}], and there |{name}| is at most {_say(_bound(boxes, slope))}"
 
 
-def _say(value: Any) -> str:
+def _say(value: Any, sign: int = 1) -> str:
     text = str(value)
-    return text if len(text) <= 12 else f"{float(as_fraction(value)):.6g}"
+    return text if len(text) <= 12 else decimal(as_fraction(value), sign)

@@ -79,15 +79,18 @@ class Look:
     idle: dict[str, float] = field(default_factory=dict)
 
     def record(self, seen: Sequence[Seen]) -> None:
-        """Take over what the hooks recorded."""
+        """Take over what the hooks recorded; a module that is called again is named with the number of its call."""
+        counts: dict[str, int] = {}
         for entry in seen:
             self.lost |= bool(entry.sizes.get("lost", False))
-            self.outputs[entry.name] = float(entry.sizes["rms"])
+            calls = counts[entry.name] = counts.get(entry.name, 0) + 1
+            name = entry.name if calls == 1 else f"{entry.name} (call {calls})"
+            self.outputs[name] = float(entry.sizes["rms"])
             if entry.delta is not None:
-                self.deltas[entry.name] = float(entry.delta)
+                self.deltas[name] = float(entry.delta)
             for kind in ("dead", "saturated"):
                 if kind in entry.sizes:
-                    getattr(self, kind)[entry.name] = float(entry.sizes[kind])
+                    getattr(self, kind)[name] = float(entry.sizes[kind])
 
     @property
     def ratio(self) -> float | None:
@@ -116,6 +119,8 @@ def measure_ends(module: nn.Module, x: Tensor | None, y: Tensor) -> dict[str, Te
     found = {**measure(module, x, y), "finite": y.isfinite().all(), "nan": y.isnan().any()}
     if x is not None and x.numel():
         found |= {"low": x.min(), "high": x.max(), "given": x.isfinite().all()}
+    if y.dtype == torch.float16:
+        found["top"] = torch.tensor(torch.finfo(y.dtype).max)
     return found
 
 
@@ -132,9 +137,12 @@ def findings_of(look: Look, before: Look | None) -> Iterator[Event]:
         yield Event(look.step, "not finite", "the model", "The model's output is not finite where the loss uses it, though "
                     "the gradients are.", "Keep what goes into a logarithm, root or quotient away from 0.", since)  # fmt: skip
     yield from _loss_scale(look, before, since)
+    flow = list(_flow(look, before, since))
+    if before is None:  # no update was made: what is large or small now is not the work of one
+        yield from flow
     yield from _steps(look, since)
     yield from _units_lost(look, before, since)
-    yield from _flow(look, before, since)
+    yield from flow
 
 
 def _changed(look: Look, before: Look | None) -> str:
@@ -244,17 +252,29 @@ def source_of_nan(
             )
             if not bool(sizes.get("given", True)):
                 given = ": what it is given is not finite already, so it arises between the modules before it, in the forward method itself"
+            if "top" in sizes:
+                given += f" (float16 ends at {float(sizes['top']):,.0f})"
             what = "NaN" if bool(sizes["nan"]) else "an infinity"
             return entry.name, f"{type(entry.module).__name__} puts out {what}{given}.", (
                 "Keep what goes into it in its range: a small constant under a logarithm, root or quotient; a normalisation.")  # fmt: skip
     largest = max((float(g.abs().max()) for g in gradients.values() if g.numel()), default=0.0)
     if math.isfinite(largest) and largest > 1e15:
         return "", f"The gradients are so large (up to {largest:.3g}) that their squares are infinite.", _SMALLER
-    bad_names = [n for n, g in gradients.items() if not bool(g.isfinite().all())]
-    return bad_names[-1] if bad_names else "", (
-        "The forward pass is finite: the NaN arises in the loss (a logarithm of 0, a quotient by 0) or in its backward pass "
-        "(the slope of a root or norm at 0, an overflow). The gradients that are not finite are those of "
-        f"{_some(bad_names)}."), "Use the loss on logits (cross_entropy, BCEWithLogits), or add a small constant inside."  # fmt: skip
+    return _behind_the_forward_pass(gradients)
+
+
+def _behind_the_forward_pass(gradients: Mapping[str, Tensor]) -> tuple[str, str, str]:
+    """All is finite in the forward pass: where the gradients begin not to be."""
+    bad = [n for n, g in gradients.items() if not bool(g.isfinite().all())]
+    if bad and bad[-1] == list(gradients)[-1]:
+        return "the loss", (
+            "The forward pass is finite: the NaN arises in the loss (a logarithm of 0, a quotient by 0) or in its backward pass "
+            "(the slope of a root or norm at 0, an overflow). The gradients that are not finite are those of "
+            f"{_some(bad)}."), "Use the loss on logits (cross_entropy, BCEWithLogits), or add a small constant inside."  # fmt: skip
+    return bad[-1] if bad else "", (
+        "The forward pass and the gradients of the parameters behind it are finite: the NaN arises on the way back to it (the slope "
+        "of a root or norm at 0, a quotient by 0, an overflow). The gradients that are not finite are those of "
+        f"{_some(bad)}."), "Add a small constant inside the root, norm or quotient that follows it."  # fmt: skip
 
 
 _SMALLER = "Lower the learning rate, warm it up, or clip the gradient's norm (torch.nn.utils.clip_grad_norm_)."

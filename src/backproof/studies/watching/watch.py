@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ...capturing.hooks import Hooks, rerun
+from ...capturing.hooks import Hooks, rerun, uncompiled
 from ...document.blocks import Block, Callout, Document, Items, Paragraph, Plot, Series
 from ...errors import InputError
 from ...result import Result
@@ -20,7 +20,8 @@ from .looking import Event, Look, findings_of, measure, measure_ends, source_of_
 
 __all__ = ["Watch", "Watched", "watch"]
 
-EARLY = (0, 1, 2, 5)
+EARLY, RECENT = (0, 1, 2, 5), 50
+_MODAL = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 _UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -120,7 +121,11 @@ def _share(look: Look, what: str, name: str) -> float:
 
 
 def watch(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None = None, *, budget: float = 0.03, stop: bool = False
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+    *,
+    budget: float = 0.03,
+    stop: bool = False,
 ) -> Watch:
     """Watch a training loop as it is, and say at which step and layer something first went wrong, and why.
 
@@ -130,7 +135,8 @@ def watch(
 
     Args:
         model: the module that is trained.
-        optimizer: whose steps are counted; without it a step is a backward pass, and updates are not seen.
+        optimizer: whose steps are counted (several in a list, in the order in which they step); without it a step is a
+            backward pass, and updates are not seen.
         budget: the share of the time that close looks may take.
         stop: whether to raise an InputError at the first value that is not finite.
 
@@ -138,7 +144,7 @@ def watch(
         A context manager; ``.events``, ``.first`` and ``.report()`` at any time.
 
     Raises:
-        InputError: the model has no trainable parameter.
+        InputError: the model has no trainable parameter, or what is given is no module or no optimizer.
 
     Example:
         >>> import torch, backproof as bp
@@ -158,38 +164,45 @@ def watch(
 class Watch:
     """The context manager of :func:`watch`."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None, budget: float, stop: bool) -> None:
+    def __init__(self, model: nn.Module, optimizer: Any, budget: float, stop: bool) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"watch takes the nn.Module that is trained, not {type(model).__name__}")
         if not 0 < budget <= 1:
             raise InputError(f"budget is a share of the time from 0 to 1, not {budget}")
-        self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad and p.is_floating_point()}
+        self.optimizers = _optimizers(optimizer)
+        self._inner = uncompiled(model)
+        self.parameters = {n: p for n, p in self._inner.named_parameters() if p.requires_grad and p.is_floating_point()}
         if not self.parameters:
             raise InputError("the model has no trainable parameter to watch")
-        self.model, self.optimizer, self.budget, self.stop = model, optimizer, budget, stop
+        self.model, self.budget, self.stop = model, budget, stop
         self.events: list[Event] = []
         self.looks: list[Look] = []
         self.step = 0
         self._first = _smallest_of_the_first(self.parameters)
-        self._hooks = Hooks(model, optimizer, self._first, self._on_forward, self._on_step, self._after_step, measure)
+        self._groups = [group for one in self.optimizers for group in one.param_groups]
+        self._rate: Any = self._groups[0]["lr"] if self._groups else None
+        self._raised: tuple[int, float, float] | None = None
+        self._hooks = Hooks(
+            model, self.optimizers, self._first, self._on_forward, self._on_step, self._after_step, measure
+        )
         self._look: Look | None = None
         self._batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._old: list[Tensor] = []
-        self._own, self._began, self._usual, self._at_look = 0.0, 0.0, 0.0, 0.0
+        self._clock = Clock()
         self._next_look, self._low, self._high = 0, math.inf, 0.0
         self._largest, self._least, self._odd = 0.0, math.inf, set[str]()
 
     # --- the context ------------------------------------------------------------------------------------------------------
     def __enter__(self) -> Watch:
         self._hooks.place()
-        self._began = time.perf_counter()
+        self._clock.start()
         self._wait_for_the_optimizer()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended = time.perf_counter()
+        self._clock.stop()
         self._hooks.remove()
 
     @property
@@ -198,29 +211,42 @@ class Watch:
         return min(self.events, key=lambda e: e.step, default=None)
 
     @property
-    def _spent(self) -> float:
-        return self._own + self._hooks.spent
+    def optimizer(self) -> torch.optim.Optimizer | None:
+        """The optimizer, or the first of several."""
+        return next(iter(self.optimizers), None)
 
     @property
     def overhead(self) -> float:
         """The time that watching has taken, as a share of the rest."""
-        whole = getattr(self, "_ended", time.perf_counter()) - self._began
-        return self._spent / (whole - self._spent) if whole > self._spent else 0.0
+        return self._clock.share(self.step)
 
     def report(self) -> Watched:
         """What was seen so far, as a result with text and pictures."""
         events = tuple(sorted(self.events, key=lambda e: e.step))
-        return Watched(events, tuple(self.looks), self.step, self.overhead, type(self.model).__name__)
+        return Watched(events, tuple(self.looks), self.step, self.overhead, type(self._inner).__name__)
 
     def _wait_for_the_optimizer(self) -> None:
         """Parameters that the optimizer was not given never change."""
-        if self.optimizer is None:
+        if not self.optimizers:
             return
-        given = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        given = {id(p) for group in self._groups for p in group["params"]}
         left = [n for n, p in self.parameters.items() if id(p) not in given]
         if left:
             self._say(Event(0, "not trained", left[0], f"{len(left)} parameters were not given to the optimizer: they never "
                             "change.", "Give it model.parameters(), after the last change to the model."))  # fmt: skip
+        frozen = [n for n, p in self._inner.named_parameters() if id(p) in given and not p.requires_grad]
+        if frozen:
+            self._say(Event(0, "not trained", frozen[0].rpartition(".")[0], f"{len(frozen)} parameters that the optimizer was given "
+                            "have requires_grad False: they never change.", "Set requires_grad to True, or leave them out of "
+                            "the optimizer if it is meant."))  # fmt: skip
+
+    def _look_at_the_mode(self) -> None:
+        """A model that is trained as for evaluation, where that makes a difference."""
+        apart = [n for n, m in self._inner.named_modules() if isinstance(m, _MODAL)]
+        if apart and not self._inner.training:
+            self._say(Event(self.step, "evaluation mode", apart[0], "The model is in evaluation mode while it is trained: "
+                            "normalisations keep to their running statistics, which do not follow, and dropout is off.",
+                            "Call model.train() before the loop."))  # fmt: skip
 
     # --- at each step -------------------------------------------------------------------------------------------------------
     def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -228,40 +254,44 @@ class Watch:
         if self.step < self._next_look or self._look is not None or not torch.is_grad_enabled():
             return
         if self._is_due():
-            began = time.perf_counter()
-            self._look, self._at_look = Look(self.step), self._spent
+            self._clock.look_begins()
+            self._look = Look(self.step)
             self._hooks.look_closely()
-            self._own += time.perf_counter() - began
 
     def _is_due(self) -> bool:
         """At the first steps, and whenever the time spent on looks is within the budget (asked every 8th step)."""
         if self.step in EARLY:
             return True
         self._next_look = max(self.step + 8, EARLY[-1] + 1) if self.step > EARLY[-1] else self.step + 1
-        whole = time.perf_counter() - self._began
-        return self._spent + 2 * self._usual < self.budget * (whole - self._spent)
+        return self._clock.share(self.step, more=1) < self.budget
 
     def _accumulating(self) -> None:
         """Gradients of the last step that were still there when the next arrived."""
-        if self.step and self.optimizer is not None and self._hooks.left_over:
+        if self.step and self.optimizers and self._hooks.left_over:
             self._say(Event(self.step, "accumulating", "", "The gradients of the step before are still there: each step adds "
                             "to them.", "Call optimizer.zero_grad() in each step."))  # fmt: skip
 
     def _on_step(self) -> None:
+        """Before each step of the optimizer; what is done here is done at every step, and so is little."""
+        if self._groups and self._groups[0]["lr"] is not self._rate:
+            self._rate_changed(self._groups[0]["lr"])
         grad = self._first.grad
         if grad is not None:
             flat = grad if grad.ndim == 1 else grad.reshape(-1)
-            size = torch.dot(flat, flat).item() ** 0.5  # a third of what a norm costs
-            if not self._low < size < self._high:
-                self._checked(size)
+            square = torch.dot(flat, flat).item()  # a third of what a norm costs
+            if not self._low < square < self._high:
+                self._checked(math.sqrt(square) if square >= 0 else square)
         if self._look is None:
             self.step += 1
             return
-        began = time.perf_counter()
         self._close_look(self._look)
-        if self.optimizer is None:
+        if not self.optimizers:
             self._next()
-        self._own += time.perf_counter() - began
+
+    def _rate_changed(self, new: Any) -> None:
+        if float(new) > 10 * float(self._rate) > 0:
+            self._raised = self.step, float(self._rate), float(new)
+        self._rate = new
 
     def _checked(self, size: float) -> None:
         """The norm of one gradient behind which everything lies, outside what it was so far: not finite, 0, or far off."""
@@ -276,7 +306,7 @@ class Watch:
             self._second_look("zero" if size == 0.0 else "jump", size)
         self._largest = max(self._largest, size)
         self._least = min(self._least, size) if size > 0 else self._least
-        self._low, self._high = self._least, self._largest
+        self._low, self._high = self._least**2, self._largest**2
 
     def _second_look(self, why: str, size: float) -> None:
         """Something changed at a step that was not seen closely: run its batch forwards again."""
@@ -285,7 +315,7 @@ class Watch:
         self._odd.add(why)
         look = Look(
             self.step,
-            rates=() if self.optimizer is None else tuple(float(g["lr"]) for g in self.optimizer.param_groups),
+            rates=tuple(float(g["lr"]) for g in self._groups),
         )
         look.record(rerun(self.model, *self._batch, measure_ends))
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
@@ -310,38 +340,40 @@ class Watch:
         look.idle = {
             n: float((g.flatten(1).abs().amax(1) == 0).float().mean())
             for n, g in grads.items()
-            if self._has_units(n, g)
+            if not look.dead and self._has_units(n, g)
         }
         without = [n for n in self.parameters if n not in grads]
-        if without and self.step in EARLY and self.optimizer is not None:
+        if self.step == 0:
+            self._look_at_the_mode()
+        if without and self.step in EARLY and self.optimizers:
             self._say(Event(self.step, "disconnected", without[0], f"No gradient reaches {len(without)} of the parameters: "
                             "the loss does not depend on them, or the way is cut by detach or no_grad.",
                             "Take out the cut, or set requires_grad to False if it is meant."))  # fmt: skip
-        if self.optimizer is not None:
-            look.rates = tuple(float(g["lr"]) for g in self.optimizer.param_groups)
+        if self.optimizers:
+            look.rates = tuple(float(g["lr"]) for g in self._groups)
             self._old = [p.detach().clone() for p in self.parameters.values()]
-            self._hooks.see_update()
+            self._hooks.wants_update = True
         else:
             self._judge(look)
 
     def _has_units(self, name: str, grad: Tensor | None) -> bool:
         """Whether the rows of a parameter are the units of a linear layer or a convolution."""
-        module = self.model.get_submodule(name.rpartition(".")[0])
+        module = self._inner.get_submodule(name.rpartition(".")[0])
         return isinstance(module, _UNITS) and grad is not None and grad.ndim > 1 and len(grad) > 1
 
     def _after_step(self) -> None:
-        began = time.perf_counter()
         if self._look is not None:
-            new = [p.detach() for p in self.parameters.values()]
-            changes = torch._foreach_sub(new, self._old)
-            self._look.updates = dict(zip(self.parameters, _norms(changes), strict=True))
+            if self._hooks.evaluations < 2:  # of a line search the sum of its moves says nothing about the rate
+                changes = torch._foreach_sub([p.detach() for p in self.parameters.values()], self._old)
+                self._look.updates = dict(zip(self.parameters, _norms(changes), strict=True))
             self._old = []
             self._judge(self._look)
         self._next()
-        self._own += time.perf_counter() - began
 
     def _next(self) -> None:
         self.step += 1
+        if self._look is not None:
+            self._clock.look_ends()
         self._look = None
 
     def _judge(self, look: Look) -> None:
@@ -349,7 +381,6 @@ class Watch:
         self.looks.append(look)
         for event in findings_of(look, before):
             self._say(event)
-        self._usual = max(self._usual * 0.5, self._spent - self._at_look)
 
     def _say(self, event: Event) -> None:
         """Keep the first event of each kind."""
@@ -368,7 +399,7 @@ class Watch:
         ]
         seen = rerun(self.model, args, kwargs, measure_ends) if self._batch else []
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
-        values = {n: p.detach() for n, p in self.model.named_parameters()}
+        values = {n: p.detach() for n, p in self._inner.named_parameters()}
         layer, cause, remedy = source_of_nan(seen, inputs, values, grads)
         event = Event(
             self.step, "not finite", layer, cause + self._history(), remedy, self.step - 1 if self.step else None
@@ -382,13 +413,11 @@ class Watch:
         return self._rate_raised() + self._growth()
 
     def _rate_raised(self) -> str:
-        """Whether the learning rate is more than ten times what it was at the last look."""
-        before = next((x for x in reversed(self.looks) if x.step < self.step), None)
-        if self.optimizer is None or before is None or not before.rates:
+        """Whether the learning rate became more than ten times what it was, not long ago."""
+        if self._raised is None or self.step - self._raised[0] > RECENT:
             return ""
-        now = [float(g["lr"]) for g in self.optimizer.param_groups]
-        a, b = max(zip(before.rates, now, strict=False), key=lambda p: p[1] / max(p[0], 1e-300))
-        return f" The learning rate was raised from {a:g} to {b:g} after step {before.step}." if b > 10 * a > 0 else ""
+        step, a, b = self._raised
+        return f" The learning rate was raised from {a:g} to {b:g} at step {step}."
 
     def _growth(self) -> str:
         """Whether the gradients had grown from look to look."""
@@ -399,6 +428,47 @@ class Watch:
         if last > 100 * first > 0:
             return f" The gradient's norm had grown from {first:.3g} at step {late[0].step} to {last:.3g} at step {late[-1].step}."
         return ""
+
+
+def _optimizers(given: Any) -> tuple[torch.optim.Optimizer, ...]:
+    """One optimizer, several, or none."""
+    found = () if given is None else tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    for one in found:
+        if not isinstance(one, torch.optim.Optimizer):
+            raise InputError(f"watch takes a torch.optim.Optimizer, or a list of such, not {type(one).__name__}")
+    return found
+
+
+class Clock:
+    """What watching costs: the steps that are looked at against those that are not."""
+
+    def __init__(self) -> None:
+        self.began, self.ended, self.looked, self.looks, self._now = 0.0, 0.0, 0.0, 0, 0.0
+
+    def start(self) -> None:
+        """The watch begins."""
+        self.began = time.perf_counter()
+
+    def stop(self) -> None:
+        """The watch ends."""
+        self.ended = time.perf_counter()
+
+    def look_begins(self) -> None:
+        """A step that is seen closely begins."""
+        self._now = time.perf_counter()
+
+    def look_ends(self) -> None:
+        """It is over."""
+        self.looked += time.perf_counter() - self._now
+        self.looks += 1
+
+    def share(self, steps: int, more: int = 0) -> float:
+        """What looks, and so many more, take beyond the steps themselves, as a share of what the loop takes without."""
+        whole = (self.ended or time.perf_counter()) - self.began
+        plain = steps - self.looks
+        usual = (whole - self.looked) / plain if plain > 0 else 0.0
+        own = max(0.0, self.looked - self.looks * usual) * (1 + more / max(self.looks, 1))
+        return own / (whole - own) if whole > own else 0.0
 
 
 def _smallest_of_the_first(parameters: Mapping[str, Tensor]) -> Tensor:
