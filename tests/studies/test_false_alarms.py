@@ -119,3 +119,44 @@ def test_single_operations_that_cancel_are_no_alarm() -> None:
     x: Any = torch.randn(2, 3, 20, 20).double()
     record = bp.trace(net, x, torch.zeros_like(net(x)), loss="mse", evidence="sampled")
     assert [e for e in record.evidence if e.agrees is False] == []
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_derivation_gives_no_alarm(name: str) -> None:
+    net, x = NETS[name]
+    assert [e for e in bp.derive(net.float(), x.float()).evidence if e.agrees is False] == []
+
+
+KINKS: dict[str, tuple[Callable[..., Tensor], Tensor]] = {
+    "ReLU at 0": (lambda x, w: F.relu(x * w).sum(), torch.zeros(3)),
+    "equal largest": (lambda x, w: (x * 0 + w).amax(-1).sum(), torch.ones(3)),
+    "a layer norm of a constant": (lambda x, w: (F.layer_norm(x * 0 + 2 * w, (3,)) ** 3).sum(), torch.ones(3)),
+    "the largest two": (lambda x, w: (x * w).topk(2, dim=-1).values.sum(), torch.ones(3)),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_a_derivation_on_a_kink_gives_no_alarm(name: str) -> None:
+    torch.manual_seed(0)
+    function, w = KINKS[name]
+    found = bp.derive(function, torch.randn(4, 3), w)
+    assert [e for e in found.evidence if e.agrees is False] == []
+
+
+class _Unrolled(nn.Module):
+    """A state that begins as zeros of the default dtype, as in any recurrent network written by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 4), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(x.shape[0], 4)
+        for t in range(3):
+            h = torch.tanh(self.inner(h) + self.outer(x[:, t]))
+        return h.pow(2).sum()
+
+
+def test_zeros_of_the_default_dtype_follow_to_float64() -> None:
+    torch.manual_seed(0)
+    assert all(e.agrees for e in bp.derive(_Unrolled(), torch.randn(2, 3, 3)).evidence)

@@ -62,7 +62,7 @@ def _signature(function: Any) -> inspect.Signature | None:
 
 def _called(wrapped: Wrapped) -> tuple[str, Any]:
     """The name of what is called with the inputs, and itself."""
-    model = wrapped.model
+    model: Any = wrapped.model
     if hasattr(model, "function"):
         function = model.function[0]
         return getattr(function, "__name__", "the function"), function

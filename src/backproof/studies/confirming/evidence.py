@@ -31,7 +31,7 @@ from ..program import Program, run_eagerly, run_original
 from ..trace import Step
 from ..verdicts import EAGER, FORMULAS, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, Evidence
 from .by_differences import compare_differences
-from .coarse import coarse_kernels
+from .coarse import torch_rounds
 from .comparing import Gauge, compare, is_number, scale_of, unit_of, wide
 from .directions import large_network
 from .local import work
@@ -41,7 +41,6 @@ from .tally import Tally
 
 __all__ = ["confirm"]
 
-_BY_TORCH = ("autograd", EAGER, "torch.optim")
 _DIGITS_BUDGET = 1_500_000  # scalar operations in 50 digits, about 3 microseconds each
 _DIFFERENCES_BUDGET = {True: 600_000, False: 120_000}
 
@@ -63,9 +62,15 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
         _autograd(gauge)
     _training(program, finite, tally)
     if program.graph.surrogates:
-        return (*_torch_rounds(tally.results(), chosen), *_by_the_forward(program, chosen, thorough, seed))
+        return (*_torch_rounds(tally, chosen), *_by_the_forward(program, chosen, thorough, seed))
     _by_other_means(gauges, tally, thorough, seed)
-    return _torch_rounds(tally.results(), chosen)
+    return _torch_rounds(tally, chosen)
+
+
+def _torch_rounds(tally: Tally, steps: Sequence[Step]) -> tuple[Evidence, ...]:
+    if not steps:
+        return tally.results()
+    return torch_rounds(tally.results(), steps[0].graph, {**steps[0].leaves, **steps[0].values})
 
 
 def _is_finite(step: Step) -> bool:
@@ -74,23 +79,6 @@ def _is_finite(step: Step) -> bool:
         step.values[n.name] for n in (step.graph.loss, *step.graph.outputs) if n is not None and n.name in step.values
     ]
     return all_finite(ends) and not any(bool(torch.isnan(t).any()) for t in step.values.values())
-
-
-def _torch_rounds(evidence: Sequence[Evidence], steps: Sequence[Step]) -> tuple[Evidence, ...]:
-    """Where only torch's own coarse kernels make autograd differ, that is said and is no disagreement."""
-    if not steps or all(e.agrees is not False or e.oracle not in _BY_TORCH for e in evidence):
-        return tuple(evidence)
-    step = steps[0]
-    coarse = coarse_kernels(step.graph, {**step.leaves, **step.values})
-    allowed = 16 * max(coarse.values(), default=0.0)
-    names = ", ".join(f"{name} (wrong by {error:.1g})" for name, error in coarse.items())
-    note = f"torch's own backward pass of {names} is coarser than float64; the formula in 50 digits is what is shown"
-    return tuple(
-        replace(e, agrees=True, note=note)
-        if e.agrees is False and e.oracle in _BY_TORCH and e.error is not None and e.error <= allowed
-        else e
-        for e in evidence
-    )
 
 
 def _by_other_means(gauges: Sequence[Gauge], tally: Tally, thorough: bool, seed: int) -> None:

@@ -23,7 +23,7 @@ from ..program import Program
 from ..running import Reading, replayed
 from ..steps import Step
 
-__all__ = ["Reach", "RunReach", "shaken_reading"]
+__all__ = ["Reach", "RunReach", "furthest", "shaken_reading"]
 
 ULPS, PAIRS, BEYOND = 16, 4, 4
 """By how many units of rounding results are shaken, how often to either side, and how much further a difference may reach."""
@@ -91,7 +91,7 @@ class Reach:
 
     @cached_property
     def _moved(self) -> dict[tuple[str, str], Tensor]:
-        return _furthest(lambda unit, seed: _numbers_of(self.program, self.step, shaken_reading(unit, seed)), self.unit)
+        return furthest(lambda unit, seed: _numbers_of(self.program, self.step, shaken_reading(unit, seed)), self.unit)
 
 
 def _numbers_of(program: Program, step: Step, read: Reading) -> dict[Any, Tensor]:
@@ -122,7 +122,7 @@ class RunReach:
 
     @cached_property
     def _moved(self) -> dict[Any, Tensor]:
-        return _furthest(lambda unit, seed: self._after(shaken_reading(unit, seed)), self.unit)
+        return furthest(lambda unit, seed: self._after(shaken_reading(unit, seed)), self.unit)
 
     def _after(self, read: Reading) -> dict[Any, Tensor]:
         found: dict[Any, Tensor] = {}
@@ -132,7 +132,7 @@ class RunReach:
         return found
 
 
-def _furthest(run: Callable[[float, int], dict[Any, Tensor]], unit: float) -> dict[Any, Tensor]:
+def furthest(run: Callable[[float, int], dict[Any, Tensor]], unit: float) -> dict[Any, Tensor]:
     """How far the numbers of a few shaken runs are from those of the one that is not."""
     centre = run(0.0, 0)
     found = {
@@ -140,10 +140,10 @@ def _furthest(run: Callable[[float, int], dict[Any, Tensor]], unit: float) -> di
     }
     for seed in range(2 * PAIRS):
         moved = run(-unit if seed % 2 else unit, seed // 2)  # to both sides, so that what is near a kink crosses it
-        for key, furthest in found.items():
+        for key, most in found.items():
             if key in moved:
                 off = (moved[key] - centre[key]).abs().double().nan_to_num(math.inf, math.inf, math.inf)
-                found[key] = torch.maximum(furthest, BEYOND * off)
+                found[key] = torch.maximum(most, BEYOND * off)
     return found
 
 
