@@ -29,6 +29,7 @@ from .analyses.asked import analyse
 from .analyses.general import loss_at
 from .answer import Answer, Solved
 from .caveats import caveats
+from .confirming.coarse import torch_rounds
 from .confirming.evidence import confirm
 from .derivation.derive import Derived, derive_problem, without_numbers
 from .exercise import Answered, work_exercise
@@ -236,10 +237,11 @@ def _work(prepared: Prepared) -> Solution:
     after = _loss_after(prepared, steps)
     slopes = tuple(_slope(prepared, of, wrt) for of, wrt in prepared.gradients)
     evidence = confirm(program, steps, thorough=prepared.conventions.evidence == "full", seed=prepared.conventions.seed)
-    evidence += tuple(
+    asked = tuple(
         Evidence(f"d{s.of}/d{s.wrt}", "autograd", s.error <= TOLERANCE, s.error, s.value.numel(), s.value.numel())
         for s in slopes
     )
+    evidence += torch_rounds(asked, program.graph, {**steps[0].leaves, **steps[0].values})
     analyses = tuple(analyse(prepared, steps))
     answers = _answers(prepared, steps, slopes, after)
     for analysis in analyses:
