@@ -83,6 +83,11 @@ class Node:
         return self.op.family == "leaf"
 
     @property
+    def is_operation(self) -> bool:
+        """Whether it counts as an operation of the program: a step that only fits another one's operands does not."""
+        return not self.is_leaf and self.role != "helper"
+
+    @property
     def is_frozen(self) -> bool:
         """Whether it is a parameter that is held fixed."""
         return bool(self.attrs.get("frozen"))

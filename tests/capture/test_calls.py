@@ -207,7 +207,7 @@ def test_a_wrong_shape_names_the_user_s_line() -> None:
         bp.capture(WrongShape().double(), X)
     message = str(error.value)
     assert re.search(
-        r"does not run on these inputs at .*test_calls\.py:\d+ \(h = self\.fc\(x\)\): .*4x3 and 4x2", message
+        r"does not run on these inputs in 'fc' .* at .*test_calls\.py:\d+ \(h = self\.fc\(x\)\): .*4x3 and 4x2", message
     )
     assert message.endswith("Check the shapes and dtypes of the inputs and targets") and "\n" not in message
 

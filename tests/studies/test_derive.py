@@ -253,3 +253,12 @@ def test_the_command(tmp_path: Path) -> None:
     answers = json.loads(run.stdout)["answers"]
     assert answers["dL/dw"] == "2 * phi(u) * phi'(u) * x" and "dL/dx" not in answers
     assert r"\phi'(u)" in tex.read_text()
+
+
+@pytest.mark.parametrize(("largest", "name"), [(True, "top2_index"), (False, "bottom2_index")])
+def test_the_places_of_the_largest_say_how_many(largest: bool, name: str) -> None:
+    found = bp.derive(
+        lambda x, w: (x * w).topk(2, dim=-1, largest=largest).values.sum(), torch.randn(3, 5), torch.randn(5)
+    )
+    assert f"{name}₂(mul)" in found.text()
+    assert name.replace("_", r"\_") in found.latex()

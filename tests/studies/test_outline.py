@@ -129,3 +129,16 @@ def test_an_unknown_module_is_named(graph: Graph) -> None:
 def test_data_has_the_modules(graph: Graph) -> None:
     assert Captured(graph).to_dict()["modules"] == list(modules_dict(graph, None, ""))
     assert [m["times"] for m in modules_dict(graph, 1, "") if m.get("module", "").startswith("blocks")] == [12]
+
+
+def test_operations_are_counted_the_same_way_everywhere() -> None:
+    """In the table of modules, in the boxes of the picture, in the headline; helpers that fit operands count nowhere."""
+    from backproof.pictures.folding import folded_by_module
+
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    graph = bp.capture(torch.nn.Sequential(layer, torch.nn.Linear(16, 3)).eval(), torch.randn(2, 5, 16))
+    assert any(n.role == "helper" for n in graph.nodes)
+    of_all = sum(n.role == "value" for n in graph.nodes)
+    lines = [r for r in modules_dict(graph, 1, "") if not r["level"]]
+    assert sum(r["operations"] * r["times"] for r in lines) == of_all
+    assert sum(g.operations for g in folded_by_module(graph, graph.nodes, 48)) == of_all

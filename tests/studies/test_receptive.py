@@ -325,3 +325,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "What 2.conv2d sees of 0.conv2d" in capsys.readouterr().out
     for wrong in (["--between", "0", "7"], ["--reach", "0"], ["--reach", "x"]):
         assert main([*words, *wrong]) == 2
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+def test_a_field_larger_than_the_input_is_said_to_be_so(mode: str) -> None:
+    """Sizes are those of a large enough input; ``indices`` keeps to this one, and the remark says from where on."""
+    net = torch.nn.Sequential(*(torch.nn.Conv1d(1, 1, 5, padding=2, padding_mode=mode) for _ in range(4)))
+    found = bp.receptive_field(net, (1, 1, 12))
+    assert [layer.size for layer in found.layers if layer.name.endswith("conv1d")][-1] == (17,)
+    assert len(found.indices(found.last.name, 6)) == 12
+    assert [r for r in found.remarks if "larger than the input (12)" in r and "(13)" in r] == list(found.remarks)
+    assert found.to_dict()["remarks"] == list(found.remarks)
+    assert bp.receptive_field(net, (1, 1, 40)).remarks == ()

@@ -12,7 +12,8 @@ from .frames import whole_stacks
 from .names import is_library
 from .origin import Wrapped
 from .reading import Leaf, Traced
-from .running import first_line, kept_state, quiet, user_frame
+from .refusing import first_line, user_frame
+from .running import kept_state, quiet
 from .unseen import PACKED, holds_packed, unseen
 
 __all__ = ["NotExported", "export"]

@@ -17,7 +17,8 @@ from .exporting import NotExported, export
 from .origin import Wrapped
 from .reading import Reader, Traced
 from .recording import Decision, record
-from .running import Seen, copied, first_line, first_run, user_frame
+from .refusing import first_line, user_frame
+from .running import Seen, copied, first_run
 from .trusting import Untrusted, trusted
 from .unwrapping import plain_module, without_numbers
 

@@ -231,8 +231,22 @@ class _Recorder(torch.fx.Interpreter):
         def other(value: Any) -> Any:
             return self._dtypes.get(value, value) if isinstance(value, torch.dtype) else value
 
-        args, kwargs = torch.utils._pytree.tree_map(other, (args, kwargs)) if self._dtypes else (args, kwargs)
-        return super().call_function(target, args, kwargs)
+        if not self._dtypes:
+            return super().call_function(target, args, kwargs)
+        if target is torch.ops.aten.rms_norm.default and (args[3:] or (kwargs.get("eps"),))[0] is None:
+            kwargs = {**kwargs, "eps": self._epsilon(args[0].dtype)}
+            args = args[:3]
+        args, kwargs = torch.utils._pytree.tree_map(other, (args, kwargs))
+        result = super().call_function(target, args, kwargs)
+        made = not any(isinstance(x, Tensor) for x in torch.utils._pytree.tree_leaves((args, kwargs)))
+        if made and isinstance(result, Tensor) and result.dtype in self._dtypes:
+            return result.to(self._dtypes[result.dtype])  # zeros of the default dtype, as a state begins with
+        return result
+
+    def _epsilon(self, dtype: torch.dtype) -> float:
+        """The epsilon of an RMS norm without one: that of the dtype in which the program was captured."""
+        own = next((mine for mine, given in self._dtypes.items() if given is dtype), dtype)
+        return float(torch.finfo(own).eps)
 
     def run_node(self, n: torch.fx.Node) -> Any:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not n.meta.get("stopped")), _casting(n):

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import io
 import logging
-import traceback
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -23,8 +22,9 @@ from .control import plain_control_flow
 from .functions import replaced_apply, written_at
 from .names import is_library, user_line, user_stack
 from .origin import Wrapped, user_name
+from .refusing import why_it_does_not_run
 
-__all__ = ["Seen", "copied", "first_line", "first_run", "kept_state", "quiet", "user_frame"]
+__all__ = ["Seen", "copied", "first_run", "kept_state", "quiet"]
 
 
 @dataclass
@@ -50,21 +50,6 @@ class Seen:
     def hooks_outside(self) -> bool:
         """Whether there are gradient hooks on modules or parameters, which are no part of the forward pass."""
         return any(not on.startswith("a tensor") for on in self.hooks)
-
-
-def user_frame(error: BaseException) -> str:
-    """Where in the user's own code an exception came from: " at file:line (text)"."""
-    trace = "".join(
-        f'  File "{f.filename}", line {f.lineno}, in {f.name}\n' for f in traceback.extract_tb(error.__traceback__)
-    )
-    source = user_line(trace)
-    return f" at {source}" + (f" ({source.text})" if source.text else "") if source else ""
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, at most 300 characters."""
-    text = str(error).strip()
-    return (text.splitlines() or [type(error).__name__])[0][:300]
 
 
 @contextmanager
@@ -168,7 +153,7 @@ def first_run(wrapped: Wrapped, call: tuple[Any, ...]) -> Seen:
     except BackproofError:
         raise
     except Exception as error:
-        raise CaptureError(_does_not_run(error, call)) from None
+        raise CaptureError(why_it_does_not_run(error, wrapped, call)) from None
     _warn_again(warned)
     return seen
 
@@ -196,19 +181,6 @@ def checkpoints_noted(seen: Seen) -> Iterator[None]:
         yield
     finally:
         library._checkpoint_without_reentrant_generator = original
-
-
-def _does_not_run(error: Exception, call: tuple[Any, ...]) -> str:
-    where, text = user_frame(error), first_line(error)
-    if isinstance(error, TypeError) and call[2] is None and "positional argument" in str(error) and not where:
-        return (
-            f"{text}: no targets are given, so the loss is called with the output alone; "
-            "give targets, or check how many inputs the model takes"
-        )
-    hint = "Check the shapes and dtypes of the inputs and targets"
-    if "'dict'" in str(error) or "'tuple'" in str(error):
-        hint = "If the model returns several tensors, say with output= which of them the loss takes"
-    return f"the model does not run on these inputs{where}: {type(error).__name__}: {text}. {hint}"
 
 
 _LOGGERS = ("torch", "torch.export", "torch._dynamo", "torch.fx", "torch._export", "torch.fx.experimental")

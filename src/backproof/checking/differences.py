@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from .program import Program
+from .rounding import SAMPLES, SHAKE, Shaken
 
-__all__ = ["Slope", "direction", "inner", "precision", "scales", "slope", "slope_at"]
+__all__ = ["Slope", "direction", "inner", "noise_of", "precision", "scales", "slope", "slope_at"]
 
 EPS = 2.0**-53
 FIRST = 2.0**-13
+SURE = 8
+"""How much wider than its estimated error a slope's interval is taken when it judges others."""
 LADDER = tuple(10.0**-k for k in (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9, 10, 11))
 
 
@@ -85,9 +88,14 @@ def precision(values: Iterable[Tensor]) -> float:
     return max((torch.finfo(v.dtype).eps / 2 for v in values), default=EPS)
 
 
-def slope(program: Program, values: Sequence[Tensor], weights: Sequence[Tensor], u: Sequence[Tensor]) -> Slope:
-    """The slope along u, quickly where the function is smooth at one part in ten thousand."""
-    eps = max(precision(values), program.rounding)
+def slope(
+    program: Program, values: Sequence[Tensor], weights: Sequence[Tensor], u: Sequence[Tensor], eps: float = 0.0
+) -> Slope:
+    """The slope along u, quickly where the function is smooth at one part in ten thousand.
+
+    ``eps`` is the relative noise of the function where it is known to be larger than its dtype's rounding.
+    """
+    eps = max(precision(values), program.rounding, eps)
     centre: list[float] = []
 
     def phi(h: float) -> float:
@@ -99,6 +107,17 @@ def slope(program: Program, values: Sequence[Tensor], weights: Sequence[Tensor],
         return centre[0]
 
     return _quick(phi, eps) or _ladder(phi, middle(), eps)
+
+
+def noise_of(program: Program, values: Sequence[Tensor], weights: Sequence[Tensor]) -> float:
+    """The relative running error of φ(0): far more than rounding where large terms cancel on the way."""
+    middle = inner(weights, program.at(values))
+    unit, moved = max(precision(values), program.rounding), 0.0
+    shake = max(SHAKE, 16 * unit)
+    for seed in range(SAMPLES + 1):
+        with Shaken(seed, shake):
+            moved = max(moved, abs(inner(weights, program.at(values)) - middle))
+    return moved / shake * unit / abs(middle) if middle and math.isfinite(moved) else 0.0
 
 
 def slope_at(
@@ -135,18 +154,32 @@ def _quick(phi: Callable[[float], float], eps: float) -> Slope | None:
 
 
 def _ladder(phi: Callable[[float], float], middle: float, eps: float) -> Slope:
-    """Differences over many steps; the best is where neighbours agree most closely."""
+    """Differences over many steps, from the smallest; the best is where neighbours agree most closely.
+
+    A slope from larger steps counts only if those from smaller steps allow it: it may be that of another function, as far from
+    a pole.
+    """
     rows = []
     for h in LADDER:
         up, down = phi(h), phi(-h)
         if math.isfinite(up) and math.isfinite(down):
             noise = 4 * eps * max(abs(up), abs(down), abs(middle)) / h
             rows.append(((up - down) / (2 * h), (middle - down) / h, (up - middle) / h, noise))
+    low, high = -math.inf, math.inf
     best: Slope | None = None
-    for wide, narrow in itertools.pairwise(rows):
-        error = abs(wide[0] - narrow[0]) + narrow[3]
-        sides = abs(wide[1] - narrow[1]) + abs(wide[2] - narrow[2]) + 2 * narrow[3]
-        kink = abs(narrow[2] - narrow[1]) > 8 * sides and abs(narrow[2] - narrow[1]) > 1e-9 * abs(narrow[0])
-        if best is None or error < best.error:
-            best = Slope(narrow[0], error, narrow[1], narrow[2], kink)
+    for narrow, wide in itertools.pairwise(reversed(rows)):
+        found = _between(wide, narrow)
+        if found.value + found.error < low or found.value - found.error > high:
+            break
+        low, high = max(low, found.value - SURE * found.error), min(high, found.value + SURE * found.error)
+        if best is None or found.error < best.error:
+            best = found
     return best or Slope(math.nan, math.inf, math.nan, math.nan)
+
+
+def _between(wide: Sequence[float], narrow: Sequence[float]) -> Slope:
+    """The slope from one step and the next larger one, off by as much as the two differ."""
+    error = abs(wide[0] - narrow[0]) + narrow[3]
+    sides = abs(wide[1] - narrow[1]) + abs(wide[2] - narrow[2]) + 2 * narrow[3]
+    kink = abs(narrow[2] - narrow[1]) > 8 * sides and abs(narrow[2] - narrow[1]) > 1e-9 * abs(narrow[0])
+    return Slope(narrow[0], error, narrow[1], narrow[2], kink)

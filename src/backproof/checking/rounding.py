@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["SHAKE", "Coarsest", "Shaken", "spread"]
+__all__ = ["SAMPLES", "SHAKE", "Coarsest", "Shaken", "spread"]
 
 SHAKE = 2.0**-34
 SAMPLES = 2

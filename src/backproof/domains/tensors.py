@@ -96,7 +96,15 @@ _PLACES = {
 
 
 def _function(node: Node) -> Function:
+    if node.op.name == "topk_index":
+        return _top(node)
     return Function(node.op.name, node.op.text or node.op.name, node.op.latex, 0, _subscripts(node))
+
+
+def _top(node: Node) -> Function:
+    """The places of the k largest or smallest along an axis: how many, and which, stand in its name."""
+    which = f"{'top' if node.attrs['largest'] else 'bottom'}{node.attrs['k']}"
+    return Function("topk_index", f"{which}_index", rf"\operatorname{{{which}\_index}}", 0, _axis(node))
 
 
 def _contraction(node: Node) -> Function:

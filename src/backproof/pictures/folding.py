@@ -40,8 +40,9 @@ class Group:
 
     @property
     def operations(self) -> int:
-        """The number of its operations."""
-        return sum(not node.is_leaf for node in self.nodes)
+        """The number of its operations; one at least, if it computes anything."""
+        counted = sum(node.is_operation for node in self.nodes)
+        return counted or int(any(not node.is_leaf for node in self.nodes))
 
 
 def apart(nodes: Iterable[Node]) -> list[Group]:

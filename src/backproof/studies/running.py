@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,14 +22,19 @@ from .optimizer.replay import seen_shape, start_of, updated
 from .program import Program
 from .steps import ParameterStep, Step
 
-__all__ = ["run"]
+__all__ = ["Reading", "replayed", "run"]
+
+Reading = Callable[[Graph, Mapping[Node, Tensor]], dict[Node, Tensor]]
 
 
 class _Run:
     """The state of a training run between updates: parameters, optimizer state, exact twins while they last."""
 
-    def __init__(self, program: Program, use_exact: bool, keeping: Keeping | None) -> None:
+    def __init__(
+        self, program: Program, use_exact: bool = False, keeping: Keeping | None = None, read: Reading = evaluate
+    ) -> None:
         self.program, self.keeping, self.forward = program, keeping, program.by_the_forward
+        self.evaluate = read
         self.leaves = dict(program.start)
         self.generator = generator_of(program.seed, device_of(program.start))
         rules = {n: program.rule_of(n) for n in program.trained}
@@ -107,7 +112,7 @@ class _Run:
             return *self.keeping.read(graph, leaves, number), {}
         joint = self.program.joint(graph)
         whole = joint.graph if joint else graph
-        numbers = evaluate(whole, {n: leaves[n.name] for n in whole.nodes if n.is_leaf and n.role != "constant"})
+        numbers = self.evaluate(whole, {n: leaves[n.name] for n in whole.nodes if n.is_leaf and n.role != "constant"})
         gradient = joint.gradients if joint else {}
         exact_values: dict[Node, Array] | None = None
         if self.exact is not None:
@@ -217,6 +222,13 @@ def run(
                     note = f"The run diverged: update {step.number} is no longer finite. A smaller learning rate is needed."
                     return tuple(steps), (*state.remarks, note)
     return tuple(steps), tuple(state.remarks)
+
+
+def replayed(program: Program, read: Reading, updates: int) -> Iterator[Step]:
+    """The first updates of a program again, from its start, in another reading of its graph."""
+    state, batches = _Run(program, read=read), program.batches()
+    for number in range(updates):
+        yield state.step(number + 1, batches[number % len(batches)])
 
 
 def _announced(keeping: Keeping | None) -> str:

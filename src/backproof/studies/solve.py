@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from .analyses.asked import analyse
 from .analyses.general import loss_at
 from .answer import Answer, Solved
 from .caveats import caveats
+from .confirming.coarse import torch_rounds
 from .confirming.evidence import confirm
 from .derivation.derive import Derived, derive_problem, without_numbers
 from .exercise import Answered, work_exercise
@@ -235,10 +237,11 @@ def _work(prepared: Prepared) -> Solution:
     after = _loss_after(prepared, steps)
     slopes = tuple(_slope(prepared, of, wrt) for of, wrt in prepared.gradients)
     evidence = confirm(program, steps, thorough=prepared.conventions.evidence == "full", seed=prepared.conventions.seed)
-    evidence += tuple(
+    asked = tuple(
         Evidence(f"d{s.of}/d{s.wrt}", "autograd", s.error <= TOLERANCE, s.error, s.value.numel(), s.value.numel())
         for s in slopes
     )
+    evidence += torch_rounds(asked, program.graph, {**steps[0].leaves, **steps[0].values})
     analyses = tuple(analyse(prepared, steps))
     answers = _answers(prepared, steps, slopes, after)
     for analysis in analyses:
@@ -260,9 +263,11 @@ def _work(prepared: Prepared) -> Solution:
 
 
 def _refuse_infinite(steps: Sequence[Step]) -> None:
-    """A first step whose forward pass is not finite is a wrong problem, not a divergence."""
+    """A first step whose forward pass is not finite is a wrong problem, not a divergence; a mask of -inf is neither."""
+    masks = {n.name for n in steps[0].graph.nodes if n.op.name == "where" and any(_is_minus_inf(x) for x in n.inputs)}
     for name, value in steps[0].values.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        allowed = torch.isfinite(value) | ((value == -math.inf) if name in masks else False)
+        if value.is_floating_point() and not bool(allowed.all()):
             line = steps[0].graph.by_name[name].source
             raise InputError(
                 f"'{name}' is {value.reshape(-1)[~torch.isfinite(value.reshape(-1))][0].item()} at the given numbers"
@@ -275,6 +280,10 @@ def _refuse_infinite(steps: Sequence[Step]) -> None:
                 f"the derivative of the loss with respect to '{name}' is not finite at the given numbers (as that of a "
                 "square root at 0); move the givens off that point"
             )
+
+
+def _is_minus_inf(node: Node) -> bool:
+    return node.role == "constant" and not node.shape and node.value == -math.inf
 
 
 def _loss_after(prepared: Prepared, steps: Sequence[Step]) -> float | None:

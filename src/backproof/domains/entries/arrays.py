@@ -188,6 +188,38 @@ def _eliminated(arithmetic: Arithmetic, a: Array, b: Array) -> tuple[Array, Any]
     return b, det
 
 
+def _are_formulas(a: Array) -> bool:
+    """Whether entries have no size to compare, so that no pivot can be chosen."""
+    return not hasattr(a.reshape(-1)[0], "__abs__")
+
+
+def _expanded(a: Array) -> Any:
+    """det A along its first row, as on paper."""
+    if len(a) == 1:
+        return a[0, 0]
+    parts = [a[0, j] * _expanded(np.delete(a[1:], j, axis=1)) for j in range(len(a))]
+    total = parts[0]
+    for j, part in enumerate(parts[1:], start=1):
+        total = total - part if j % 2 else total + part
+    return total
+
+
+def _adjugate_over(det: Any, a: Array) -> Array:
+    """A⁻¹ as the transposed cofactors over the determinant."""
+    n, found = len(a), np.empty(a.shape, dtype=object)
+    for i in range(n):
+        for j in range(n):
+            minor = _expanded(np.delete(np.delete(a, i, axis=0), j, axis=1)) if n > 1 else det / det
+            found[j, i] = (-minor if (i + j) % 2 else minor) / det
+    return found
+
+
+def _inverted(arithmetic: Arithmetic, a: Array) -> Array:
+    if _are_formulas(a):
+        return _adjugate_over(_expanded(a), a)
+    return _eliminated(arithmetic, a, _unit(arithmetic, len(a)))[0]
+
+
 def _unit(arithmetic: Arithmetic, n: int) -> Array:
     return _filled([arithmetic.number(int(i == j)) for i in range(n) for j in range(n)], (n, n))
 
@@ -195,13 +227,15 @@ def _unit(arithmetic: Arithmetic, n: int) -> Array:
 @entries.rule("inverse")
 def _inverse(node: Node, arithmetic: Arithmetic, x: Array) -> Array:
     n = x.shape[-1]
-    found = [_eliminated(arithmetic, m, _unit(arithmetic, n))[0] for m in x.reshape(-1, n, n)]
-    return np.stack(found).reshape(node.shape)
+    return np.stack([_inverted(arithmetic, m) for m in x.reshape(-1, n, n)]).reshape(node.shape)
 
 
 def _determinants(arithmetic: Arithmetic, x: Array) -> list[Any]:
     n = x.shape[-1]
-    return [_eliminated(arithmetic, m, _unit(arithmetic, n))[1] for m in x.reshape(-1, n, n)]
+    return [
+        _expanded(m) if _are_formulas(m) else _eliminated(arithmetic, m, _unit(arithmetic, n))[1]
+        for m in x.reshape(-1, n, n)
+    ]
 
 
 @entries.rule("det")

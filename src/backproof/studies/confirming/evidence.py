@@ -26,19 +26,23 @@ from ...domains.entries import Array
 from ...domains.numbers import evaluate, tensor_of
 from ...graph import Graph, Node
 from .. import verdicts
+from ..keeping import all_finite
 from ..program import Program, run_eagerly, run_original
 from ..trace import Step
-from ..verdicts import EAGER, FORMULAS, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, VALUE_FLOOR, Evidence
+from ..verdicts import EAGER, FORMULAS, GRADIENT_FLOOR, OWN_DTYPE, ROUNDING, Evidence
+from .by_differences import compare_differences
+from .coarse import torch_rounds
+from .comparing import Gauge, compare, is_number, scale_of, unit_of, wide
 from .directions import large_network
-from .local import windowed_work
+from .local import work
 from .own_dtype import run_wide
+from .reach import RunReach
 from .tally import Tally
 
 __all__ = ["confirm"]
 
 _DIGITS_BUDGET = 1_500_000  # scalar operations in 50 digits, about 3 microseconds each
 _DIFFERENCES_BUDGET = {True: 600_000, False: 120_000}
-_CURVED = 1e-10  # slopes a step of 1e-16 apart differ by less than this unless the curvature is a million
 
 
 def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: int = 0) -> tuple[Evidence, ...]:
@@ -51,24 +55,42 @@ def confirm(program: Program, steps: Sequence[Step], *, thorough: bool, seed: in
         seed: of the sample.
     """
     tally = Tally(max(_spacing(program.start.values()), _inside(program.graph)))
-    finite = [s for s in steps if all(bool(torch.isfinite(t).all()) for t in s.values.values())]
-    chosen = [_in_float64(program, s, tally) for s in (finite if thorough else _some(finite, 3))]
-    for step in chosen:
-        _autograd(program, step, tally)
+    finite = [s for s in steps if _is_finite(s)]
+    gauges = [_in_float64(program, s, tally) for s in (finite if thorough else _some(finite, 3))]
+    chosen = [g.step for g in gauges]
+    for gauge in gauges:
+        _autograd(gauge)
     _training(program, finite, tally)
     if program.graph.surrogates:
-        return (*tally.results(), *_by_the_forward(program, chosen, thorough, seed))
-    _by_other_means(program, chosen, tally, thorough, seed)
-    return tally.results()
+        return (*_torch_rounds(tally, chosen), *_by_the_forward(program, chosen, thorough, seed))
+    _by_other_means(gauges, tally, thorough, seed)
+    return _torch_rounds(tally, chosen)
 
 
-def _by_other_means(program: Program, chosen: Sequence[Step], tally: Tally, thorough: bool, seed: int) -> None:
+def _torch_rounds(tally: Tally, steps: Sequence[Step]) -> tuple[Evidence, ...]:
+    if not steps:
+        return tally.results()
+    return torch_rounds(tally.results(), steps[0].graph, {**steps[0].leaves, **steps[0].values})
+
+
+def _is_finite(step: Step) -> bool:
+    """Whether there is something to compare: a mask may hide what it hides behind -inf, a loss or an output may not."""
+    ends = [
+        step.values[n.name] for n in (step.graph.loss, *step.graph.outputs) if n is not None and n.name in step.values
+    ]
+    return all_finite(ends) and not any(bool(torch.isnan(t).any()) for t in step.values.values())
+
+
+def _by_other_means(gauges: Sequence[Gauge], tally: Tally, thorough: bool, seed: int) -> None:
+    if not gauges:
+        return
+    program, chosen = gauges[0].program, [g.step for g in gauges]
     if opaque := [n for s in chosen[:1] for n in s.graph.facts["opaque_nodes"]]:
         tally.rows[f"what comes through {', '.join(opaque)}", "50 digits"] = [None, 1, 1, verdicts.OPAQUE]
     if any(n.is_complex for n in program.graph.nodes):
         return  # the other ways read real numbers alone
-    if not opaque and sum(_work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
-        _fifty_digits(program, chosen, tally, thorough, seed)
+    if not opaque and sum(work(_joint_nodes(program, s)) for s in chosen) <= _DIGITS_BUDGET:
+        _fifty_digits(gauges, tally, thorough, seed)
     else:
         for step in chosen[:1]:
             large_network(program, step, tally.add, seed)
@@ -79,7 +101,7 @@ def _by_the_forward(program: Program, chosen: Sequence[Step], thorough: bool, se
     tally = Tally()
     forward = program.by_the_forward
     steps = [replace(s, gradients=_derivatives(forward, s)) for s in chosen]
-    _by_other_means(forward, steps, tally, thorough, seed)
+    _by_other_means([Gauge(tally, forward, s) for s in steps], tally, thorough, seed)
     return [
         replace(e, what=e.what.replace("gradient of", "derivative of the forward pass by")) for e in tally.results()
     ]
@@ -99,7 +121,7 @@ def _derivatives(forward: Program, step: Step) -> Mapping[str, Tensor | None]:
 
 def _spacing(tensors: Iterable[Tensor]) -> float:
     """How far apart the coarsest of the numbers are near 1."""
-    return max((torch.finfo(t.dtype).eps for t in tensors if _is_number(t)), default=0.0)
+    return max((torch.finfo(t.dtype).eps for t in tensors if is_number(t)), default=0.0)
 
 
 def _inside(graph: Graph) -> float:
@@ -113,11 +135,11 @@ def _some(steps: list[Step], count: int) -> list[Step]:
 
 
 # --- a record in the model's own dtype -------------------------------------------------------------------------------------
-def _in_float64(program: Program, step: Step, tally: Tally) -> Step:
+def _in_float64(program: Program, step: Step, tally: Tally) -> Gauge:
     """The same step by the textbook's formulas in float64, which the other ways are compared with; the record against it."""
-    already = all(t.dtype == _wide(t).dtype for t in step.leaves.values() if _is_number(t))
+    already = all(t.dtype == wide(t).dtype for t in step.leaves.values() if is_number(t))
     if already and not program.in_kernels:
-        return step
+        return Gauge(tally, program, step)
     leaves = _double(step.leaves, grad=False)
     joint = program.joint(step.graph)
     whole, gradients = (joint.graph, joint.gradients) if joint else (step.graph, {})
@@ -128,54 +150,20 @@ def _in_float64(program: Program, step: Step, tally: Tally) -> Step:
     nodes = step.graph.by_name
     values = {name: read[nodes[name]] for name in step.values}
     grads = {name: None if g is None else read[gradients[nodes[name]]] for name, g in step.gradients.items()}  # type: ignore[index]
-    _compare_rounding(step, values, grads, tally, FORMULAS if already else ROUNDING)
-    records = {n: replace(p, before=_wide(p.before), gradient=grads[n]) for n, p in step.parameters.items()}
-    return replace(step, leaves=leaves, values=values, gradients=grads, parameters=records)
+    gauge = Gauge(tally, program, replace(step, leaves=leaves, values=values, gradients=grads))
+    _compare_rounding(step, gauge, FORMULAS if already else ROUNDING)
+    return gauge
 
 
-def _compare_rounding(
-    step: Step, values: Mapping[str, Tensor], grads: Mapping[str, Tensor | None], tally: Tally, oracle: str
-) -> None:
+def _compare_rounding(step: Step, gauge: Gauge, oracle: str) -> None:
     """The record, read in torch's kernels, against the textbook's formulas in float64."""
-    value_scale, grad_scale = _scale(values.values()), _scale(grads.values())
-    noise = min(0.5, 1e4 * tally.eps) if oracle == ROUNDING else 0.0  # what cancels leaves rounding errors behind
     for name, value in step.values.items():
-        if _is_number(value):
-            tally.add(
-                f"value of {name}",
-                oracle,
-                _error(value, values[name], value_scale, max(VALUE_FLOOR, noise)),
-                value.numel(),
-            )
+        if is_number(value):
+            gauge.value(name, oracle, value, gauge.step.values[name])
     for name, grad in step.gradients.items():
-        wide = grads[name]
-        if grad is not None and wide is not None:
-            error = _error(grad, wide, grad_scale, max(GRADIENT_FLOOR, noise))
-            tally.add(f"gradient of {name}", oracle, error, grad.numel())
-
-
-def _is_number(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """In double precision."""
-    return tensor.to(torch.complex128) if tensor.is_complex() else tensor.double()
-
-
-# --- comparing ----------------------------------------------------------------------------------------------------------
-def _scale(tensors: Iterable[Tensor | None]) -> float:
-    sizes = [t.abs().max().item() for t in tensors if t is not None and t.numel() and _is_number(t)]
-    return max(sizes, default=0.0)
-
-
-def _error(ours: Tensor, theirs: Tensor, scale: float, floor: float = GRADIENT_FLOOR) -> float:
-    """The largest difference, relative to the tensor's own size (or a share of the largest of its kind)."""
-    if not ours.numel():
-        return 0.0
-    ours, theirs = _wide(ours), _wide(theirs)
-    size = max(theirs.abs().max().item(), floor * scale, 1e-300)
-    return (ours - theirs).abs().max().item() / size
+        exact = gauge.step.gradients[name]
+        if grad is not None and exact is not None:
+            gauge.gradient(name, oracle, grad, exact)
 
 
 def _buffers(step: Step) -> frozenset[str]:
@@ -186,25 +174,20 @@ def _buffers(step: Step) -> frozenset[str]:
 def _double(leaves: Mapping[str, Tensor], grad: bool, held: frozenset[str] = frozenset()) -> dict[str, Tensor]:
     found = {}
     for name, tensor in leaves.items():
-        wide = _wide(tensor.detach()) if _is_number(tensor) else tensor.detach()
-        found[name] = wide.clone().requires_grad_(grad and name not in held and _is_number(wide))
+        doubled = wide(tensor.detach()) if is_number(tensor) else tensor.detach()
+        found[name] = doubled.clone().requires_grad_(grad and name not in held and is_number(doubled))
     return found
 
 
 # --- torch's own autograd on the user's own program -----------------------------------------------------------------------
-def _autograd(program: Program, step: Step, tally: Tally) -> None:
-    _eager(program, step, tally)
-    leaves, values, oracle = _ran(program, step, run_original, "autograd")
+def _autograd(gauge: Gauge) -> None:
+    _eager(gauge)
+    step = gauge.step
+    leaves, values, oracle = _ran(gauge, run_original, "autograd")
     loss = None if step.graph.loss is None else values.get(step.graph.loss.name)
-    value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
     for name, value in values.items():
-        if name in step.values and _is_number(value):
-            tally.add(
-                f"value of {name}",
-                oracle,
-                _error(step.values[name], value.detach().reshape(step.values[name].shape), value_scale, VALUE_FLOOR),
-                value.numel(),
-            )
+        if name in step.values and is_number(value):
+            gauge.value(name, oracle, step.values[name], value.detach().reshape(step.values[name].shape))
     if loss is None or not loss.requires_grad:
         return
     sources = {
@@ -219,20 +202,21 @@ def _autograd(program: Program, step: Step, tally: Tally) -> None:
         shape = (ours if ours is not None else theirs).shape
         a = torch.zeros(shape, dtype=theirs.dtype) if ours is None else ours
         b = torch.zeros(shape, dtype=a.dtype) if theirs is None else theirs.reshape(shape)
-        tally.add(f"gradient of {name}", oracle, _error(a, b, grad_scale), b.numel())
+        gauge.gradient(name, oracle, a, b)
 
 
-def _ran(program: Program, step: Step, run: Any, oracle: str) -> tuple[Mapping[str, Tensor], Any, str]:
+def _ran(gauge: Gauge, run: Any, oracle: str) -> tuple[Mapping[str, Tensor], Any, str]:
+    step = gauge.step
     leaves = _double(step.leaves, grad=True, held=_buffers(step))
-    return run_wide(step.graph, leaves, {n: t.dtype for n, t in program.start.items()}, run, oracle)
+    return run_wide(step.graph, leaves, {n: t.dtype for n, t in gauge.program.start.items()}, run, oracle)
 
 
-def _eager(program: Program, step: Step, tally: Tally) -> None:
+def _eager(gauge: Gauge) -> None:
     """The gradient of the leaves by the user's own program, run eagerly: a custom backward counts here."""
-    leaves, loss, oracle = _ran(program, step, run_eagerly, EAGER)
+    step = gauge.step
+    leaves, loss, oracle = _ran(gauge, run_eagerly, EAGER)
     if loss is None or not loss.requires_grad:
         return
-    scale = _scale(step.gradients.values())
     wanted = {n: t for n, t in leaves.items() if t.requires_grad and step.gradients.get(n) is not None}
     if not wanted:
         return
@@ -240,8 +224,7 @@ def _eager(program: Program, step: Step, tally: Tally) -> None:
     for name, leaf in wanted.items():
         ours, theirs = step.gradients[name], leaf.grad
         assert ours is not None
-        error = _error(ours, torch.zeros_like(leaf) if theirs is None else theirs, scale)
-        tally.add(f"gradient of {name}", oracle, error, leaf.numel())
+        gauge.gradient(name, oracle, ours, torch.zeros_like(leaf) if theirs is None else theirs)
 
 
 def _training(program: Program, steps: Sequence[Step], tally: Tally) -> None:
@@ -253,7 +236,7 @@ def _training(program: Program, steps: Sequence[Step], tally: Tally) -> None:
     oracle = OWN_DTYPE if narrow else "torch.optim"
     start = {n: t.clone() for n, t in program.start.items()} if narrow else _double(program.start, grad=False)
     trained = {n: torch.nn.Parameter(start[n].clone()) for n in program.trained}
-    rule = program.witnesses(trained)
+    rule, reach = program.witnesses(trained), RunReach(program, unit_of(oracle, tally), len(steps))
     for step in steps:
 
         def closure(step: Step = step) -> Any:
@@ -266,41 +249,23 @@ def _training(program: Program, steps: Sequence[Step], tally: Tally) -> None:
 
         closure()
         rule.step(closure)
-        scale = _scale(p.detach() for p in trained.values())
+        least = GRADIENT_FLOOR * scale_of(p.detach() for p in trained.values())
         for name, parameter in trained.items():
-            tally.add(
-                f"{name} after the update",
-                oracle,
-                _error(step.parameters[name].after, parameter.detach(), scale),
-                parameter.numel(),
-            )
-        _compare_buffers(step, start, oracle, tally)
+            _after(tally, reach, step.number, name, oracle, step.parameters[name].after, parameter.detach(), least)
+        for name, ours in step.buffers.items():  # the running statistics, which torch's own modules write in place
+            _after(tally, reach, step.number, name, oracle, ours, start[name], 0.0)
 
 
-def _compare_buffers(step: Step, theirs: Mapping[str, Tensor], oracle: str, tally: Tally) -> None:
-    """The running statistics against those that torch's own modules have written in place."""
-    for name, ours in step.buffers.items():
-        error = _error(ours, theirs[name], _scale([theirs[name].double()]), VALUE_FLOOR)
-        tally.add(f"{name} after the update", oracle, error, ours.numel())
+def _after(
+    tally: Tally, reach: RunReach, number: int, name: str, oracle: str, ours: Tensor, theirs: Tensor, least: float
+) -> None:
+    compare(tally, f"{name} after the update", oracle, ours, theirs, least, lambda: reach(number, name))
 
 
 # --- 50-digit arithmetic ------------------------------------------------------------------------------------------------
 def _joint_nodes(program: Program, step: Step) -> tuple[Node, ...]:
     joint = program.joint(step.graph)
     return joint.graph.nodes if joint else step.graph.nodes
-
-
-def _work(nodes: Iterable[Node]) -> int:
-    """About how many scalar operations a reading takes."""
-    return sum(_node_work(n) for n in nodes if not n.is_leaf)
-
-
-def _node_work(node: Node) -> int:
-    if node.op.name in ("matmul", "linear"):
-        return node.size * node.inputs[0].shape[-1]
-    if node.op.family in ("convolution", "pooling"):
-        return windowed_work(node)
-    return max(node.size, *(x.size for x in node.inputs), 1)
 
 
 def _leaves_in_digits(step: Step, graph: Graph, program: Program | None = None) -> dict[Node, Array]:
@@ -327,41 +292,30 @@ def _tensor(array: Array) -> Tensor:
     return torch.tensor([float(x) for x in array.reshape(-1)], dtype=torch.float64).reshape(array.shape)
 
 
-def _fifty_digits(program: Program, steps: Sequence[Step], tally: Tally, thorough: bool, seed: int) -> None:
+def _fifty_digits(gauges: Sequence[Gauge], tally: Tally, thorough: bool, seed: int) -> None:
     readings = []
-    largest = max((_scale([*s.leaves.values(), *s.values.values()]) for s in steps), default=1.0)
+    largest = max((scale_of([*g.step.leaves.values(), *g.step.values.values()]) for g in gauges), default=1.0)
     context.dps = DIGITS + min(int(math.log10(max(largest, 1.0))), 400)  # a sine of 1e20 needs twenty digits more
-    for step in steps:
+    for gauge in gauges:
+        program, step = gauge.program, gauge.step
         joint = program.joint(step.graph)
         whole = joint.graph if joint else step.graph
         arrays = digits.run(whole, _leaves_in_digits(step, whole, program if step.exact else None))
-        _compare_reading(step, joint.gradients if joint else {}, arrays, tally)
+        _compare_reading(gauge, joint.gradients if joint else {}, arrays)
         _compare_update(program, step, tally)
-        readings.append((step, arrays))
-    if program.graph.loss is not None:
-        _differences(readings, tally, _DIFFERENCES_BUDGET[thorough], seed)
+        readings.append((gauge, arrays))
+    if gauges and gauges[0].program.graph.loss is not None:
+        compare_differences(readings, tally, _DIFFERENCES_BUDGET[thorough], seed)
 
 
-def _compare_reading(
-    step: Step, gradients: Mapping[Node, Node | None], arrays: Mapping[Node, Array], tally: Tally
-) -> None:
-    value_scale, grad_scale = _scale(step.values.values()), _scale(step.gradients.values())
+def _compare_reading(gauge: Gauge, gradients: Mapping[Node, Node | None], arrays: Mapping[Node, Array]) -> None:
+    step = gauge.step
     for node in step.graph.nodes:
         if node.name in step.values and node.is_float:
-            tally.add(
-                f"value of {node.name}",
-                "50 digits",
-                _error(step.values[node.name], _tensor(arrays[node]), value_scale, VALUE_FLOOR),
-                node.size,
-            )
+            gauge.value(node.name, "50 digits", step.values[node.name], _tensor(arrays[node]))
         delta, ours = gradients.get(node), step.gradients.get(node.name)
         if delta is not None and ours is not None:
-            tally.add(
-                f"gradient of {node.name}",
-                "50 digits",
-                _error(ours, _tensor(arrays[delta]), grad_scale),
-                node.size,
-            )
+            gauge.gradient(node.name, "50 digits", ours, _tensor(arrays[delta]))
 
 
 def _compare_update(program: Program, step: Step, tally: Tally) -> None:
@@ -373,109 +327,6 @@ def _compare_update(program: Program, step: Step, tally: Tally) -> None:
         given = {"w": record.before, "g": record.gradient, **step.state_before[name]}
         inner = [n for n in graph.nodes if n.is_leaf and n.role != "constant"]
         arrays = digits.run(graph, {n: digits.array(given[n.name].tolist(), n.shape) for n in inner})
-        error = _error(record.after, _tensor(arrays[graph.outputs[0]]), _scale([record.after]))
         oracle = "50 digits" if record.after.dtype == torch.float64 else ROUNDING
-        tally.add(f"{name} after the update", oracle, error, record.after.numel())
-
-
-# --- central differences ------------------------------------------------------------------------------------------------
-def _descendants(graph: Graph, node: Node) -> tuple[Node, ...]:
-    """What has to be computed again when ``node`` changes."""
-    touched = {node}
-    for other in graph.nodes:
-        if other.op.name != "stop_gradient" and any(x in touched for x in other.inputs):
-            touched.add(other)
-    return tuple(n for n in graph.nodes if n in touched and n is not node)
-
-
-def _loss_at(
-    graph: Graph,
-    later: Sequence[Node],
-    arrays: dict[Node, Array],
-    node: Node,
-    place: tuple[int, ...],
-    value: Any,
-) -> Any:
-    changed = arrays[node].copy()
-    changed[place] = value
-    fresh: dict[Node, Array] = {node: changed}
-    for other in later:
-        fresh[other] = digits.apply(other, [fresh[x] if x in fresh else arrays[x] for x in other.inputs])
-    assert graph.loss is not None
-    return fresh.get(graph.loss, arrays[graph.loss]).reshape(-1)[0]
-
-
-def _slopes(
-    graph: Graph, later: Sequence[Node], arrays: dict[Node, Array], node: Node, place: tuple[int, ...]
-) -> tuple[Any, Any]:
-    """The slopes of the loss to the left and to the right."""
-    assert graph.loss is not None
-    x, here = arrays[node][place], arrays[graph.loss].reshape(-1)[0]
-    h = context.mpf(10) ** -16 * max(1, abs(x))
-    right = _loss_at(graph, later, arrays, node, place, x + h)
-    left = _loss_at(graph, later, arrays, node, place, x - h)
-    return (here - left) / h, (right - here) / h
-
-
-def _differences(readings: Sequence[tuple[Step, dict[Node, Array]]], tally: Tally, budget: int, seed: int) -> None:
-    plan, total = _plan(readings, budget, seed)
-    for (index, node), places in plan.items():
-        step, arrays = readings[index]
-        later = _descendants(step.graph, node)
-        _check_entries(step, later, arrays, node, places, tally, total[node.name])
-
-
-def _plan(
-    readings: Sequence[tuple[Step, dict[Node, Array]]], budget: int, seed: int
-) -> tuple[dict[Any, list[Any]], dict[str, int]]:
-    """Which entries of which gradients to look at, within the budget: all of them, or a random sample."""
-    tasks: list[Any] = []
-    total: dict[str, int] = {}
-    for index, (step, _) in enumerate(readings):
-        for node in step.graph.nodes:
-            if step.gradients.get(node.name) is not None and node.role != "target":
-                cost = 2 * max(_work(_descendants(step.graph, node)), 1)
-                tasks += [(index, node, place, cost) for place in np.ndindex(*node.shape)]
-                total[node.name] = total.get(node.name, 0) + node.size
-    order = (
-        np.random.default_rng(seed).permutation(len(tasks)) if sum(t[3] for t in tasks) > budget else range(len(tasks))
-    )
-    plan: dict[Any, list[Any]] = {}
-    spent = 0
-    for i in order:
-        index, node, place, cost = tasks[i]
-        if spent + cost <= budget or not plan:
-            plan.setdefault((index, node), []).append(place)
-            spent += cost
-    return plan, total
-
-
-def _check_entries(
-    step: Step,
-    later: Sequence[Node],
-    arrays: dict[Node, Array],
-    node: Node,
-    places: Sequence[tuple[int, ...]],
-    tally: Tally,
-    total: int,
-) -> None:
-    ours, worst, seen = step.gradients[node.name], 0.0, 0
-    assert ours is not None
-    size = max(_scale([ours]), GRADIENT_FLOOR * _scale(step.gradients.values()), 1e-300)
-    for place in places:
-        left, right = _slopes(step.graph, later, arrays, node, place)
-        if abs(right - left) > max(1e-7 * max(abs(left), abs(right)), _CURVED):
-            tally.kink(
-                f"gradient of {node.name}",
-                "differences",
-                f"update {step.number}, entry {list(place)}: a kink, with slope {float(left):.4g} to the left and "
-                f"{float(right):.4g} to the right; recorded {float(ours[place]):.4g}",
-            )
-            continue
-        worst, seen = (
-            max(worst, abs(float((left + right) / 2 - context.mpf(float(ours[place])))) / size),
-            seen + 1,
-        )
-    if seen:
-        tally.add(f"gradient of {node.name}", "differences", worst, seen, 0)
-        tally.rows[f"gradient of {node.name}", "differences"][2] = total
+        after = _tensor(arrays[graph.outputs[0]])
+        compare(tally, f"{name} after the update", oracle, record.after, after, 0.0, lambda: None)

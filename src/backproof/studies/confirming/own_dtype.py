@@ -1,7 +1,8 @@
 """The user's program run in float64, or in its own dtype where it casts to a shorter one itself.
 
 A norm that computes in float32 whatever comes in, or a mask that is made with ``.float()``, does not get more exact by being
-given float64: it rounds inside, or meets a tensor of another dtype and stops. Such a program is run as it was meant.
+given float64: it rounds inside, or meets a tensor of another dtype and stops. One that adds its dtype's own epsilon (an RMSNorm
+without eps) is another function in float64. Such programs are run as they were meant.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from ..verdicts import IN_OWN_DTYPE
 
 __all__ = ["run_wide"]
 
+_EPSILON = torch.finfo(torch.float64).eps
 _SHORT = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class _Casts(TorchDispatchMode):
-    """Notices a float64 tensor that is cast to a shorter dtype."""
+    """Notices a float64 tensor that is cast to a shorter dtype, and a number that is there because of float64."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -32,6 +34,7 @@ class _Casts(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         if func is torch.ops.aten._to_copy.default and found.dtype in _SHORT:
             self.seen = self.seen or args[0].dtype == torch.float64
+        self.seen = self.seen or any(isinstance(a, float) and a == _EPSILON for a in args)
         return found
 
 

@@ -30,6 +30,12 @@ class Tally:
         row[1] += 1
         row[2] += 1
 
+    def within(self, what: str, oracle: str, count: int, note: str) -> None:
+        """Note numbers that rounding alone makes differ, where the comparison does not apply."""
+        row = self.rows.setdefault((what, oracle + " within rounding"), [None, 0, 0, note])
+        row[1] += count
+        row[2] += count
+
     def results(self) -> tuple[Evidence, ...]:
         """One comparison for each row."""
         return tuple(_verdict(what, oracle, self.allowed(oracle), *row) for (what, oracle), row in self.rows.items())

@@ -96,7 +96,12 @@ def _composed(work: Backward) -> dict[str, Array]:
             if not node.is_float:
                 raise TooMuch("a given is a label or an index")
             leaves[node] = _symbols(node)
-    values = algebra.run(graph, leaves)
+    try:
+        values = algebra.run(graph, leaves)
+    except TypeError as error:  # the truth of a relation between symbols was asked for
+        if "Relational" not in str(error):
+            raise
+        raise TooMuch("what is chosen depends on the order of the numbers") from None
     return {n.name: values[n] for n in graph.nodes}
 
 

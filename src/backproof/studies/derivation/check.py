@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import sympy
 import torch
 from torch import Tensor
 
+from ...differentiate import differentiate
 from ...domains.digits import context, digits
 from ...domains.numbers import evaluate
 from ...errors import BackproofError, MissingRule
@@ -25,8 +26,12 @@ from ...formula.read import FormulaOrigin
 from ...formula.witness import witness
 from ...graph import Graph, Node
 from ...ops import Elementwise
+from ..confirming.coarse import torch_rounds
+from ..confirming.comparing import compare, scale_of
+from ..confirming.reach import furthest, shaken_reading
+from ..confirming.tally import Tally
 from ..program import run_eagerly, run_original
-from ..verdicts import ALLOWED, GRADIENT_FLOOR, TOLERANCE, Evidence
+from ..verdicts import GRADIENT_FLOOR, Evidence
 from .backward import Backward
 from .by_sympy import TooMuch, difference_is_zero
 from .functions import X, as_torch, concrete, put_in
@@ -36,6 +41,7 @@ __all__ = ["Draws", "confirm", "gradients_at", "random_place", "values_at"]
 DRAWS = 3
 MOST_DIFFERENCES = 12
 MOST_WORK = 40_000
+_LEAST_SLOPE = 1e-12  # differences with steps of 1e-16 tell no smaller slope from the third derivative
 _SHAPES: tuple[Callable[[Any], Any], ...] = (
     sympy.sin,
     sympy.tanh,
@@ -71,24 +77,38 @@ class Draws:
         return torch.tensor(size * self.random.choice([-1.0, 1.0, 1.0], shape), dtype=torch.float64)
 
 
-class _Rows:
-    """The largest error of each comparison over all draws."""
+@dataclass
+class _Place:
+    """Where a derivation is looked at: numbers of the leaves and functions; and how far rounding carries gradients there."""
 
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], list[float]] = {}
+    work: Backward
+    leaves: Mapping[str, Tensor]
+    chosen: Mapping[str, Elementwise]
 
-    def add(self, what: str, oracle: str, ours: Tensor, theirs: Tensor, scale: float) -> None:
-        size = max(float(theirs.abs().max()), GRADIENT_FLOOR * scale, 1e-300) if theirs.numel() else 1.0
-        error = float((ours - theirs).abs().max() / size) if ours.numel() else 0.0
-        row = self.rows.setdefault((what, oracle), [0.0, 0])
-        row[0] = max(row[0], error if math.isfinite(error) else 1e308)
-        row[1] += theirs.numel()
+    def reach(self, name: str) -> Tensor | None:
+        """By how much each entry of a gradient may differ by rounding alone; None where that is not known."""
+        return self._reach.get(name)
 
-    def evidence(self) -> list[Evidence]:
-        return [
-            Evidence(what, oracle, error <= ALLOWED.get(oracle, TOLERANCE), error, int(count), int(count))
-            for (what, oracle), (error, count) in self.rows.items()
-        ]
+    @cached_property
+    def _reach(self) -> dict[str, Tensor]:
+        try:
+            graph = put_in(self.work.program, self.chosen)
+            joint = differentiate(graph, of=graph.by_name[self.work.of.name])
+        except BackproofError:  # no rule for something on the way
+            return {}
+        leaves = {n: self.leaves[n.name] for n in joint.graph.nodes if n.is_leaf and n.role != "constant"}
+
+        def gradients(unit: float, seed: int) -> dict[str, Tensor]:
+            values = shaken_reading(unit, seed)(joint.graph, leaves)
+            return {n.name: values[g] for n, g in joint.gradients.items() if g is not None}
+
+        return furthest(gradients, 2.0**-53)
+
+    def compare(
+        self, tally: Tally, what: str, oracle: str, name: str, ours: Tensor, theirs: Tensor, least: float
+    ) -> None:
+        """Note how the gradient by a name compares."""
+        compare(tally, what, oracle, ours, theirs.reshape(ours.shape), least, lambda: self.reach(name))
 
 
 def confirm(
@@ -102,21 +122,27 @@ def confirm(
         functions: the arbitrary functions; each gets random ones.
         draws: where what is random comes from.
     """
-    rows, free = _Rows(), [n for n in work.program.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
+    rows, free = Tally(), [n for n in work.program.nodes if n.is_leaf and n.role != "constant" and n.name not in start]
     notes: list[Evidence] = []
+    seen: Mapping[str, Tensor] = {}
     for draw in range(DRAWS if free or functions else 1):
         try:
             leaves, chosen = _finite_draw(work, start, free, functions, draws)
-            _compare(work, leaves, chosen, rows)
+            place = _Place(work, leaves, chosen)
+            _compare(place, rows)
             if not draw:
-                _differences(work, leaves, chosen, rows, draws)
+                _differences(place, rows, draws)
+                seen = leaves
         except BackproofError as reason:
             if not work.gaps and not isinstance(reason, MissingRule):
                 raise
             notes.append(Evidence("printed formulas", AUTOGRAD, None, None, 0, 0, str(reason)[:200]))
             break
     left_out = [Evidence("printed formulas", AUTOGRAD, None, None, 0, 0, text[:200]) for text in work.gaps]
-    return (*rows.evidence(), *notes, *left_out, *_by_sympy(work))
+    compared = rows.results()
+    if seen and not functions:
+        compared = torch_rounds(compared, work.program, {**seen, **values_at(work, seen, {})})
+    return (*compared, *notes, *left_out, *_by_sympy(work))
 
 
 def random_place(
@@ -163,19 +189,20 @@ def _read(graph: Graph, leaves: Mapping[str, Tensor]) -> dict[Node, Tensor]:
     return evaluate(graph, {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
 
 
-def _compare(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise], rows: _Rows) -> None:
+def _compare(place: _Place, rows: Tally) -> None:
+    work, leaves, chosen = place.work, place.leaves, place.chosen
     ours = work.evaluate(leaves, chosen)
     written_out = work.evaluate(leaves, chosen, expanded=True) if work.is_expandable else {}
     theirs = gradients_at(work, leaves, chosen)
-    scale = max((float(t.abs().max()) for t in theirs.values() if t.numel()), default=1.0)
-    top = work.of.name
+    least, top = GRADIENT_FLOOR * scale_of(theirs.values()), work.of.name
     for name, gradient in theirs.items():
         if name in ours:
             is_signal = name in work.delta_names
             what = work.delta_names[name] if is_signal else f"d{top}/d{name}"
-            rows.add(what, AUTOGRAD, ours[name], gradient, scale)
+            place.compare(rows, what, AUTOGRAD, name, ours[name], gradient, least)
         if name in written_out and name not in work.delta_names:
-            rows.add(f"d{top}/d{name} written out", AUTOGRAD, written_out[name], gradient, scale)
+            what = f"d{top}/d{name} written out"
+            place.compare(rows, what, AUTOGRAD, name, written_out[name], gradient, least)
 
 
 def gradients_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise]) -> dict[str, Tensor]:
@@ -203,10 +230,9 @@ def gradients_at(work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[s
 
 
 # --- differences ------------------------------------------------------------------------------------------------------------
-def _differences(
-    work: Backward, leaves: Mapping[str, Tensor], chosen: Mapping[str, Elementwise], rows: _Rows, draws: Draws
-) -> None:
+def _differences(place: _Place, rows: Tally, draws: Draws) -> None:
     """Central differences of the forward formulas in 50 digits, at random entries."""
+    work, leaves, chosen = place.work, place.leaves, place.chosen
     graph = put_in(work.program, chosen)
     cost = sum(n.size * max((x.size for x in n.inputs), default=1) for n in graph.nodes)
     ours = work.evaluate(leaves, chosen)
@@ -216,27 +242,34 @@ def _differences(
     if len(places) > MOST_DIFFERENCES:
         places = [places[int(i)] for i in draws.random.choice(len(places), MOST_DIFFERENCES, replace=False)]
     arrays = {n: digits.array(t.tolist(), tuple(t.shape)) for n, t in leaves.items()}
-    scale = max((float(t.abs().max()) for t in ours.values() if t.numel()), default=1.0)
+    least = max(GRADIENT_FLOOR * scale_of(ours.values()), _LEAST_SLOPE)
     for name, i in places:
-        slope = _slope(graph, work.of.name, arrays, name, i)
-        rows.add(
-            f"d{work.of.name}/d{name}",
-            DIFFERENCES,
-            ours[name].reshape(-1)[i],
-            torch.tensor(slope, dtype=torch.float64),
-            scale,
-        )
+        what, mine = f"d{work.of.name}/d{name}", ours[name].reshape(-1)[i]
+        left, right = _slopes(graph, work.of.name, arrays, name, i)
+        if abs(right - left) > max(1e-7 * max(abs(left), abs(right)), 1e-10):
+            rows.kink(
+                what, DIFFERENCES, f"entry {i}: a kink, with slope {left:.4g} to the left and {right:.4g} to the right"
+            )
+            continue
+
+        def reach(name: str = name, i: int = i) -> Tensor | None:
+            far = place.reach(name)
+            return None if far is None else far.reshape(-1)[i]
+
+        slope = torch.tensor((left + right) / 2, dtype=torch.float64)
+        compare(rows, what, DIFFERENCES, mine, slope, least, reach)
 
 
-def _slope(graph: Graph, of: str, arrays: Mapping[str, Any], name: str, place: int) -> float:
+def _slopes(graph: Graph, of: str, arrays: Mapping[str, Any], name: str, place: int) -> tuple[float, float]:
+    """The slopes to the left and to the right."""
     step, ends = context.mpf(10) ** -16, []
-    for sign in (1, -1):
+    for sign in (-1, 0, 1):
         moved = arrays[name].copy()
         moved.reshape(-1)[place] = moved.reshape(-1)[place] + sign * step
         leaves = {**arrays, name: moved}
         values = digits.run(graph, {n: leaves[n.name] for n in graph.nodes if n.is_leaf and n.role != "constant"})
         ends.append(values[graph.by_name[of]].reshape(-1)[0])
-    return float((ends[0] - ends[1]) / (2 * step))
+    return float((ends[1] - ends[0]) / step), float((ends[2] - ends[1]) / step)
 
 
 # --- SymPy --------------------------------------------------------------------------------------------------------------------

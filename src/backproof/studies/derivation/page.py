@@ -177,7 +177,7 @@ def _network(work: Backward) -> Section:
     from ...pictures.operations import operations
 
     drawing = operations(work.program, symbols=lambda n: symbol(n, work.names), max_nodes=30, each=True)
-    count = sum(not n.is_leaf for n in work.program.nodes)
+    count = sum(n.is_operation for n in work.program.nodes)
     figure = Figure(
         drawing,
         ("The computational graph: every operation, from what is given to the loss.",),

@@ -12,7 +12,6 @@ from ...document.math import Num
 from ...domains.cells import seen_cells
 from ...errors import BackproofError
 from ...pictures.fields import Heat, Row, cone, heat
-from ..caveats import caveats
 from ..verdicts import summary
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def field_document(found: ReceptiveField) -> Document:
     """Everything about the fields of a network."""
     from ..writing.worked import evidence_section
 
-    blocks: list[Block] = [*field_blocks(found), *(Callout("note", (r,)) for r in caveats(found.graph))]
+    blocks: list[Block] = [*field_blocks(found), *(Callout("note", (r,)) for r in found.remarks)]
     if found.evidence:
         blocks.append(evidence_section(found.evidence))
     size = "×".join(map(str, found.source.shape[2:]))

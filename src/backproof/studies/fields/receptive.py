@@ -225,6 +225,24 @@ class ReceptiveField(Result):
         return tuple(found.minimum for found in self.valid_inputs)
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must know: how it was captured, and whether fields are larger than the input."""
+        return (*caveats(self.graph), *self._beyond())
+
+    def _beyond(self) -> list[str]:
+        """Sizes belong to an input that is large enough; from which layer on this one is not."""
+        there = self.source.shape[2:]
+        for layer in self.layers:
+            sizes = zip(layer.size, there, strict=False)
+            if any(size is not None and size > n for size, n in sizes):
+                size, shape = ("×".join(map(str, x)) for x in (layer.size, there))
+                return [
+                    f"From {layer.name} on the field ({size}) is larger than the input ({shape}): sizes are those in a large "
+                    "enough input, and a unit sees at most all of this one. Exactly which cells, `indices` says."
+                ]
+        return []
+
+    @property
     def tiles(self) -> bool:
         """Whether the last layer with positions can be computed tile by tile."""
         return self.last.is_local and all(stride is not None and stride > 0 for stride in self.last.stride)
@@ -265,7 +283,7 @@ class ReceptiveField(Result):
             "input_size": list(self.source.shape[2:]),
             "layers": [layer.to_dict() for layer in self.layers],
             **field_facts(self),
-            "remarks": list(caveats(self.graph)),
+            "remarks": list(self.remarks),
             "evidence": [e.to_dict() for e in self.evidence],
         }
 

@@ -72,7 +72,7 @@ class Captured(Result):
         graph = inside(self.graph, self.module)[0] if self.module else self.graph
         drawing = operations(graph, symbols=symbol)
         figure = Figure(drawing, ("The computational graph.",), f"Computational graph of {self.graph.title}")
-        count = sum(not n.is_leaf for n in self.graph.nodes)
+        count = sum(n.is_operation for n in self.graph.nodes)
         said = tuple(Callout("note", (r,)) for r in caveats(self.graph, own_backward=True))
         return Document(
             f"The graph of {self.graph.title}",

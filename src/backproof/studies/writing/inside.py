@@ -63,7 +63,7 @@ def module_figure(page: Page, writer: StepWriter, module: str) -> tuple[Figure, 
 
     drawing = operations(graph, joint=joint, symbols=write, max_nodes=48)
     like = "".join(f"; {names_of(repeat)} look the same" for repeat in page.repeated if repeat.first == module)
-    count = sum(not n.is_leaf for n in graph.nodes)
+    count = sum(n.is_operation for n in graph.nodes)
     return (Figure(drawing, (f"Inside {module}{like}.",), f"The {count} operations of {module}", "module"),)
 
 

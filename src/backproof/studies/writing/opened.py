@@ -31,7 +31,7 @@ LONG = 60
 
 def is_long(graph: Graph) -> bool:
     """Whether a graph has more operations than a person reads one by one."""
-    return sum(n.role == "value" for n in graph.nodes) > LONG
+    return sum(n.is_operation for n in graph.nodes) > LONG
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _computes(line: Line) -> str:
 
 def _counts(graph: Graph, line: Line) -> tuple[str, ...]:
     size = sum(p.size for p in _parameters(graph, line.first))
-    operations = len([n for n in line.first if n.role == "value"])
+    operations = sum(n.is_operation for n in line.first)
     return str(operations), f"{size:,}" if size else "", _shape(line.value)
 
 
@@ -208,7 +208,7 @@ def modules_dict(graph: Graph, depth: int | None, module: str, step: Step | None
             "title": line.title,
             "level": line.level,
             "times": line.times,
-            "operations": len([n for n in line.first if n.role == "value"]),
+            "operations": sum(n.is_operation for n in line.first),
             "parameters": sum(p.size for p in _parameters(graph, line.first)),
             "shape": list(line.value.shape),
             "gives": line.value.name,

@@ -109,7 +109,7 @@ class Page:
             Figure(
                 drawing,
                 ("The computational graph: every operation, from what is given to the loss.",),
-                f"Computational graph with {len([n for n in self.graph.nodes if not n.is_leaf])} operations",
+                f"Computational graph with {sum(n.is_operation for n in self.graph.nodes)} operations",
                 "operations",
             )
         )
