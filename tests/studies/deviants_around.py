@@ -297,7 +297,7 @@ AROUND: list[tuple[type, str, dict[str, Any], tuple[str, ...]]] = [
     (Floored, "adam", {}, ("held at or above a number",)),
     (Delayed, "sgd", {}, ("gradient of the update before", "uses m of before the update")),
     (Partial, "adam", {}, ("another power",)),
-    (HiddenDecay, "sgd", {}, ("weight decay (L2) that is no setting",)),
+    (HiddenDecay, "sgd", {}, ("as if weight_decay were 0.003",)),
     (RisingMomentum, "sgd", {}, ("momentum depends on the number of the update",)),
 ]
 

@@ -23,7 +23,7 @@ from .precision import rounded_state, step_apart
 from .probes import ALIKE, MATRICES, NAMES, SHAPES, TINY, Probes, probes, walked, with_norms
 from .program import Program, Run, numbers_of, program_of
 from .published import published
-from .search import SECONDS, Found, search, telling
+from .search import SECONDS, Found, narrow_state, search, telling
 from .settings import all_changed, defaults_of, ours, own_names, turned_on
 from .structure import at_random, structure
 from .switches import switches
@@ -207,10 +207,11 @@ def deviation_of(
         return replace(bare, name=random, first=None)
     measured = () if quick else tuple(structure(lambda ps: kind(ps, **settings), _rate(rule), _shapes(targets)))
     bare = replace(bare, measured=measured)
-    for words, known in published(frozenset(numbers_of(rule))):
-        if telling(targets) and matches(known, targets, _accuracy(rule)):
+    for words, other in published(frozenset(numbers_of(rule))):
+        if telling(targets) and matches(other, targets, _accuracy(rule)):
             return replace(bare, name=f"it is another rule: {words}")
-    found = _sought(kind, settings, rule, targets, program, seconds, quick)
+    with np.errstate(all="ignore"):  # edits give programs that divide by 0 and overflow
+        found = _sought(kind, settings, rule, targets, program, seconds, quick)
     if found is None:
         name = _still(targets) or unfinite(program, targets) or rounded_state(kind, settings, program, targets)
         name = name or _other_rule(kind, settings, rule)
@@ -251,6 +252,8 @@ def _sought(
     if not telling(targets):
         return None
     defaults = ours(defaults_of(kind), rule)
+    if rounded_state(kind, settings, program, targets, measured=True):
+        return narrow_state(program, targets, _accuracy(rule))
     deaf = ignored(program, targets, rule, defaults, _accuracy(rule))
     switched = list(switches(rule, _shapes(targets)[0]))
     single = list(unread(program, rule, defaults, 1))

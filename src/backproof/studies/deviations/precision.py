@@ -15,12 +15,17 @@ from .targets import FAILURES, Target
 __all__ = ["rounded_state", "step_apart"]
 
 UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
-ROUNDINGS = 64
+ROUNDINGS = 8
 """How many roundings of one unit are allowed for: a few per update, and they add up."""
 
 
-def rounded_state(kind: Any, settings: Mapping[str, Any], program: Program, targets: Sequence[Target]) -> str:
-    """In words, that the class is the rule up to the rounding of a narrower float; "" where it is further away."""
+def rounded_state(
+    kind: Any, settings: Mapping[str, Any], program: Program, targets: Sequence[Target], measured: bool = False
+) -> str:
+    """In words, that the class is the rule up to the rounding of a narrower float; "" where it is further away.
+
+    With ``measured`` only where a state was found in such a float.
+    """
     apart = step_apart(program, targets[0])
     if not 0 < apart < 1:
         return ""
@@ -34,19 +39,21 @@ def rounded_state(kind: Any, settings: Mapping[str, Any], program: Program, targ
                 f"{apart:.1e}) it is the rule"
             )
         return ""
-    for dtype, unit in UNIT.items():
-        if apart <= 4 * unit and dtype is torch.float32:
-            return f"the steps differ by at most {apart:.1e} of their size: it computes in float32 somewhere on the way"
+    if apart <= 4 * UNIT[torch.float32] and not measured:
+        return f"the steps differ by at most {apart:.1e} of their size: it computes in float32 somewhere on the way"
     return ""
 
 
 def step_apart(program: Program, target: Target) -> float:
-    """The largest difference of a step over the size of the largest step in the update, on ordinary gradients."""
+    """The largest difference of a step over the size of the largest step of its update and probe."""
     worst, last, mine = 0.0, target.probes.start, target.probes.start
     try:
         for t, (w, _) in enumerate(broken_into(program, target.probes)):
-            a, b = (w - last)[:1], (target.went[t] - mine)[:1]
-            worst = max(worst, float(np.max(np.abs(a - b)) / max(np.max(np.abs(a)), 1e-300)))
+            with np.errstate(all="ignore"):
+                a, b = (x.reshape(len(x), -1) for x in (w - last, target.went[t] - mine))
+                size = np.abs(a).max(1)
+                apart = np.abs(a - b).max(1)[size > 0] / size[size > 0]
+            worst = max(worst, float(np.max(apart, initial=0.0))) if np.isfinite(apart).all() else float("inf")
             last, mine = w, target.went[t]
     except FAILURES:
         return float("inf")

@@ -18,7 +18,7 @@ from .targets import ACCURACY, Target, agreeing, matches, unlike
 from .unknowns import open_numbers, open_settings, per_update, solutions, with_number
 from .wrappers import UNKNOWN, periods, settings_in, wrappers
 
-__all__ = ["SECONDS", "Found", "search", "telling"]
+__all__ = ["SECONDS", "Found", "narrow_state", "search", "telling"]
 
 SECONDS = 12.0
 BEAM = 16
@@ -154,6 +154,12 @@ def search(
         lambda: _two_of_all(hunt, program, near),
     )
     return next((found for stage in stages if (found := stage()) is not None), None)
+
+
+def narrow_state(program: Program, targets: Sequence[Target], accuracy: float) -> Found | None:
+    """The state that is rounded after each update, if that explains all."""
+    narrow = (e for e in further_edits(program) if e.kind == "narrow")
+    return Hunt(targets, float("inf"), accuracy).first(narrow)
 
 
 def telling(targets: Sequence[Target]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ...errors import InputError
 from ...optimizers import Optimizer
@@ -37,7 +38,8 @@ def switches(rule: Optimizer, shape: tuple[int, ...]) -> Iterator[Edit]:
 
 
 def _with(rule: Optimizer, name: str, value: float | bool) -> Optimizer | None:
+    settings: dict[str, Any] = {name: value}
     try:
-        return find_optimizer(rule, **{name: value})
+        return find_optimizer(rule, **settings)
     except InputError:
         return None
