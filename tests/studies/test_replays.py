@@ -198,4 +198,4 @@ def test_a_script_of_lbfgs_gives_the_record(search: Any, tmp_path: Any) -> None:
     for ours, theirs in zip(record.steps, json.loads(done.stdout)["steps"], strict=True):
         for name, parameter in theirs["parameters"].items():
             gap = torch.tensor(parameter["after"], dtype=torch.float64) - ours.parameters[name].after
-            assert float(gap.abs().max()) < 1e-10 and set(parameter["state"]) == set(ours.parameters[name].state)
+            assert float(gap.abs().max()) < 1e-8 and set(parameter["state"]) == set(ours.parameters[name].state)
