@@ -179,8 +179,10 @@ def _bounded(formula: Any, x: Any, begin: int, value: Any, numbers: Mapping[Any,
     slope = sympy.simplify(grown[0] / x)
     if slope.free_symbols & {x, T} or float(slope.subs(numbers)) <= 1:
         return None
-    if begin == 0 or not _cut(flat, x, low, high, slope, numbers):
+    if not _cut(flat, x, low, high, slope, numbers):
         return None
+    if begin == 0:
+        begin, value = 1, decided(flat.subs({x: value, T: 1}), numbers)
     return Solved(sympy.Min(high, value * slope ** (T - begin)), "it grows until it reaches its bound")
 
 

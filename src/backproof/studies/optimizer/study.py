@@ -226,7 +226,9 @@ class OptimizerStudy(Result):
             return dict(numbers_at(self.closed, rule, {**values, **given}, time))
         exact = {s: sympy.Rational(repr(v)) if isinstance(v, float) else v for s, v in {**values, **given}.items()}
         forms = {n: f.subs(exact).subs(T, time) for n, f in self.closed.forms.items()}
-        return {n: sympy.simplify(f) if not f.has(sympy.Sum) else f for n, f in forms.items()}
+        return {
+            n: f if f.has(sympy.Sum, sympy.Product, sympy.Piecewise) else sympy.simplify(f) for n, f in forms.items()
+        }
 
     @cached_property
     def stability(self) -> Stability:
