@@ -121,6 +121,45 @@ def one_layer_small() -> nn.Module:
     return net
 
 
+class Attention(nn.Module):
+    """One head of attention, its scores times a scale."""
+
+    def __init__(self, scale: float, gain: float = 1.0) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(64, 64) for _ in range(4))
+        self.scale = scale
+        for m in (self.q, self.k):
+            nn.init.normal_(m.weight, std=gain / 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.q(x) @ self.k(x).transpose(1, 2) * self.scale
+        mask = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+        return self.o(torch.softmax(scores.masked_fill(mask, float("-inf")), -1) @ self.v(x))
+
+
+class Last(nn.Module):
+    """A recurrent layer, and a head on its last state."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.layer, self.head = getattr(nn, kind)(64, 64, batch_first=True), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][:, -1])
+
+
+def scale_of_zero(f: type[nn.Module], norm: type[nn.Module]) -> nn.Module:
+    net = nn.Sequential(*(m for _ in range(3) for m in (nn.Linear(64, 64), norm(64), f())), nn.Linear(64, 4))
+    nn.init.zeros_(net[4].weight)
+    return net
+
+
+def wide_classifier() -> nn.Module:
+    net = mlp(nn.GELU, 3, start=normal(1.5), last=40)
+    normal(20.0)(net[-1])
+    return net
+
+
 def half_scaled(y: Tensor, t: Tensor) -> Tensor:
     return nn.functional.mse_loss(y, t) * 1e-12
 
@@ -180,6 +219,30 @@ BROKEN = {
     "inputs from 0 to 255 into tanh": Case(
         lambda: mlp(nn.Tanh, 3), lambda: torch.rand(32, 64) * 255, ("saturated", "vanishing"), ("standardised",)
     ),
+    "attention without 1/sqrt(d)": Case(
+        lambda: Attention(1.0), lambda: torch.randn(4, 8, 64), ("saturated",), ("not divided by sqrt(64)",)
+    ),
+    "attention with large queries and keys": Case(
+        lambda: Attention(1 / 8, 4.0), lambda: torch.randn(4, 8, 64), ("saturated",), ("queries and keys",)
+    ),
+    "scores of a classifier that are too large": Case(
+        wide_classifier,
+        verdicts=("saturated",),
+        words=("softmax of the loss",),
+        more={"loss": "cross_entropy", "targets": torch.arange(32)},
+    ),
+    "an LSTM over 50 steps": Case(
+        lambda: Last("LSTM"), lambda: torch.randn(2, 50, 64), ("vanishing",), ("through time",)
+    ),
+    "a batch norm with a scale of 0": Case(
+        lambda: scale_of_zero(nn.Tanh, nn.BatchNorm1d), verdicts=("vanishing",), words=("4.weight",)
+    ),
+    "a layer norm with a scale of 0": Case(
+        lambda: scale_of_zero(nn.ReLU, nn.LayerNorm), verdicts=("vanishing",), words=("4.weight",)
+    ),
+    "tanh far out after a step that was too large": Case(
+        lambda: mlp(nn.Tanh, 5, start=normal(1e5)), verdicts=("saturated", "vanishing"), words=("saturated",)
+    ),
     "a mean of what was normalised": Case(
         lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.LayerNorm(64)),
         verdicts=("disconnected",),
@@ -201,5 +264,7 @@ HEALTHY = {
     "post-norm": Case(lambda: transformer(False), lambda: torch.randn(4, 6, 64)),
     "a sigmoid classifier of two layers": Case(
         lambda: mlp(nn.Sigmoid, 1, last=4), more={"loss": "cross_entropy", "targets": torch.zeros(32, dtype=torch.long)}),
+    "scaled, causal attention": Case(lambda: Attention(1 / 8), lambda: torch.randn(4, 8, 64)),
+    "a GRU over 12 steps": Case(lambda: Last("GRU"), lambda: torch.randn(4, 12, 64)),
     "a narrow net": Case(lambda: mlp(nn.Tanh, 3, 4), lambda: torch.randn(8, 4)),
 }  # fmt: skip
