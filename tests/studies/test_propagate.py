@@ -126,7 +126,7 @@ def test_weights_written_as_matrices() -> None:
 
 
 SLOW = ("a small ResNet", "a small ResNet with its loss", "a VGG with batch norm", "no identity path in 40 layers",
-        "residual branches at full size", "post-norm")  # fmt: skip
+        "residual branches at full size", "post-norm", "an LSTM over 50 steps")  # fmt: skip
 
 
 @pytest.mark.parametrize(

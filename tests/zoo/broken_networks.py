@@ -76,6 +76,15 @@ class Logarithm(nn.Module):
         return self.last(torch.log(torch.relu(self.first(x))))
 
 
+class Exponential(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.exp(1000 * self.first(x)))
+
+
 class Block(nn.Module):
     def __init__(self, a: int, b: int, stride: int) -> None:
         super().__init__()
@@ -205,6 +214,7 @@ BROKEN = {
     "residual branches at full size": Case(lambda: Residual(24), verdicts=("exploding",), words=("residual",)),
     "one layer with tiny weights": Case(one_layer_small, verdicts=("vanishing",), words=("6.linear", "one place")),
     "a detached middle": Case(Detached, verdicts=("disconnected",), words=("detach",)),
+    "an exponential that overflows": Case(Exponential, verdicts=("not finite",), words=("exp",)),
     "a logarithm of 0": Case(Logarithm, verdicts=("not finite",), words=("log",)),
     "a frozen layer": Case(frozen, verdicts=("frozen",), words=("2.weight",)),
     "a loss times 1e-12": Case(
@@ -234,6 +244,9 @@ BROKEN = {
     "an LSTM over 50 steps": Case(
         lambda: Last("LSTM"), lambda: torch.randn(2, 50, 64), ("vanishing",), ("through time",)
     ),
+    "a tanh RNN over 36 steps": Case(
+        lambda: Last("RNN"), lambda: torch.randn(2, 36, 64), ("vanishing",), ("through time",)
+    ),
     "a batch norm with a scale of 0": Case(
         lambda: scale_of_zero(nn.Tanh, nn.BatchNorm1d), verdicts=("vanishing",), words=("4.weight",)
     ),
@@ -255,6 +268,7 @@ HEALTHY = {
     "He, ReLU": Case(lambda: mlp(nn.ReLU, start=normal(2**0.5))),
     "tanh, gain 5/3": Case(lambda: mlp(nn.Tanh, start=normal(5 / 3))),
     "two layers as PyTorch starts them": Case(lambda: mlp(nn.ReLU, 2, last=4), more={"loss": "mse", "targets": torch.zeros(32, 4)}),
+    "ReLU6": Case(lambda: mlp(nn.ReLU6, start=normal(2**0.5))),
     "GELU": Case(lambda: mlp(nn.GELU, start=normal(1.5))),
     "a residual net, branches scaled": Case(lambda: Residual(16, scale=0.25)),
     "a small ResNet": Case(resnet, pictures),
