@@ -126,7 +126,7 @@ def test_weights_written_as_matrices() -> None:
 
 
 SLOW = ("a small ResNet", "a small ResNet with its loss", "a VGG with batch norm", "no identity path in 40 layers",
-        "residual branches at full size", "post-norm")  # fmt: skip
+        "residual branches at full size", "post-norm", "an LSTM over 50 steps")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -323,6 +323,52 @@ def test_what_cannot_be_read_is_named() -> None:
         bp.propagate(nn.Tanh(), torch.ones(2))
 
 
+def test_a_prediction_that_does_not_hold_is_a_finding() -> None:
+    """Weights that are alike are no independent draws: the theory is wrong about them, and that is said."""
+    case = BROKEN["the same weights for all units"]
+    torch.manual_seed(0)
+    found = bp.propagate(case.make(), case.inputs(), seeds=0)
+    assert len(found.disagreements) == 1 and "backwards at 0.linear" in found.disagreements[0]
+    assert found.to_dict()["disagreements"] == list(found.disagreements) and "disagree" in found.text()
+    for name in ("He, ReLU", "tanh, gain 5/3", "a narrow net"):
+        assert not bp.propagate(HEALTHY[name].make(), HEALTHY[name].inputs(), seeds=8).finding
+
+
+@pytest.mark.parametrize("gain", [1.0, 4.0])
+def test_a_softmax_follows_the_spread_of_its_scores(gain: float) -> None:
+    from backproof.studies.propagation.softmaxes import openness
+    from tests.zoo.broken_networks import Attention
+
+    case = BROKEN["attention with large queries and keys"]
+    agreement(lambda: Attention(1 / 8, gain), case.inputs(), seeds=30)
+    rows = torch.softmax(gain**2 * torch.randn(20_000, 8, generator=torch.Generator().manual_seed(5)), -1)
+    assert openness(gain**2, 8) == pytest.approx(float((1 - (rows**2).sum(1)).mean()) / (1 - 1 / 8), abs=0.02)
+
+
+def test_remedies_for_softmax_norm_and_memory() -> None:
+    """Each does to the copy what it is predicted to do, and its lines cure the network."""
+    for name, code in (("attention without 1/sqrt(d)", "scores"), ("a layer norm with a scale of 0", "ones_")):
+        case = BROKEN[name]
+        torch.manual_seed(0)
+        net, x = case.make(), case.inputs()
+        found = bp.propagate(net, x, seeds=0)
+        assert code in found.code
+        if code == "ones_":
+            exec(found.code, {"model": net})
+        else:
+            net.scale *= found.diagnosis.remedies[0].measured and 1 / 8
+        assert bp.propagate(net, x, seeds=0).verdict == "healthy"
+
+
+def test_narrow_slopes_under_wide_pre_activations() -> None:
+    """E[σ'(s)²] for a deviation of 5,000: 1/(6 sqrt(2 pi) 5000), the integral of σ'² being 1/6."""
+    from backproof.graph import Builder
+
+    builder = Builder()
+    node = builder.emit(derivative(OPS["sigmoid"], 0), builder.leaf("x", "input", (1,), "float64"))
+    assert gaussian(node, 0.0, 5000.0**2, 2) == pytest.approx(1 / (6 * (2 * np.pi) ** 0.5 * 5000), rel=1e-4)
+
+
 class Bytes(nn.Module):
     """Pictures of bytes, a head of another precision."""
 
@@ -365,7 +411,7 @@ def test_whatever_the_dtype_and_the_last_layer() -> None:
         (lambda: Through(torch.sqrt), "not finite", "slope"),
         (lambda: Through(lambda h: h * h.argmax(-1, keepdim=True).float()), "healthy", ""),
         (lambda: Through(lambda h: torch.ones_like(h) * h.argmax(-1, keepdim=True).float()), "disconnected", "first"),
-        (flat_scale, "dead", "1.weight"),
+        (flat_scale, "vanishing", "1.weight"),
     ],
 )
 def test_the_backward_pass_alone(make: Any, verdict: str, word: str) -> None:

@@ -76,6 +76,15 @@ class Logarithm(nn.Module):
         return self.last(torch.log(torch.relu(self.first(x))))
 
 
+class Exponential(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.exp(1000 * self.first(x)))
+
+
 class Block(nn.Module):
     def __init__(self, a: int, b: int, stride: int) -> None:
         super().__init__()
@@ -118,6 +127,45 @@ def frozen() -> nn.Module:
 def one_layer_small() -> nn.Module:
     net = mlp(nn.ReLU, 8, start=normal(2**0.5))
     nn.init.normal_(net[6].weight, std=1e-5)
+    return net
+
+
+class Attention(nn.Module):
+    """One head of attention, its scores times a scale."""
+
+    def __init__(self, scale: float, gain: float = 1.0) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(64, 64) for _ in range(4))
+        self.scale = scale
+        for m in (self.q, self.k):
+            nn.init.normal_(m.weight, std=gain / 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.q(x) @ self.k(x).transpose(1, 2) * self.scale
+        mask = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+        return self.o(torch.softmax(scores.masked_fill(mask, float("-inf")), -1) @ self.v(x))
+
+
+class Last(nn.Module):
+    """A recurrent layer, and a head on its last state."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.layer, self.head = getattr(nn, kind)(64, 64, batch_first=True), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][:, -1])
+
+
+def scale_of_zero(f: type[nn.Module], norm: type[nn.Module]) -> nn.Module:
+    net = nn.Sequential(*(m for _ in range(3) for m in (nn.Linear(64, 64), norm(64), f())), nn.Linear(64, 4))
+    nn.init.zeros_(net[4].weight)
+    return net
+
+
+def wide_classifier() -> nn.Module:
+    net = mlp(nn.GELU, 3, start=normal(1.5), last=40)
+    normal(20.0)(net[-1])
     return net
 
 
@@ -166,6 +214,7 @@ BROKEN = {
     "residual branches at full size": Case(lambda: Residual(24), verdicts=("exploding",), words=("residual",)),
     "one layer with tiny weights": Case(one_layer_small, verdicts=("vanishing",), words=("6.linear", "one place")),
     "a detached middle": Case(Detached, verdicts=("disconnected",), words=("detach",)),
+    "an exponential that overflows": Case(Exponential, verdicts=("not finite",), words=("exp",)),
     "a logarithm of 0": Case(Logarithm, verdicts=("not finite",), words=("log",)),
     "a frozen layer": Case(frozen, verdicts=("frozen",), words=("2.weight",)),
     "a loss times 1e-12": Case(
@@ -180,6 +229,33 @@ BROKEN = {
     "inputs from 0 to 255 into tanh": Case(
         lambda: mlp(nn.Tanh, 3), lambda: torch.rand(32, 64) * 255, ("saturated", "vanishing"), ("standardised",)
     ),
+    "attention without 1/sqrt(d)": Case(
+        lambda: Attention(1.0), lambda: torch.randn(4, 8, 64), ("saturated",), ("not divided by sqrt(64)",)
+    ),
+    "attention with large queries and keys": Case(
+        lambda: Attention(1 / 8, 4.0), lambda: torch.randn(4, 8, 64), ("saturated",), ("queries and keys",)
+    ),
+    "scores of a classifier that are too large": Case(
+        wide_classifier,
+        verdicts=("saturated",),
+        words=("softmax of the loss",),
+        more={"loss": "cross_entropy", "targets": torch.arange(32)},
+    ),
+    "an LSTM over 50 steps": Case(
+        lambda: Last("LSTM"), lambda: torch.randn(2, 50, 64), ("vanishing",), ("through time",)
+    ),
+    "a tanh RNN over 36 steps": Case(
+        lambda: Last("RNN"), lambda: torch.randn(2, 36, 64), ("vanishing",), ("through time",)
+    ),
+    "a batch norm with a scale of 0": Case(
+        lambda: scale_of_zero(nn.Tanh, nn.BatchNorm1d), verdicts=("vanishing",), words=("4.weight",)
+    ),
+    "a layer norm with a scale of 0": Case(
+        lambda: scale_of_zero(nn.ReLU, nn.LayerNorm), verdicts=("vanishing",), words=("4.weight",)
+    ),
+    "tanh far out after a step that was too large": Case(
+        lambda: mlp(nn.Tanh, 5, start=normal(1e5)), verdicts=("saturated", "vanishing"), words=("saturated",)
+    ),
     "a mean of what was normalised": Case(
         lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.LayerNorm(64)),
         verdicts=("disconnected",),
@@ -192,6 +268,7 @@ HEALTHY = {
     "He, ReLU": Case(lambda: mlp(nn.ReLU, start=normal(2**0.5))),
     "tanh, gain 5/3": Case(lambda: mlp(nn.Tanh, start=normal(5 / 3))),
     "two layers as PyTorch starts them": Case(lambda: mlp(nn.ReLU, 2, last=4), more={"loss": "mse", "targets": torch.zeros(32, 4)}),
+    "ReLU6": Case(lambda: mlp(nn.ReLU6, start=normal(2**0.5))),
     "GELU": Case(lambda: mlp(nn.GELU, start=normal(1.5))),
     "a residual net, branches scaled": Case(lambda: Residual(16, scale=0.25)),
     "a small ResNet": Case(resnet, pictures),
@@ -201,5 +278,7 @@ HEALTHY = {
     "post-norm": Case(lambda: transformer(False), lambda: torch.randn(4, 6, 64)),
     "a sigmoid classifier of two layers": Case(
         lambda: mlp(nn.Sigmoid, 1, last=4), more={"loss": "cross_entropy", "targets": torch.zeros(32, dtype=torch.long)}),
+    "scaled, causal attention": Case(lambda: Attention(1 / 8), lambda: torch.randn(4, 8, 64)),
+    "a GRU over 12 steps": Case(lambda: Last("GRU"), lambda: torch.randn(4, 12, 64)),
     "a narrow net": Case(lambda: mlp(nn.Tanh, 3, 4), lambda: torch.randn(8, 4)),
 }  # fmt: skip

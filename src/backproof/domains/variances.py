@@ -95,7 +95,8 @@ def _gaussian(op: Elementwise, attrs: tuple[tuple[str, Any], ...], mean: float, 
     sigma = math.sqrt(variance)
     kinks = tuple(float(k.p) / float(k.q) for k in curve(formula(node)).values)
     z, weights = quadrature(breaks(kinks, mean, sigma))
-    return float((weights * function_values(node, mean + sigma * z) ** power).sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float((weights * function_values(node, mean + sigma * z) ** power).sum())
 
 
 def breaks(kinks: tuple[float, ...], mean: float, sigma: float) -> tuple[float, ...]:

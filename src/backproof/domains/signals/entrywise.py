@@ -49,10 +49,11 @@ def _expansion(op: Elementwise, attrs: tuple[tuple[str, Any], ...], mean: float,
     z, weights = quadrature(breaks(_kinks(op, attrs), mean, sigma))
     values = function_values(node, mean + sigma * z)
     found, before, h = np.empty(TERMS), np.zeros_like(z), np.ones_like(z)
-    for k in range(TERMS):
-        found[k] = (weights * values * h).sum()
-        before, h = h, (z * h - math.sqrt(k) * before) / math.sqrt(k + 1)
-    return torch.from_numpy(found), float((weights * values**2).sum())
+    with np.errstate(over="ignore", invalid="ignore"):  # of a function that overflows: what is not finite is not used
+        for k in range(TERMS):
+            found[k] = (weights * values * h).sum()
+            before, h = h, (z * h - math.sqrt(k) * before) / math.sqrt(k + 1)
+        return torch.from_numpy(found), float((weights * values**2).sum())
 
 
 def _rounded(value: float) -> float:

@@ -255,9 +255,7 @@ class Reading:
         if any(v is None for v in values.values()):
             raise Unpredictable("what comes before it is not known")
         starts = [x for x in edge if isinstance(values[x], Field)]
-        features = math.prod(a.size for d in layout for a in d if a.kind == "feature")
-        size = max(sum(x.size for x in (*inside, *starts)), 1)
-        count = max(2, min(_DRAWS // max(features, 1) + 1, _LARGEST // size, 400))
+        count = _enough([*inside, *starts], layout)
         draws = {x: self.draws_of(x, count, generator) for x in starts}
         held = {x: widened(v.values) for x, v in values.items() if isinstance(v, Known)}
         for i in range(count):
@@ -353,13 +351,24 @@ class Reading:
         found: dict[Node, list[Tensor]] = {x: [] for x in starts}
         generator = torch.Generator().manual_seed(self.seed + 7919 + self._place[node])
         layout = delta.layout if node not in self.cones else self._layout(node, inside)
-        for leaves, out in self._runs(node, inside, edge, layout):
-            signal = drawn(delta, 1, generator)[0].reshape(out.shape)
+        arriving = drawn(delta, _enough([*inside, *starts], layout), generator)
+        for (leaves, out), signal in zip(self._runs(node, inside, edge, layout), arriving, strict=True):
             cut = not out.requires_grad  # an index of the largest, a comparison
-            grads = [None] * len(leaves) if cut else torch.autograd.grad(out, leaves, signal, allow_unused=True)
+            grads = (
+                [None] * len(leaves)
+                if cut
+                else torch.autograd.grad(out, leaves, signal.reshape(out.shape), allow_unused=True)
+            )
             for x, leaf, g in zip(starts, leaves, grads, strict=True):
                 found[x].append(torch.zeros_like(leaf) if g is None else g)
         for x in starts:
             value = self.values[x]
             assert isinstance(value, Field)
             self._give(x, field_of(torch.stack(found[x]), uncopied(value.layout), True))
+
+
+def _enough(nodes: list[Node], layout: Layout) -> int:
+    """How many draws of so many nodes: some thousand entries that differ, and no more memory than there is."""
+    features = math.prod(a.size for d in layout for a in d if a.kind == "feature")
+    size = max(sum(x.size for x in nodes), 1)
+    return max(2, min(_DRAWS // max(features, 1) + 1, _LARGEST // size, 400))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ...document.blocks import Block, Derivation, Equation, Items, Paragraph, Parts, Plot, Section, Series, Table
+from ...document.blocks import Block, Derivation, Equation, Items, Paragraph, Part, Parts, Plot, Section, Series, Table
 from ...document.math import Add, Call, Function, Mul, Num, Partial, Sym
 from ..training.history import curves
 from .parameters import count_table, counted
@@ -155,14 +155,7 @@ def _predicted(study: Study) -> list[Block]:
     )
     count = max(len(set(flow.stages)) for _, flow in runs) - 1
     stages = tuple((f"stage {s + 1}, {what}",) for s in range(count) for what in ("predicted", "measured"))
-    rows = tuple(
-        (
-            Num(r.depth),
-            r.kind,
-            *(Num(v) for pair in list(zip(flow.ratios(0), flow.ratios(1), strict=True))[:-1] for v in pair),
-        )
-        for r, flow in runs
-    )
+    rows: tuple[tuple[Part | Parts | None, ...], ...] = tuple((Num(r.depth), r.kind, *_pairs(flow)) for r, flow in runs)
     table = Table((("depth",), ("kind",), *stages), rows, "The error signal over that of the last stage, before training",
                   (0, *range(2, 2 + 2 * count)))  # fmt: skip
     deepest = max(r.depth for r, _ in runs)
@@ -176,6 +169,12 @@ def _predicted(study: Study) -> list[Block]:
         table,
         Plot(tuple(lines), "convolution", "norm of the error signal", caption, alt, log_y=True),
     ]
+
+
+def _pairs(flow: Flow) -> list[Num]:
+    """Predicted and measured of each stage but the last."""
+    both = list(zip(flow.ratios(0), flow.ratios(1), strict=True))[:-1]
+    return [Num(value) for pair in both for value in pair]
 
 
 def _flow_line(kind: str, flow: Flow, way: int) -> Series:

@@ -28,6 +28,7 @@ class Remedy:
             a loss's scale: the norm at the last layer), as the theory has it and on a copy to which it was applied; nan
             where there is nothing to measure.
         effect: what else it is predicted to do and did to the copy, in a sentence.
+        over: between which maps the two norms are compared, in words.
     """
 
     words: str
@@ -35,6 +36,7 @@ class Remedy:
     predicted: float = math.nan
     measured: float = math.nan
     effect: str = ""
+    over: str = "all layers"
 
     def to_dict(self) -> dict[str, Any]:
         """The remedy as plain data."""
@@ -43,6 +45,7 @@ class Remedy:
             "words": self.words,
             "code": self.code,
             "effect": self.effect,
+            "over": self.over,
             **{k: v if math.isfinite(v) else None for k, v in numbers.items()},
         }
 
@@ -112,7 +115,7 @@ def _in_words(r: Remedy) -> str:
         f"the theory predicts {r.predicted:.3g} for" if math.isfinite(r.predicted) else "there is no prediction for"
     )
     effect = f" {r.effect}" if r.effect else ""
-    return f"{r.words}. With it {foreseen} the factor over all layers, and a copy to which it was applied has {r.measured:.3g}.{effect}"
+    return f"{r.words}. With it {foreseen} the factor over {r.over}, and a copy to which it was applied has {r.measured:.3g}.{effect}"
 
 
 # --- what may be wrong, the most certain first ------------------------------------------------------------------------

@@ -248,6 +248,8 @@ def saturated(graph: Graph, node: Node, values: Mapping[Node, Tensor]) -> float:
     function = function_behind(graph, node)
     if function is None or function.op.name not in _BOUNDED or function.inputs[0] not in values:
         return 0.0
+    if function.op.name == "hardtanh" and function.attrs["min_val"] >= 0:
+        return 0.0  # ReLU6: half of it is flat where nothing is wrong
     slopes = numbers.apply(slope(function), values[function.inputs[0]]).abs()
     assert isinstance(function.op, Elementwise)
     return float((slopes < _steepest(function.op, tuple(sorted(function.attrs.items()))) / 20).double().mean())

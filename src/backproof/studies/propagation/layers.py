@@ -226,10 +226,21 @@ class Propagation(Result):
         )
 
     def _remedies(self) -> list[Block]:
-        head = (("what",), ("gradient, first over last layer: predicted",), ("measured on a copy",))
-        rows = tuple((r.words, Num(r.predicted), Num(r.measured)) for r in self.diagnosis.remedies)
+        head = (("what",), ("predicted",), ("on a copy",))
+        whole = "all layers"
+        rows = tuple(
+            (r.words if r.over == whole else f"{r.words}; over {r.over}", Num(r.predicted), Num(r.measured))
+            for r in self.diagnosis.remedies
+        )
         now = ("as it is", Num(self.diagnosis.predicted), Num(self.diagnosis.ratio))
-        blocks: list[Block] = [Table(head, (now, *rows), "Remedies, predicted and then applied to a copy", (1, 2))]
+        blocks: list[Block] = [
+            Table(
+                head,
+                (now, *rows),
+                "The gradient's norm at the first layer over that at the last: predicted, and applied to a copy",
+                (1, 2),
+            )
+        ]
         return blocks + ([Code(self.code, "python")] if self.code else [])
 
     def _table(self) -> Table:

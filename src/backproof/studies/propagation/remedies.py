@@ -250,7 +250,8 @@ class Trials:
             code = f"import torch\n\ntorch.nn.init.orthogonal_(model.get_parameter({weight.name!r}))"
         else:
             return None
-        return self._tried(words, code, _Change(self.network.graph, {}, leaves), (time.calls[0], time.calls[-1]))
+        tried = self._tried(words, code, _Change(self.network.graph, {}, leaves), (time.calls[0], time.calls[-1]))
+        return replace(tried, over=f"these steps (now {time.ratio:.3g})")
 
     # --- inputs and loss --------------------------------------------------------------------------------------------------
     def _standardise(self) -> Remedy | None:
