@@ -126,14 +126,16 @@ class Sampler:
     def _value(self, about: Tensor, others: dict[str, Tensor]) -> Tensor:
         leaves = {**self.held, **others, self.target.wrt.name: about}
         x = leaves.pop(self.input)
-        return torch.func.functional_call(self.net, leaves, (x,)).sum()
+        value: Tensor = torch.func.functional_call(self.net, leaves, (x,)).sum()
+        return value
 
     def at(self, points: dict[str, Tensor]) -> Tensor:
         """[count, shape] The derivatives."""
         own = self.target.wrt.name
         count = len(next(iter(points.values())))
         about = points.get(own, self.held[own].expand(count, *self.held[own].shape))
-        return self.slopes(about, {n: t for n, t in points.items() if n != own})
+        slopes: Tensor = self.slopes(about, {n: t for n, t in points.items() if n != own})
+        return slopes
 
     def draws(self, count: int) -> Iterator[dict[str, Tensor]]:
         """Uniform points, corners, and points with each entry at an end or inside."""

@@ -192,7 +192,7 @@ def _gap(c: Certificate) -> str:
 
 
 def _shown(value: Bound, sign: int) -> Num:
-    return Num(value) if value == 0 or not math.isfinite(value) else number(Fraction(value), sign)
+    return Num(float(value)) if value == 0 or not math.isfinite(value) else number(Fraction(value), sign)
 
 
 def _weights(witness: Mapping[str, Tensor], most: int = 24) -> Table:

@@ -195,14 +195,12 @@ class Watch:
     # --- the context ------------------------------------------------------------------------------------------------------
     def __enter__(self) -> Watch:
         self._hooks.place()
-        self._clock.start()
         self._wait_for_the_optimizer()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clock.stop()
         self._hooks.remove()
 
     @property
@@ -262,6 +260,7 @@ class Watch:
         """At the first steps, and whenever the time spent on looks is within the budget (asked every 8th step)."""
         if self.step in EARLY:
             return True
+        self._clock.tick(self.step)
         self._next_look = max(self.step + 8, EARLY[-1] + 1) if self.step > EARLY[-1] else self.step + 1
         return self._clock.share(self.step, more=1) < self.budget
 
@@ -373,7 +372,7 @@ class Watch:
     def _next(self) -> None:
         self.step += 1
         if self._look is not None:
-            self._clock.look_ends()
+            self._clock.look_ends(self.step)
         self._look = None
 
     def _judge(self, look: Look) -> None:
@@ -440,35 +439,37 @@ def _optimizers(given: Any) -> tuple[torch.optim.Optimizer, ...]:
 
 
 class Clock:
-    """What watching costs: the steps that are looked at against those that are not."""
+    """What watching costs: the steps that are looked at against those that are not.
+
+    Other programs make some steps slow; what a step takes by itself is best seen in the quickest of them.
+    """
 
     def __init__(self) -> None:
-        self.began, self.ended, self.looked, self.looks, self._now = 0.0, 0.0, 0.0, 0, 0.0
+        self.usual, self.looked, self.looks, self._began, self._last, self._steps = math.inf, 0.0, 0, 0.0, 0.0, 0
 
-    def start(self) -> None:
-        """The watch begins."""
-        self.began = time.perf_counter()
-
-    def stop(self) -> None:
-        """The watch ends."""
-        self.ended = time.perf_counter()
+    def tick(self, step: int) -> None:
+        """Between two looks: how long the steps since the last call took."""
+        now = time.perf_counter()
+        if step > self._steps and self._last:
+            self.usual = min(1.002 * self.usual, (now - self._last) / (step - self._steps))
+        self._last, self._steps = now, step
 
     def look_begins(self) -> None:
         """A step that is seen closely begins."""
-        self._now = time.perf_counter()
+        self._began = time.perf_counter()
 
-    def look_ends(self) -> None:
-        """It is over."""
-        self.looked += time.perf_counter() - self._now
+    def look_ends(self, step: int) -> None:
+        """It is over, and the next one begins."""
+        self._last, self._steps = time.perf_counter(), step
+        self.looked += self._last - self._began
         self.looks += 1
 
     def share(self, steps: int, more: int = 0) -> float:
-        """What looks, and so many more, take beyond the steps themselves, as a share of what the loop takes without."""
-        whole = (self.ended or time.perf_counter()) - self.began
-        plain = steps - self.looks
-        usual = (whole - self.looked) / plain if plain > 0 else 0.0
-        own = max(0.0, self.looked - self.looks * usual) * (1 + more / max(self.looks, 1))
-        return own / (whole - own) if whole > own else 0.0
+        """What looks, and so many more, take beyond the steps themselves, as a share of those."""
+        if not steps or not self.looks or math.isinf(self.usual):
+            return 0.0
+        own = max(0.0, self.looked - self.looks * self.usual)
+        return own * (1 + more / self.looks) / (self.usual * steps)
 
 
 def _smallest_of_the_first(parameters: Mapping[str, Tensor]) -> Tensor:
