@@ -60,3 +60,11 @@ def test_a_wrong_gradient_of_which_only_rounding_is_right_is_found_wrong() -> No
         RIGHT["a norm of normalised rows"][0], (X.double(), W.double()), claim={"w": torch.full((5,), 1e-6).double()}
     )
     assert found.ok is False
+
+
+def test_a_captured_batch_norm_is_checked_with_its_running_statistics_held() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Tanh()).double()
+    found = bp.check(bp.capture(net, torch.randn(6, 3).double(), loss="mse", targets=torch.zeros(6, 4).double()), None)
+    assert found.ok is True, found.text()
+    assert not any(net[1].running_mean)  # type: ignore[arg-type]

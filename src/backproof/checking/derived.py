@@ -28,8 +28,8 @@ CLOSE = 1e-9
 
 
 def loss_of(graph: Graph, inputs: Any) -> tuple[Callable[..., Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """The loss of a captured graph as a function of its leaves by name, run by the program itself, their values, and what was
-    drawn at random, which is held fixed.
+    """The loss of a captured graph as a function of its leaves by name, run by the program itself, their values, and what is
+    held fixed: what was drawn at random, labels, and buffers such as running statistics.
 
     Args:
         graph: captured with a loss (or of a model whose output is one number).
@@ -46,12 +46,19 @@ def loss_of(graph: Graph, inputs: Any) -> tuple[Callable[..., Tensor], dict[str,
         raise InputError(f"for a captured graph give inputs=None, or a dict with some of {', '.join(leaves)}")
 
     values = {name: value.detach() for name, value in {**leaves, **given}.items()}
-    drawn = {n.name: values.pop(n.name) for n in graph.nodes if n.role == "draw" and n.name in values}
+    fixed = [*graph.of_role("draw", "buffer"), *(n for n in graph.of_role("target") if _are_labels(values.get(n.name)))]
+    held = {n.name: values.pop(n.name) for n in fixed if n.name in values}
 
     def loss(**given: Tensor) -> Any:
-        return graph.origin.loss({**drawn, **given})
+        fresh = {n: t.clone() for n, t in held.items()}  # running statistics are written in place
+        return graph.origin.loss({**fresh, **given})
 
-    return loss, values, drawn
+    return loss, values, held
+
+
+def _are_labels(target: Tensor | None) -> bool:
+    """Whether targets are whole numbers, beside which a loss may have no value (that of probabilities, beyond 1)."""
+    return target is not None and target.is_floating_point() and bool((target == target.round()).all())
 
 
 def with_derivation(

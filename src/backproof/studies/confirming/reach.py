@@ -25,8 +25,9 @@ from ..steps import Step
 
 __all__ = ["Reach", "RunReach", "furthest", "shaken_reading"]
 
-ULPS, PAIRS, BEYOND = 16, 4, 4
-"""By how many units of rounding results are shaken, how often to either side, and how much further a difference may reach."""
+ULPS, PAIRS, MORE, BEYOND = 16, 4, 6, 4
+"""By how many units of rounding results are shaken, how often to either side, how many times as often where
+numbers jump, and how much further a difference may reach."""
 MOST_UPDATES = 50
 _BY_RESULT = frozenset(("tanh'", "sigmoid'"))  # torch has 1 - y² and y (1 - y), which round by a unit of 1
 _EXACT = frozenset(("shape", "index", "comparison", "leaf", "pooling"))
@@ -133,18 +134,28 @@ class RunReach:
 
 
 def furthest(run: Callable[[float, int], dict[Any, Tensor]], unit: float) -> dict[Any, Tensor]:
-    """How far the numbers of a few shaken runs are from those of the one that is not."""
+    """How far the numbers of some shaken runs are from those of the one that is not.
+
+    Numbers that jump lie on a tie or a kink; there more runs are made, since each takes one way of several.
+    """
     centre = run(0.0, 0)
     found = {
         key: torch.zeros(t.shape, dtype=torch.float64, device=t.device) for key, t in centre.items() if _is_float(t)
     }
-    for seed in range(2 * PAIRS):
+    for seed in range(2 * PAIRS * MORE):
+        if seed == 2 * PAIRS and not any(_jumps(most, centre[key]) for key, most in found.items()):
+            break
         moved = run(-unit if seed % 2 else unit, seed // 2)  # to both sides, so that what is near a kink crosses it
         for key, most in found.items():
             if key in moved:
                 off = (moved[key] - centre[key]).abs().double().nan_to_num(math.inf, math.inf, math.inf)
                 found[key] = torch.maximum(most, BEYOND * off)
     return found
+
+
+def _jumps(most: Tensor, centre: Tensor) -> bool:
+    """Whether some entries moved by about the size of the largest."""
+    return bool(most.numel()) and bool(most.max() > 0.1 * centre.abs().max())
 
 
 def _is_float(tensor: Tensor) -> bool:
