@@ -22,8 +22,8 @@ FULL_ENTRIES = 1000
 class Result:
     """The base of all results.
 
-    A subclass gives :meth:`document` (pure data to blocks) and :meth:`to_dict`; everything else follows. In a
-    notebook and in a rich console a result shows itself.
+    A subclass gives :meth:`document` (pure data to blocks) and :meth:`to_dict`; everything else follows. ``print``, a
+    notebook and a rich console show it as a terminal does.
     """
 
     finding: bool = False
@@ -49,6 +49,9 @@ class Result:
         from .render.text import render_text
 
         return render_text(self.terminal(), width=width, color=color)
+
+    def __str__(self) -> str:
+        return self.text()
 
     def html(self) -> str:
         """The document as one self-contained HTML file."""
