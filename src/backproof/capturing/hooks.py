@@ -190,7 +190,8 @@ def uncompiled(model: nn.Module) -> nn.Module:
 
 def norm(t: Tensor) -> Tensor:
     """The Euclidean norm; of half precision in single, where the squares have room."""
-    return torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype == torch.float16 else None)
+    found: Tensor = torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype == torch.float16 else None)
+    return found
 
 
 def _leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:

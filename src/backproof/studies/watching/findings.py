@@ -9,7 +9,7 @@ from .looking import Event, Look
 
 __all__ = ["findings_of"]
 
-FADED, GROWN, QUIET, LOUD = 1e-4, 1e4, 1e-7, 1e6
+FADED, GROWN, QUIET, LOUD, LONG = 1e-4, 1e4, 1e-7, 1e6, 3
 
 
 def findings_of(look: Look, before: Look | None, jump: Event | None = None) -> Iterator[Event]:
@@ -24,19 +24,14 @@ def findings_of(look: Look, before: Look | None, jump: Event | None = None) -> I
         return
     if jump is not None:
         yield jump
-    if before is None and _starts_at_zero(look):  # as is meant where a last layer or a scale begins at 0: it wakes up
-        return
     yield from _loss_scale(look, before, since)
-    flow = list(_flow(look, before, since))
+    flow = [] if look.waking else list(_flow(look, before, since))
     if before is None:  # no update was made: what is large or small now is not the work of one
         yield from flow
     yield from _steps(look, since)
-    yield from _units_lost(look, before, since)
+    if not look.waking:  # as is meant where a last layer or a scale begins at 0
+        yield from _units_lost(look, before, since)
     yield from flow
-
-
-def _starts_at_zero(look: Look) -> bool:
-    return any(v == 0.0 and look.floors.get(n) for n, v in look.weights.items())
 
 
 def _weights(look: Look, before: Look | None, since: int | None) -> Iterator[Event]:
@@ -54,9 +49,10 @@ def _weights(look: Look, before: Look | None, since: int | None) -> Iterator[Eve
         elif now > 0.0:
             yield Event(look.step, "weight decay", name, f"Its norm fell from {then:.3g} at step {since} to {now:.3g}: the weights "
                         "shrink to 0 and the signal with them.", "Lower the weight decay.", since)  # fmt: skip
-        elif look.gradients.get(name) == 0.0:
-            yield Event(look.step, "dead", name, "All its weights are 0, and so is the gradient that reaches them: they stay there.",
-                        "Draw random weights; only one of two layers that follow each other may begin at 0.", since)  # fmt: skip
+        elif look.gradients.get(name) == 0.0 == before.gradients.get(name):
+            yield Event(before.step, "dead", name, "All its weights are 0, and so is the gradient that reaches them: they stay there.",
+                        "Draw random weights; only one of two layers that follow each other may begin at 0.",
+                        before.step - 1 if before.step else None)  # fmt: skip
 
 
 def _changed(look: Look, before: Look | None) -> str:
@@ -89,9 +85,9 @@ def _steps(look: Look, since: int | None) -> Iterator[Event]:
         )
         yield Event(look.step, "learning rate", name, f"One update changed it by {share:.3g} times its own size.",
                     lower, since)  # fmt: skip
-    moving = any(v > 0 for v in look.gradients.values())
-    if look.updates and moving and not any(v > 0 for v in look.updates.values()):
-        yield Event(look.step, "not trained", "", "The gradients are not 0 and no parameter changes: the learning rate is 0, "
+    if look.unmoved is not None and look.step - look.unmoved >= LONG:  # a warm-up may begin at 0
+        since = look.unmoved - 1 if look.unmoved else None
+        yield Event(look.unmoved, "not trained", "", "The gradients are not 0 and no parameter changes: the learning rate is 0, "
                     "or too small for the precision.", "Look at the schedule's first value.", since)  # fmt: skip
 
 

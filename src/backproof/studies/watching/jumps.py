@@ -32,7 +32,7 @@ def jump_of(look: Look, before: Look, layers: dict[str, str]) -> Event | None:
         if b > LARGER * a > 0 or not math.isfinite(b):
             times = b / a if a else math.inf
             return _event(look, name, f"What it puts out is {times:.3g} times as large as at step {before.step} (root mean square "
-                          f"{b:.3g}), and it is the first of which that is so.{grown}", "Lower the learning rate, clip "
+                          f"{b:.3g}), and it is the first of which that is so.{_heavier(look, before, name)}{grown}", "Lower the learning rate, clip "
                           "the gradient's norm, or normalise what goes in.")  # fmt: skip
     if _at_the_end(look, before) > 0.03 * now / then:
         last = list(look.outputs.items())[-1] if look.outputs else ("", math.nan)
@@ -48,6 +48,17 @@ def jump_of(look: Look, before: Look, layers: dict[str, str]) -> Event | None:
 
 def _event(look: Look, layer: str, cause: str, remedy: str) -> Event:
     return Event(look.step, "exploding", layer, cause, remedy, look.step - 1)
+
+
+def _heavier(look: Look, before: Look, layer: str) -> str:
+    """Whether the weights of a layer have grown, in words."""
+    ratios = [(look.weights[n] / v, n) for n, v in before.weights.items() if v > 0 and n.rpartition(".")[0] == layer]
+    ratio, name = max(ratios, default=(0.0, ""))
+    return (
+        f" Its weights {name} are {ratio:.3g} times as large: the updates before made them so, or another hand."
+        if ratio > 3
+        else ""
+    )
 
 
 def _total(look: Look) -> float:

@@ -64,6 +64,8 @@ class Look:
         rates: the learning rates.
         lost: whether the loss used an entry of the model's output that is not finite.
         written: whether something else than the optimizer wrote into the weights before it.
+        waking: whether weights began at 0 and the training has just begun: what is still without a gradient may yet get one.
+        unmoved: the step since which no parameter changes.
         idle: for each weight matrix the share of its rows with a gradient of 0.
     """
 
@@ -80,6 +82,8 @@ class Look:
     rates: tuple[float, ...] = ()
     lost: bool = False
     written: bool = False
+    waking: bool = False
+    unmoved: int | None = None
     idle: dict[str, float] = field(default_factory=dict)
 
     def record(self, seen: Sequence[Seen]) -> None:
@@ -105,6 +109,17 @@ class Look:
     def still(self) -> bool:
         """Whether every gradient is 0."""
         return bool(self.gradients) and not any(self.gradients.values())
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether some weights are 0."""
+        return any(v == 0.0 and self.floors.get(n) for n, v in self.weights.items())
+
+    @property
+    def moves(self) -> bool:
+        """Whether a parameter changes, as far as it should."""
+        pushed = any(v > 0 for v in self.gradients.values())
+        return not self.updates or not pushed or any(v > 0 for v in self.updates.values())
 
     @property
     def ratio(self) -> float | None:

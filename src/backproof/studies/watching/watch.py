@@ -25,7 +25,8 @@ from .watched import Watched
 
 __all__ = ["Watch", "watch"]
 
-EARLY, STAYS, SECOND = (0, 1, 2, 5), 20, 4
+EARLY, STAYS, SECOND, JUMP = (0, 1, 2, 5), 20, 4, 100.0
+STRIKES = ("exploding", "learning rate", "overwritten", "weight decay")
 STRUCTURE = ("not trained", "disconnected", "evaluation mode", "accumulating", "overwritten")
 _MODAL = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 _UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -201,6 +202,8 @@ class Watch:
             square = torch.dot(flat, flat).item()  # a third of what a norm costs
             if not self._low < square < self._high:
                 self._checked(math.sqrt(square) if square >= 0 else square)
+        elif self._largest and self._first.requires_grad:
+            self._missing()
         if self._look is None:
             if not written and not alarming:
                 self.step += 1
@@ -222,7 +225,7 @@ class Watch:
         if size == 0.0 or size < 1e-4 * (self._least if self._largest else 0.0):
             self._quiet(size)
             return
-        self._jumped = size > 1e3 * self._largest > 0
+        self._jumped = size > JUMP * self._largest > 0
         if self._jumped and self._look is None:
             self._second_look("jump")
         self._largest, self._least = max(self._largest, size), min(self._least, size)
@@ -242,6 +245,16 @@ class Watch:
             self._say(Event(since, "vanishing", self._layers[self._name], f"Its gradient has been {much} for {STAYS} steps{before}. The "
                             "loss is flat there (all samples satisfied or masked), or what follows is cut off.",
                             "Look at the loss, and at clamps and masks between.", since - 1 if since else None))  # fmt: skip
+
+    def _missing(self) -> None:
+        """A gradient that came before and comes no more; some steps without it are usual where layers are left out by chance."""
+        if self.step > self._quiet_until + 1:
+            self._quiet_since = self.step
+        self._quiet_until, since = self.step, self._quiet_since
+        if self.step - since == STAYS:
+            self._say(Event(since, "disconnected", self._layers[self._name], f"No gradient has reached it for {STAYS} steps: the loss "
+                            "does not depend on it any more, or the way is cut by detach or no_grad.", "Take out the cut, "
+                            "or set requires_grad to False if it is meant.", since - 1))  # fmt: skip
 
     def _second_look(self, why: str) -> None:
         """Something changed at a step that was not seen closely: run its batch forwards again."""
@@ -308,6 +321,9 @@ class Watch:
         before = self.looks[-1] if self.looks else None
         whole = next((x for x in reversed(self.looks) if x.outputs), None)
         self.looks.append(look)
+        look.waking = self.looks[0].starts_at_zero and look.step <= EARLY[-1]
+        if not look.moves:
+            look.unmoved = look.step if before is None or before.unmoved is None else before.unmoved
         jump = jump_of(look, whole, self._layers) if self._jumped and whole is not None else None
         self._jumped = False
         for event in (*findings_of(look, before, jump), *self._settings.events):
@@ -316,7 +332,8 @@ class Watch:
 
     def _say(self, event: Event) -> None:
         """Keep the first event of each kind, with what rose not long before."""
-        if not any(e.kind == event.kind for e in self.events):
+        buried = event.kind == "dead" and any(e.kind == "overwritten" and e.layer == event.layer for e in self.events)
+        if not buried and not any(e.kind == event.kind for e in self.events):
             rose = "" if event.kind in STRUCTURE else self._settings.history(event.step)
             self.events.append(dataclasses.replace(event, cause=event.cause + rose))
 
@@ -327,9 +344,20 @@ class Watch:
         seen = rerun(self.model, *self._batch, measure_ends) if self._batch else []
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
         values = {n: p.detach() for n, p in self._inner.named_parameters()}
+        before = next((e for e in self.events if 0 < self.step - e.step < 3 and e.kind in STRIKES), None)
+        follows = (
+            f" It follows what began at step {before.step} ({before.kind}{' in ' + before.layer if before.layer else ''})."
+            if before
+            else ""
+        )
         layer, cause, remedy = source_of_nan(seen, self._inputs(), values, grads)
         event = Event(
-            self.step, "not finite", layer, cause + self._growth(), remedy, self.step - 1 if self.step else None
+            self.step,
+            "not finite",
+            layer,
+            cause + (follows or self._growth()),
+            "" if before else remedy,
+            self.step - 1 if self.step else None,
         )
         self._say(event)
         if self.stop:
