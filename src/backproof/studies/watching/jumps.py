@@ -32,8 +32,8 @@ def jump_of(look: Look, before: Look, layers: dict[str, str]) -> Event | None:
         if b > LARGER * a > 0 or not math.isfinite(b):
             times = b / a if a else math.inf
             return _event(look, name, f"What it puts out is {times:.3g} times as large as at step {before.step} (root mean square "
-                          f"{b:.3g}), and it is the first of which that is so.{_heavier(look, before, name)}{grown}", "Lower the learning rate, clip "
-                          "the gradient's norm, or normalise what goes in.")  # fmt: skip
+                          f"{b:.3g}), and it is the first of which that is so.{_heavier(look, before, name)}{grown}",
+                          "Lower the learning rate, clip the gradient's norm, or normalise what goes in.")  # fmt: skip
     if _at_the_end(look, before) > 0.03 * now / then:
         last = list(look.outputs.items())[-1] if look.outputs else ("", math.nan)
         return _event(look, "the loss", f"What the model puts out is as before (root mean square {last[1]:.3g}), and the error signal "
