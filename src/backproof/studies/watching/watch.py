@@ -25,7 +25,7 @@ from .watched import Watched
 
 __all__ = ["Watch", "watch"]
 
-EARLY, STAYS, SECOND, JUMP = (0, 1, 2, 5), 20, 4, 100.0
+EARLY, STAYS, SECOND, JUMP, SMALL = (0, 1, 2, 5), 20, 4, 100.0, 256
 STRIKES = ("exploding", "learning rate", "overwritten", "weight decay")
 STRUCTURE = ("not trained", "disconnected", "evaluation mode", "accumulating", "overwritten")
 _MODAL = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
@@ -90,7 +90,7 @@ class Watch:
         self.events: list[Event] = []
         self.looks: list[Look] = []
         self.step = 0
-        self._first = _smallest_of_the_first(self.parameters)
+        self._first = _first_of(self.parameters)
         self._name = next(n for n, p in self.parameters.items() if p is self._first)
         self._layers = {n: n.rpartition(".")[0] or n for n in self.parameters}
         self._floors = {n: 0.1 * _usual(p) ** 0.5 for n, p in self.parameters.items() if not n.endswith("bias")}
@@ -104,7 +104,7 @@ class Watch:
         self._batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._old: list[Tensor] = []
         self._clock = Clock()
-        self._next_look, self._low, self._high = 0, math.inf, 0.0
+        self._next_look = 0
         self._largest, self._least, self._odd = 0.0, math.inf, Counter[str]()
         self._written, self._jumped = False, False
         self._quiet_since, self._quiet_until = 0, -2
@@ -198,10 +198,9 @@ class Watch:
             since = self._leftovers.since(grad, self.step) if self.optimizers else None
             if since is not None:
                 self._accumulating(since)
-            flat = grad if grad.ndim == 1 else grad.reshape(-1)
-            square = torch.dot(flat, flat).item()  # a third of what a norm costs
-            if not self._low < square < self._high:
-                self._checked(math.sqrt(square) if square >= 0 else square)
+            size = _norm(grad)
+            if not self._least < size < self._largest:
+                self._checked(size)
         elif self._largest and self._first.requires_grad:
             self._missing()
         if self._look is None:
@@ -229,7 +228,6 @@ class Watch:
         if self._jumped and self._look is None:
             self._second_look("jump")
         self._largest, self._least = max(self._largest, size), min(self._least, size)
-        self._low, self._high = self._least**2, self._largest**2
 
     def _quiet(self, size: float) -> None:
         """A gradient that is 0, or very small: at once where the cause is seen, else when it stays so."""
@@ -388,10 +386,20 @@ def _optimizers(given: Any) -> tuple[torch.optim.Optimizer, ...]:
     return found
 
 
-def _smallest_of_the_first(parameters: Mapping[str, Tensor]) -> Tensor:
-    """The smallest parameter of the first module that has any."""
+def _first_of(parameters: Mapping[str, Tensor]) -> Tensor:
+    """A parameter of the first module that has any: a small matrix, which sees what goes in, else the smallest."""
     module = next(iter(parameters)).rpartition(".")[0]
-    return min((p for n, p in parameters.items() if n.rpartition(".")[0] == module), key=lambda p: p.numel())
+    own = [p for n, p in parameters.items() if n.rpartition(".")[0] == module]
+    return next((p for p in own if 1 < p.ndim and p.numel() <= SMALL), min(own, key=lambda p: p.numel()))
+
+
+def _norm(grad: Tensor) -> float:
+    """The Euclidean norm, at the least cost: of few entries a list, which needs no kernel."""
+    flat = grad if grad.ndim == 1 else grad.reshape(-1)
+    if len(flat) <= SMALL:
+        return math.hypot(*flat.tolist())
+    square = torch.dot(flat, flat).item()  # a third of what a norm costs
+    return math.sqrt(square) if square >= 0 else square
 
 
 def _usual(p: Tensor) -> float:
