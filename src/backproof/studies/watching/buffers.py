@@ -16,14 +16,13 @@ _VERSION = attrgetter("_version")
 class Leftovers:
     """Gradients of the last step that are still there when the next arrive.
 
-    Gradients that are set to None come back as new tensors. Where the tensor is the same as before the last step, it was set to
-    0 or forgotten: then the next gradient that arrives is asked what it is added to. Several backward passes between
-    two steps add to each other by right.
+    Gradients that are set to None come back as new tensors, whose versions begin anew. Where the version is larger than before
+    the last step, the tensor may be the old one, set to 0 or forgotten: then the next gradient that arrives is asked what it is
+    added to. Several backward passes between two steps add to each other by right.
     """
 
     def __init__(self, first: Tensor) -> None:
         self.first = first
-        self._grad: Tensor | None = None
         self._version = 0
         self._usual: set[int] = set()
         self._suspect: int | None = None
@@ -32,20 +31,22 @@ class Leftovers:
 
     def since(self, grad: Tensor, step: int) -> int | None:
         """The step from which gradients were not cleared, once that is certain (called before each step)."""
-        if grad is not self._grad:
-            self._grad, self._version = grad, grad._version
+        version = grad._version
+        if version == self._version and self._hook is None:
+            return None
+        moved, self._version = version - self._version, version
+        if moved < 0:  # a new tensor
             self.stop()
             return None
-        moved = grad._version - self._version
-        if not moved or (moved in self._usual and self._hook is None):
-            self._version += moved
+        if moved in self._usual and self._hook is None:
             return None
-        self._version += moved
         if self._hook is None:
             self._suspect, self._arrived, self._left = step, False, False
             self._hook = self.first.register_hook(self._ask)
             return None
-        if self._arrived and not self._left:
+        if not self._arrived:
+            return None
+        if not self._left:
             self._usual.add(moved)
         found = self._suspect if self._left else None
         self.stop()

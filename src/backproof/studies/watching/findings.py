@@ -40,6 +40,10 @@ def _weights(look: Look, before: Look | None, since: int | None) -> Iterator[Eve
         return
     for name, now in look.weights.items():
         then = before.weights.get(name, 0.0)
+        if look.written and now > 100 * then > 0:
+            yield Event(look.step, "overwritten", name, f"Its norm is {now:.3g}; at step {since} it was {then:.3g}: something else than "
+                        "the optimizer wrote into the weights before this step.", "Look for what writes into the weights: a reset, a "
+                        "scaling, a loaded state.", look.step - 1)  # fmt: skip
         if not look.floors.get(name) or now > 0.01 * then:
             continue
         if now == 0.0 < then:

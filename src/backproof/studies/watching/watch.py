@@ -91,6 +91,7 @@ class Watch:
         self.looks: list[Look] = []
         self.step = 0
         self._first = _first_of(self.parameters)
+        self._short = self._first.ndim == 1 and self._first.numel() <= SMALL
         self._name = next(n for n, p in self.parameters.items() if p is self._first)
         self._layers = {n: n.rpartition(".")[0] or n for n in self.parameters}
         self._floors = {n: 0.1 * _usual(p) ** 0.5 for n, p in self.parameters.items() if not n.endswith("bias")}
@@ -198,7 +199,7 @@ class Watch:
             since = self._leftovers.since(grad, self.step) if self.optimizers else None
             if since is not None:
                 self._accumulating(since)
-            size = _norm(grad)
+            size = math.hypot(*grad.tolist()) if self._short else _norm(grad)
             if not self._least < size < self._largest:
                 self._checked(size)
         elif self._largest and self._first.requires_grad:
