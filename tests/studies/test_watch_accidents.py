@@ -137,7 +137,8 @@ class Cut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, self.calls = torch.tanh(self.a(x)), self.calls + 1
-        return self.b(h.detach() if self.calls > AT else h)
+        y: Tensor = self.b(h.detach() if self.calls > AT else h)
+        return y
 
 
 def halved() -> Loop:
@@ -162,9 +163,9 @@ ACCIDENTS: dict[str, tuple[Callable[[], Loop], int, str, str, str]] = {
     "a decay that grows": (growing_decay, AT, "weight decay", "", "rose from 0.0001 to"),
     "no zero_grad any more": (lambda: uncleared(True), AT, "accumulating", "", "still there"),
     "no zero_grad in place": (lambda: uncleared(False), AT, "accumulating", "", "still there"),
-    "weights set to 0": (lambda: writing(lambda m: m[2].weight.zero_()), AT, "overwritten", "2.weight", "All its values are 0"),
-    "weights set to 0 by data": (lambda: writing(lambda m: m[2].weight.data.zero_()), AT, "overwritten", "2.w", "All its"),
-    "weights that are blown up": (lambda: writing(lambda m: m[4].weight.mul_(1e6)), AT, "overwritten", "4.w", "something else"),
+    "weights set to 0": (lambda: writing(lambda m: m.get_parameter("2.weight").zero_()), AT, "overwritten", "2.w", "All its"),
+    "weights set to 0 by data": (lambda: writing(lambda m: m.get_parameter("2.weight").data.zero_()), AT, "overwritten", "2.w", "All its"),
+    "weights that are blown up": (lambda: writing(lambda m: m.get_parameter("4.weight").mul_(1e6)), AT, "overwritten", "4.w", "something"),
     "a target far off": (lambda: losing(lambda y, t: (y - 1e9).square().mean()), AT, "exploding", "the loss", "targets"),
     "a target of NaN": (lambda: losing(lambda y, t: (y - torch.nan).square().mean()), AT, "not finite", "the loss", "a target that"),
     "an input far off": (lambda: feeding_linear(), AT, "exploding", "", "Input 0 of the model"),

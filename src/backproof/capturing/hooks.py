@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Hooks", "Seen", "norm", "rerun", "uncompiled"]
+__all__ = ["Hooks", "Seen", "norm", "on_gradient", "rerun", "uncompiled"]
 
 
 Measure = Callable[[nn.Module, Tensor | None, Tensor], dict[str, Tensor]]
@@ -186,6 +186,11 @@ def uncompiled(model: nn.Module) -> nn.Module:
     """The module itself, where torch.compile has wrapped one."""
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else model
+
+
+def on_gradient(t: Tensor, call: Callable[[Tensor], None]) -> Any:
+    """Call with each gradient that arrives at a tensor, before it is added to what is there; returns the handle."""
+    return t.register_hook(call)
 
 
 def norm(t: Tensor) -> Tensor:

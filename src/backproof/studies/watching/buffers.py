@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ...capturing.hooks import on_gradient
+
 __all__ = ["Leftovers", "Writes"]
 
 _VERSION = attrgetter("_version")
@@ -42,7 +44,7 @@ class Leftovers:
             return None
         if self._hook is None:
             self._suspect, self._arrived, self._left = step, False, False
-            self._hook = self.first.register_hook(self._ask)
+            self._hook = on_gradient(self.first, self._ask)
             return None
         if not self._arrived:
             return None

@@ -34,9 +34,14 @@ class Clock:
         self.looked += self._last - self._began
         self.looks += 1
 
+    @property
+    def knows(self) -> bool:
+        """Whether it has seen how long a step takes by itself."""
+        return math.isfinite(self.usual)
+
     def share(self, steps: int, more: int = 0) -> float:
         """What looks, and so many more, take beyond the steps themselves, as a share of those."""
-        if not steps or not self.looks or math.isinf(self.usual):
+        if not steps or not self.looks or not self.knows:
             return 0.0
         own = max(0.0, self.looked - self.looks * self.usual)
         return own * (1 + more / self.looks) / (self.usual * steps)

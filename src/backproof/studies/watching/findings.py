@@ -72,9 +72,9 @@ def _changed(look: Look, before: Look | None) -> str:
 
 
 def _largest(look: Look) -> tuple[float, str]:
-    """The largest update beside the size of its parameter (of weight matrices; biases begin at 0)."""
+    """The largest update beside the size of its parameter, now or at the start (of weight matrices; biases begin at 0)."""
     shares = [
-        (u / max(look.weights[n], look.floors.get(n, 0.0)), n)
+        (u / max(min(look.weights[n], look.starts.get(n, math.inf)), look.floors.get(n, 0.0)), n)
         for n, u in look.updates.items()
         if look.weights.get(n, 0.0) > 0 and not n.endswith("bias")
     ]

@@ -60,6 +60,7 @@ class Look:
         gradients, weights, updates: for each parameter the norms of its gradient, of itself, and of what the step
             changed (empty where that was not seen).
         floors: for each parameter the norm under which it counts as close to 0, a tenth of what is usual at the start.
+        starts: for each parameter its norm at the first look.
         inputs: the root mean square of each input of the model.
         rates: the learning rates.
         lost: whether the loss used an entry of the model's output that is not finite.
@@ -78,6 +79,7 @@ class Look:
     weights: dict[str, float] = field(default_factory=dict)
     updates: dict[str, float] = field(default_factory=dict)
     floors: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, float] = field(default_factory=dict)
     inputs: tuple[float, ...] = ()
     rates: tuple[float, ...] = ()
     lost: bool = False

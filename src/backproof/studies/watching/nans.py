@@ -24,7 +24,7 @@ def source_of_nan(
                         f"first at {bad}: it comes from the data."), "Clean the data, or leave such samples out."  # fmt: skip
     for name, p in parameters.items():
         if not bool(p.isfinite().all()):
-            return name, f"The parameter itself holds {_kind(p)}: the update of an earlier step made it so.", _SMALLER
+            return name, f"The parameter itself holds {_kind(p)}: the update before made it so.", _SMALLER
     for entry in seen:
         sizes = entry.sizes
         if not bool(sizes["finite"]):

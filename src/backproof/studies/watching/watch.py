@@ -180,10 +180,12 @@ class Watch:
         """At the first steps, and whenever the time spent on looks is within the budget (asked every 8th step)."""
         if self.step in EARLY:
             return True
+        if self.step < EARLY[-1]:
+            return False
         self._clock.tick(self.step)
         self._settings.refresh(self.step)
-        self._next_look = max(self.step + 8, EARLY[-1] + 1) if self.step > EARLY[-1] else self.step + 1
-        return self._clock.share(self.step, more=1) < self.budget
+        self._next_look = self.step + 8
+        return self._clock.knows and self._clock.share(self.step, more=1) < self.budget
 
     def _accumulating(self, since: int) -> None:
         """Gradients of one step that were still there when the next arrived."""
@@ -320,6 +322,7 @@ class Watch:
         before = self.looks[-1] if self.looks else None
         whole = next((x for x in reversed(self.looks) if x.outputs), None)
         self.looks.append(look)
+        look.starts = self.looks[0].weights
         look.waking = self.looks[0].starts_at_zero and look.step <= EARLY[-1]
         if not look.moves:
             look.unmoved = look.step if before is None or before.unmoved is None else before.unmoved
@@ -343,20 +346,16 @@ class Watch:
         seen = rerun(self.model, *self._batch, measure_ends) if self._batch else []
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
         values = {n: p.detach() for n, p in self._inner.named_parameters()}
-        before = next((e for e in self.events if 0 < self.step - e.step < 3 and e.kind in STRIKES), None)
-        follows = (
-            f" It follows what began at step {before.step} ({before.kind}{' in ' + before.layer if before.layer else ''})."
-            if before
-            else ""
-        )
         layer, cause, remedy = source_of_nan(seen, self._inputs(), values, grads)
+        before = next((e for e in self.events if 0 < self.step - e.step < 3 and e.kind in STRIKES), None)
+        if before is not None:
+            where = f" in {before.layer}" if before.layer else ""
+            cause, remedy = f"{cause} It follows what began at step {before.step} ({before.kind}{where}).", ""
+        spoiled = layer in values and not bool(values[layer].isfinite().all())
+        by_update = spoiled and self.step and not self._written  # it is the step before that was the first
+        step = self.step - 1 if by_update else self.step
         event = Event(
-            self.step,
-            "not finite",
-            layer,
-            cause + (follows or self._growth()),
-            "" if before else remedy,
-            self.step - 1 if self.step else None,
+            step, "not finite", layer, cause + ("" if before else self._growth()), remedy, step - 1 if step else None
         )
         self._say(event)
         if self.stop:
