@@ -220,7 +220,7 @@ def accumulating() -> Loop:
 
 def cleared_by_hand() -> Loop:
     loop = Loop()
-    loop.before = lambda i: [p.grad.data.zero_() for p in loop.model.parameters() if p.grad is not None] and None  # type: ignore[method-assign]
+    loop.before = lambda i: [p.grad.data.zero_() for p in loop.model.parameters() if p.grad is not None] and None  # type: ignore[method-assign, assignment]
     loop.step = lambda i: (nn.utils.clip_grad_norm_(loop.model.parameters(), 1.0), loop.optimizer.step()) and None  # type: ignore[method-assign]
     return loop
 
@@ -259,7 +259,7 @@ def adapted() -> Loop:
     nn.init.zeros_(b.weight)
     nn.init.zeros_(head.weight)
     model = nn.ModuleDict({"base": base, "a": a, "b": b, "head": head})
-    model.forward = lambda x: head(F.relu(base(x) + b(a(x))))  # type: ignore[method-assign]
+    model.forward = lambda x: head(F.relu(base(x) + b(a(x))))
     own = [p for p in model.parameters() if p.requires_grad]
     return Loop(model, torch.optim.Adam(own, lr=3e-3))
 
