@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from .studies.trace import Trace, trace
     from .studies.training import History, train
     from .studies.trajectories.trajectories import Trajectories, trajectories
-    from .studies.watching.watch import Watch, Watched, watch
+    from .studies.watching.watch import Watch, watch
+    from .studies.watching.watched import Watched
 
 __version__ = "0.1.0"
 
@@ -152,7 +153,7 @@ _HOME = {
     "Trace": "studies.trace",
     "Trajectories": "studies.trajectories.trajectories",
     "Watch": "studies.watching.watch",
-    "Watched": "studies.watching.watch",
+    "Watched": "studies.watching.watched",
     "capture": "capturing",
     "catalogue": "problems.catalogue",
     "certify": "studies.certificates.certify",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Hooks", "Seen", "rerun", "uncompiled"]
+__all__ = ["Hooks", "Seen", "norm", "on_gradient", "rerun", "uncompiled"]
 
 
 Measure = Callable[[nn.Module, Tensor | None, Tensor], dict[str, Tensor]]
@@ -48,7 +48,6 @@ class Hooks:
         seen: what the close look has recorded, in the order of the calls.
         evaluations: how often the closure of the step was called.
         wants_update: whether after_step is to be called behind the next step.
-        left_over: whether the first gradient of the step was added to one that was there already.
     """
 
     model: nn.Module
@@ -60,11 +59,9 @@ class Hooks:
     measure: Measure
     evaluations: int = 1
     wants_update: bool = False
-    left_over: bool = False
     seen: list[Seen] = field(default_factory=list)
     _stay: list[Any] = field(default_factory=list)
     _close: list[Any] = field(default_factory=list)
-    _arrivals: int = 0
     _waits: bool = False
 
     def place(self) -> None:
@@ -106,21 +103,13 @@ class Hooks:
 
     def look_closely(self) -> None:
         """Record every leaf module's output and error signal from now on."""
-        self.seen, self.left_over, self._arrivals = [], False, 0
-        if self.first.requires_grad:
-            self._close.append(self.first.register_hook(self._arrived))
+        self.seen = []
         for name, module in _leaves(self.model) if uncompiled(self.model) is self.model else ():
             self._close.append(module.register_forward_hook(self._recorder(name)))
 
     def _ended(self, args: tuple[Any, ...], output: Any) -> None:
         """The end of the whole model's forward pass, in a close look."""
         self._recorder("the model")(self.model, args, output)
-
-    def _arrived(self, grad: Tensor) -> None:
-        before = self.first.grad
-        if self.left_over is False and not self._arrivals and before is not None and bool(before.any()):
-            self.left_over = True
-        self._arrivals += 1
 
     def _recorder(self, name: str) -> Callable[..., None]:
         def record(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -141,7 +130,7 @@ class Hooks:
     @staticmethod
     def _came_back(entry: Seen, grad: Tensor, lost: Tensor | None) -> None:
         """An error signal; of the whole model's output also whether the loss uses entries that are not finite."""
-        entry.delta = grad.detach().norm()
+        entry.delta = norm(grad.detach())
         if lost is not None:
             entry.sizes["lost"] = (lost & (grad.detach() != 0)).any()
 
@@ -199,6 +188,17 @@ def uncompiled(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
+def on_gradient(t: Tensor, call: Callable[[Tensor], None]) -> Any:
+    """Call with each gradient that arrives at a tensor, before it is added to what is there; returns the handle."""
+    return t.register_hook(call)
+
+
+def norm(t: Tensor) -> Tensor:
+    """The Euclidean norm; of half precision in single, where the squares have room."""
+    found: Tensor = torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype == torch.float16 else None)
+    return found
+
+
 def _leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
     found = [(n, m) for n, m in model.named_modules() if not any(True for _ in m.children())]
     own = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)]
@@ -223,7 +223,7 @@ def rerun(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], measu
     hooks.look_closely()
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            model(*args, **kwargs)
+            hooks._ended(args, model(*args, **kwargs))
     finally:
         hooks.look_away()
         with torch.no_grad():

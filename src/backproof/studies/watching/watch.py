@@ -2,122 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...capturing.hooks import Hooks, rerun, uncompiled
-from ...document.blocks import Block, Callout, Document, Items, Paragraph, Plot, Series
+from ...capturing.hooks import Hooks, norm, rerun, uncompiled
 from ...errors import InputError
-from ...result import Result
-from .looking import Event, Look, findings_of, measure, measure_ends, source_of_nan
+from .buffers import Leftovers, Writes
+from .clock import Clock
+from .findings import findings_of
+from .jumps import jump_of
+from .looking import Event, Look, measure, measure_ends
+from .nans import source_of_nan
+from .settings import Settings
+from .watched import Watched
 
-__all__ = ["Watch", "Watched", "watch"]
+__all__ = ["Watch", "watch"]
 
-EARLY, RECENT = (0, 1, 2, 5), 50
+EARLY, STAYS, SECOND, JUMP, SMALL = (0, 1, 2, 5), 20, 4, 100.0, 256
+STRIKES = ("exploding", "learning rate", "overwritten", "weight decay")
+STRUCTURE = ("not trained", "disconnected", "evaluation mode", "accumulating", "overwritten")
 _MODAL = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 _UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-@dataclass(frozen=True)
-class Watched(Result):
-    """What was seen.
-
-    Args:
-        events: what went wrong, each kind at the first step and layer where it was seen.
-        looks: the steps that were seen closely.
-        steps: how many steps there were.
-        overhead: the time that watching took, as a share of the rest.
-        title: the model's class.
-    """
-
-    events: tuple[Event, ...]
-    looks: tuple[Look, ...]
-    steps: int
-    overhead: float
-    title: str = ""
-
-    @property
-    def first(self) -> Event | None:
-        """What went wrong first."""
-        return min(self.events, key=lambda e: e.step, default=None)
-
-    @property
-    def verdict(self) -> str:
-        """The kind of what went wrong first, or "healthy"."""
-        return self.first.kind if self.first else "healthy"
-
-    @property
-    def finding(self) -> bool:  # type: ignore[override]
-        """Whether anything went wrong."""
-        return bool(self.events)
-
-    def to_dict(self, full: bool = False) -> dict[str, Any]:
-        """The events and the looks as plain data."""
-        return {
-            "model": self.title,
-            "verdict": self.verdict,
-            "steps": self.steps,
-            "events": [e.to_dict() for e in self.events],
-            "looks": [
-                {"step": x.step, "gradients": x.gradients, "deltas": x.deltas, "updates": x.updates} for x in self.looks
-            ],
-            "overhead": self.overhead,
-        }
-
-    def document(self) -> Document:
-        """What went wrong, and the norms over the steps."""
-        kind: Literal["agrees", "finding"] = "finding" if self.events else "agrees"
-        head = str(self.first) if self.first else f"Nothing went wrong in {self.steps} steps."
-        blocks: list[Block] = [Callout(kind, (head,), self.verdict)]
-        if len(self.events) > 1:
-            blocks.append(Items(tuple((str(e),) for e in self.events if e is not self.first)))
-        blocks.append(Paragraph((f"{len(self.looks)} of {self.steps} steps were seen closely; watching took "
-                                 f"{100 * self.overhead:.1f} % of the time.",)))  # fmt: skip
-        blocks += [p for p in (self._plot("deltas", "norm of the error signal"), self._layers(),
-                               self._plot("updates", "update over weights")) if p]  # fmt: skip
-        return Document(f"Watching {self.title}", tuple(blocks), record=self.to_dict())
-
-    def _plot(self, what: str, words: str, most: int = 8) -> Plot | None:
-        """One curve for each layer (so many of them) over the steps."""
-        names = list(dict.fromkeys(n for x in self.looks for n in getattr(x, what)))
-        names = names[:: max(1, -(-len(names) // most))]
-        series = []
-        for name in names:
-            points = [(float(x.step), _share(x, what, name)) for x in self.looks if name in getattr(x, what)]
-            kept = [(a, b) for a, b in points if math.isfinite(b) and b > 0]
-            if kept:
-                xs, ys = zip(*kept, strict=True)
-                series.append(Series(name, xs, ys))
-        return (
-            Plot(tuple(series), "step", words, (f"The {words} over the steps.",), f"{words} over the steps", log_y=True)
-            if series
-            else None
-        )
-
-    def _layers(self, most: int = 5) -> Plot | None:
-        """The error signal over the layers, at some of the looks."""
-        looks = [x for x in self.looks if len(x.deltas) > 1]
-        series = []
-        for x in looks[:: max(1, -(-len(looks) // most))]:
-            kept = [(k + 1.0, v) for k, v in enumerate(x.deltas.values()) if v > 0 and math.isfinite(v)]
-            if kept:
-                xs, ys = zip(*kept, strict=True)
-                series.append(Series(f"step {x.step}", xs, ys))
-        words = "norm of the error signal"
-        return Plot(tuple(series), "module, in the order of the calls", words, ("The backward pass at some of the steps.",),
-                    f"{words} over the layers", log_y=True) if series else None  # fmt: skip
-
-
-def _share(look: Look, what: str, name: str) -> float:
-    value = float(getattr(look, what)[name])
-    return value / look.weights[name] if what == "updates" and look.weights.get(name) else value
 
 
 def watch(
@@ -178,10 +90,14 @@ class Watch:
         self.events: list[Event] = []
         self.looks: list[Look] = []
         self.step = 0
-        self._first = _smallest_of_the_first(self.parameters)
-        self._groups = [group for one in self.optimizers for group in one.param_groups]
-        self._rate: Any = self._groups[0]["lr"] if self._groups else None
-        self._raised: tuple[int, float, float] | None = None
+        self._first = _first_of(self.parameters)
+        self._short = self._first.ndim == 1 and self._first.numel() <= SMALL
+        self._name = next(n for n, p in self.parameters.items() if p is self._first)
+        self._layers = {n: n.rpartition(".")[0] or n for n in self.parameters}
+        self._floors = {n: 0.1 * _usual(p) ** 0.5 for n, p in self.parameters.items() if not n.endswith("bias")}
+        self._settings = Settings(self.optimizers)
+        self._leftovers = Leftovers(self._first)
+        self._writes = Writes([p for p in self.parameters.values() if p.ndim > 1] if self.optimizers else ())
         self._hooks = Hooks(
             model, self.optimizers, self._first, self._on_forward, self._on_step, self._after_step, measure
         )
@@ -189,8 +105,10 @@ class Watch:
         self._batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._old: list[Tensor] = []
         self._clock = Clock()
-        self._next_look, self._low, self._high = 0, math.inf, 0.0
-        self._largest, self._least, self._odd = 0.0, math.inf, set[str]()
+        self._next_look = 0
+        self._largest, self._least, self._odd = 0.0, math.inf, Counter[str]()
+        self._written, self._jumped = False, False
+        self._quiet_since, self._quiet_until = 0, -2
 
     # --- the context ------------------------------------------------------------------------------------------------------
     def __enter__(self) -> Watch:
@@ -202,6 +120,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._hooks.remove()
+        self._leftovers.stop()
 
     @property
     def first(self) -> Event | None:
@@ -227,11 +146,12 @@ class Watch:
         """Parameters that the optimizer was not given never change."""
         if not self.optimizers:
             return
-        given = {id(p) for group in self._groups for p in group["params"]}
+        given = {id(p) for group in self._settings.groups for p in group["params"]}
         left = [n for n, p in self.parameters.items() if id(p) not in given]
         if left:
             self._say(Event(0, "not trained", left[0], f"{len(left)} parameters were not given to the optimizer: they never "
-                            "change.", "Give it model.parameters(), after the last change to the model."))  # fmt: skip
+                            "change.", "Give it model.parameters(), after the last change to the model; set requires_grad to "
+                            "False where it is meant."))  # fmt: skip
         frozen = [n for n, p in self._inner.named_parameters() if id(p) in given and not p.requires_grad]
         if frozen:
             self._say(Event(0, "not trained", frozen[0].rpartition(".")[0], f"{len(frozen)} parameters that the optimizer was given "
@@ -253,44 +173,48 @@ class Watch:
             return
         if self._is_due():
             self._clock.look_begins()
-            self._look = Look(self.step)
+            self._look = Look(self.step, inputs=_sizes(self._inputs()))
             self._hooks.look_closely()
 
     def _is_due(self) -> bool:
         """At the first steps, and whenever the time spent on looks is within the budget (asked every 8th step)."""
         if self.step in EARLY:
             return True
+        if self.step < EARLY[-1]:
+            return False
         self._clock.tick(self.step)
-        self._next_look = max(self.step + 8, EARLY[-1] + 1) if self.step > EARLY[-1] else self.step + 1
-        return self._clock.share(self.step, more=1) < self.budget
+        self._settings.refresh(self.step)
+        self._next_look = self.step + 8
+        return self._clock.knows and self._clock.share(self.step, more=1) < self.budget
 
-    def _accumulating(self) -> None:
-        """Gradients of the last step that were still there when the next arrived."""
-        if self.step and self.optimizers and self._hooks.left_over:
-            self._say(Event(self.step, "accumulating", "", "The gradients of the step before are still there: each step adds "
-                            "to them.", "Call optimizer.zero_grad() in each step."))  # fmt: skip
+    def _accumulating(self, since: int) -> None:
+        """Gradients of one step that were still there when the next arrived."""
+        self._say(Event(since, "accumulating", "", "The gradients of the step before are still there: each step adds to them.",
+                        "Call optimizer.zero_grad() in each step.", since - 1))  # fmt: skip
 
     def _on_step(self) -> None:
         """Before each step of the optimizer; what is done here is done at every step, and so is little."""
-        if self._groups and self._groups[0]["lr"] is not self._rate:
-            self._rate_changed(self._groups[0]["lr"])
+        self._written = written = self._writes.unusual() and self.step > EARLY[-1]
+        alarming = self._settings.alarming(self.step)
         grad = self._first.grad
         if grad is not None:
-            flat = grad if grad.ndim == 1 else grad.reshape(-1)
-            square = torch.dot(flat, flat).item()  # a third of what a norm costs
-            if not self._low < square < self._high:
-                self._checked(math.sqrt(square) if square >= 0 else square)
+            since = self._leftovers.since(grad, self.step) if self.optimizers else None
+            if since is not None:
+                self._accumulating(since)
+            size = math.hypot(*grad.tolist()) if self._short else _norm(grad)
+            if not self._least < size < self._largest:
+                self._checked(size)
+        elif self._largest and self._first.requires_grad:
+            self._missing()
         if self._look is None:
-            self.step += 1
-            return
+            if not written and not alarming:
+                self.step += 1
+                return
+            self._clock.look_begins()
+            self._look, self._hooks.seen = Look(self.step), []
         self._close_look(self._look)
         if not self.optimizers:
             self._next()
-
-    def _rate_changed(self, new: Any) -> None:
-        if float(new) > 10 * float(self._rate) > 0:
-            self._raised = self.step, float(self._rate), float(new)
-        self._rate = new
 
     def _checked(self, size: float) -> None:
         """The norm of one gradient behind which everything lies, outside what it was so far: not finite, 0, or far off."""
@@ -300,48 +224,68 @@ class Watch:
             else:
                 self._broken()
                 return
-        jumped = self._largest > 0 and (size > 1e3 * self._largest or size < 1e-4 * self._least)
-        if (size == 0.0 or jumped) and self._look is None:
-            self._second_look("zero" if size == 0.0 else "jump", size)
-        self._largest = max(self._largest, size)
-        self._least = min(self._least, size) if size > 0 else self._least
-        self._low, self._high = self._least**2, self._largest**2
-
-    def _second_look(self, why: str, size: float) -> None:
-        """Something changed at a step that was not seen closely: run its batch forwards again."""
-        if why in self._odd or self._batch is None:
+        if size == 0.0 or size < 1e-4 * (self._least if self._largest else 0.0):
+            self._quiet(size)
             return
-        self._odd.add(why)
-        look = Look(
-            self.step,
-            rates=tuple(float(g["lr"]) for g in self._groups),
-        )
-        look.record(rerun(self.model, *self._batch, measure_ends))
-        grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
-        look.gradients = dict(zip(grads, _norms([g for g in grads.values() if g is not None]), strict=True))
-        look.weights = dict(zip(self.parameters, _norms([p.detach() for p in self.parameters.values()]), strict=True))
-        before = len(self.events)
-        self._judge(look)
-        if len(self.events) == before and why == "jump":
-            kind = "exploding" if size > self._largest else "vanishing"
-            name = next((n for n, p in self.parameters.items() if p is self._first), "")
-            self._say(Event(self.step, kind, name, f"The norm of its gradient is {size:.3g}; before it was between "
-                            f"{self._least:.3g} and {self._largest:.3g}.{self._history()}", "Lower the learning rate, or clip "
-                            "the gradient's norm.", self.step - 1))  # fmt: skip
+        self._jumped = size > JUMP * self._largest > 0
+        if self._jumped and self._look is None:
+            self._second_look("jump")
+        self._largest, self._least = max(self._largest, size), min(self._least, size)
 
-    def _close_look(self, look: Look) -> None:
-        self._hooks.look_away()
-        self._accumulating()
-        look.record(self._hooks.seen)
+    def _quiet(self, size: float) -> None:
+        """A gradient that is 0, or very small: at once where the cause is seen, else when it stays so."""
+        begins, self._quiet_until = self.step > self._quiet_until + 1, self.step
+        if begins:
+            self._quiet_since = self.step
+            if self._look is None:
+                self._second_look("quiet")
+        since = self._quiet_since
+        if self.step - since == STAYS and not any(e.step >= since - 1 for e in self.events):
+            before = f"; before it was {self._least:.3g} or more" if self._largest else ""
+            much = "0" if size == 0.0 else "next to 0"
+            self._say(Event(since, "vanishing", self._layers[self._name], f"Its gradient has been {much} for {STAYS} steps{before}. The "
+                            "loss is flat there (all samples satisfied or masked), or what follows is cut off.",
+                            "Look at the loss, and at clamps and masks between.", since - 1 if since else None))  # fmt: skip
+
+    def _missing(self) -> None:
+        """A gradient that came before and comes no more; some steps without it are usual where layers are left out by chance."""
+        if self.step > self._quiet_until + 1:
+            self._quiet_since = self.step
+        self._quiet_until, since = self.step, self._quiet_since
+        if self.step - since == STAYS:
+            self._say(Event(since, "disconnected", self._layers[self._name], f"No gradient has reached it for {STAYS} steps: the loss "
+                            "does not depend on it any more, or the way is cut by detach or no_grad.", "Take out the cut, "
+                            "or set requires_grad to False if it is meant.", since - 1))  # fmt: skip
+
+    def _second_look(self, why: str) -> None:
+        """Something changed at a step that was not seen closely: run its batch forwards again."""
+        if self._odd[why] >= SECOND or self._batch is None:
+            return
+        self._odd[why] += 1
+        look = Look(self.step, inputs=_sizes(self._inputs()))
+        look.record(rerun(self.model, *self._batch, measure_ends))
+        self._norms_of(look)
+        self._judge(look)
+        self._jumped = False
+
+    def _norms_of(self, look: Look) -> None:
+        """The norms of gradients and weights, and the units without a gradient."""
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
         look.gradients = dict(zip(grads, _norms([g for g in grads.values() if g is not None]), strict=True))
         look.weights = dict(zip(self.parameters, _norms([p.detach() for p in self.parameters.values()]), strict=True))
+        look.floors, look.written = self._floors, self._written
+        look.rates = tuple(float(g["lr"]) for g in self._settings.groups)
         look.idle = {
             n: float((g.flatten(1).abs().amax(1) == 0).float().mean())
             for n, g in grads.items()
             if not look.dead and self._has_units(n, g)
         }
-        without = [n for n in self.parameters if n not in grads]
+
+    def _close_look(self, look: Look) -> None:
+        self._hooks.look_away()
+        look.record(self._hooks.seen)
+        self._norms_of(look)
+        without = [n for n in self.parameters if n not in look.gradients]
         if self.step == 0:
             self._look_at_the_mode()
         if without and self.step in EARLY and self.optimizers:
@@ -349,7 +293,6 @@ class Watch:
                             "the loss does not depend on them, or the way is cut by detach or no_grad.",
                             "Take out the cut, or set requires_grad to False if it is meant."))  # fmt: skip
         if self.optimizers:
-            look.rates = tuple(float(g["lr"]) for g in self._groups)
             self._old = [p.detach().clone() for p in self.parameters.values()]
             self._hooks.wants_update = True
         else:
@@ -377,46 +320,51 @@ class Watch:
 
     def _judge(self, look: Look) -> None:
         before = self.looks[-1] if self.looks else None
+        whole = next((x for x in reversed(self.looks) if x.outputs), None)
         self.looks.append(look)
-        for event in findings_of(look, before):
+        look.starts = self.looks[0].weights
+        look.waking = self.looks[0].starts_at_zero and look.step <= EARLY[-1]
+        if not look.moves:
+            look.unmoved = look.step if before is None or before.unmoved is None else before.unmoved
+        jump = jump_of(look, whole, self._layers) if self._jumped and whole is not None else None
+        self._jumped = False
+        for event in (*findings_of(look, before, jump), *self._settings.events):
             self._say(event)
+        self._settings.events.clear()
 
     def _say(self, event: Event) -> None:
-        """Keep the first event of each kind."""
-        if not any(e.kind == event.kind for e in self.events):
-            self.events.append(event)
+        """Keep the first event of each kind, with what rose not long before."""
+        buried = event.kind == "dead" and any(e.kind == "overwritten" and e.layer == event.layer for e in self.events)
+        if not buried and not any(e.kind == event.kind for e in self.events):
+            rose = "" if event.kind in STRUCTURE else self._settings.history(event.step)
+            self.events.append(dataclasses.replace(event, cause=event.cause + rose))
 
     def _broken(self) -> None:
         """The first gradient that is not finite: run the same batch forwards again and find where it comes from."""
         if any(e.kind == "not finite" for e in self.events):
             return
-        args, kwargs = self._batch or ((), {})
-        inputs = [
-            t
-            for t in torch.utils._pytree.tree_leaves((args, kwargs))
-            if isinstance(t, Tensor) and t.is_floating_point()
-        ]
-        seen = rerun(self.model, args, kwargs, measure_ends) if self._batch else []
+        seen = rerun(self.model, *self._batch, measure_ends) if self._batch else []
         grads = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
         values = {n: p.detach() for n, p in self._inner.named_parameters()}
-        layer, cause, remedy = source_of_nan(seen, inputs, values, grads)
+        layer, cause, remedy = source_of_nan(seen, self._inputs(), values, grads)
+        before = next((e for e in self.events if 0 < self.step - e.step < 3 and e.kind in STRIKES), None)
+        if before is not None:
+            where = f" in {before.layer}" if before.layer else ""
+            cause, remedy = f"{cause} It follows what began at step {before.step} ({before.kind}{where}).", ""
+        spoiled = layer in values and not bool(values[layer].isfinite().all())
+        by_update = spoiled and self.step and not self._written  # it is the step before that was the first
+        step = self.step - 1 if by_update else self.step
         event = Event(
-            self.step, "not finite", layer, cause + self._history(), remedy, self.step - 1 if self.step else None
+            step, "not finite", layer, cause + ("" if before else self._growth()), remedy, step - 1 if step else None
         )
         self._say(event)
         if self.stop:
             raise InputError(str(event))
 
-    def _history(self) -> str:
-        """What the looks before say about it: gradients that grew; and a learning rate that was raised."""
-        return self._rate_raised() + self._growth()
-
-    def _rate_raised(self) -> str:
-        """Whether the learning rate became more than ten times what it was, not long ago."""
-        if self._raised is None or self.step - self._raised[0] > RECENT:
-            return ""
-        step, a, b = self._raised
-        return f" The learning rate was raised from {a:g} to {b:g} at step {step}."
+    def _inputs(self) -> list[Tensor]:
+        """The tensors of numbers that the model was given last."""
+        leaves = torch.utils._pytree.tree_leaves(self._batch or ())
+        return [t for t in leaves if isinstance(t, Tensor) and t.is_floating_point()]
 
     def _growth(self) -> str:
         """Whether the gradients had grown from look to look."""
@@ -438,44 +386,30 @@ def _optimizers(given: Any) -> tuple[torch.optim.Optimizer, ...]:
     return found
 
 
-class Clock:
-    """What watching costs: the steps that are looked at against those that are not.
-
-    Other programs make some steps slow; what a step takes by itself is best seen in the quickest of them.
-    """
-
-    def __init__(self) -> None:
-        self.usual, self.looked, self.looks, self._began, self._last, self._steps = math.inf, 0.0, 0, 0.0, 0.0, 0
-
-    def tick(self, step: int) -> None:
-        """Between two looks: how long the steps since the last call took."""
-        now = time.perf_counter()
-        if step > self._steps and self._last:
-            self.usual = min(1.002 * self.usual, (now - self._last) / (step - self._steps))
-        self._last, self._steps = now, step
-
-    def look_begins(self) -> None:
-        """A step that is seen closely begins."""
-        self._began = time.perf_counter()
-
-    def look_ends(self, step: int) -> None:
-        """It is over, and the next one begins."""
-        self._last, self._steps = time.perf_counter(), step
-        self.looked += self._last - self._began
-        self.looks += 1
-
-    def share(self, steps: int, more: int = 0) -> float:
-        """What looks, and so many more, take beyond the steps themselves, as a share of those."""
-        if not steps or not self.looks or math.isinf(self.usual):
-            return 0.0
-        own = max(0.0, self.looked - self.looks * self.usual)
-        return own * (1 + more / self.looks) / (self.usual * steps)
-
-
-def _smallest_of_the_first(parameters: Mapping[str, Tensor]) -> Tensor:
-    """The smallest parameter of the first module that has any."""
+def _first_of(parameters: Mapping[str, Tensor]) -> Tensor:
+    """A parameter of the first module that has any: a small matrix, which sees what goes in, else the smallest."""
     module = next(iter(parameters)).rpartition(".")[0]
-    return min((p for n, p in parameters.items() if n.rpartition(".")[0] == module), key=lambda p: p.numel())
+    own = [p for n, p in parameters.items() if n.rpartition(".")[0] == module]
+    return next((p for p in own if 1 < p.ndim and p.numel() <= SMALL), min(own, key=lambda p: p.numel()))
+
+
+def _norm(grad: Tensor) -> float:
+    """The Euclidean norm, at the least cost: of few entries a list, which needs no kernel."""
+    flat = grad if grad.ndim == 1 else grad.reshape(-1)
+    if len(flat) <= SMALL:
+        return math.hypot(*flat.tolist())
+    square = torch.dot(flat, flat).item()  # a third of what a norm costs
+    return math.sqrt(square) if square >= 0 else square
+
+
+def _usual(p: Tensor) -> float:
+    """The squared norm that weights of this shape begin with: 1 for each row, or for each entry of a vector."""
+    return float(p.shape[0] if p.ndim > 1 else p.numel())
+
+
+def _sizes(tensors: Sequence[Tensor]) -> tuple[float, ...]:
+    """Root mean squares."""
+    return tuple(float(norm(t.detach())) / max(t.numel(), 1) ** 0.5 for t in tensors)
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[float]:
