@@ -360,3 +360,8 @@ def test_every_page_compiles_in_latex(name: str, tmp_path: Any) -> None:
 def test_pages_compile_in_latex(name: str, tmp_path: Any) -> None:
     bp.optimizer(name).save(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("kind", [k for k in vars(torch.optim).values() if isinstance(k, type) and k.__name__ != "Optimizer"])
+def test_a_rule_is_spelled_as_its_class(kind: Any) -> None:
+    assert bp.optimizer(kind).text().startswith(f"The optimizer {kind.__name__}, lr")

@@ -18,7 +18,8 @@ from ..verdicts import Evidence
 from .box import steerable
 from .checked import Deviation, OptimizerChecked
 from .groups import group_deviation, notes_on
-from .ignored import ignored, unread
+from .ignored import ignored, unread, unused
+from .plainer import plainer
 from .precision import rounded_state, step_apart
 from .probes import ALIKE, MATRICES, NAMES, SHAPES, TINY, Probes, probes, walked, with_norms
 from .program import Program, Run, numbers_of, program_of
@@ -216,11 +217,13 @@ def deviation_of(
         name = _still(targets) or unfinite(program, targets) or rounded_state(kind, settings, program, targets)
         name = name or _other_rule(kind, settings, rule)
         return replace(bare, name=name)
+    found = plainer(found, program)
     evidence = _confirmed(kind, settings, rule, found)
     if not evidence.agrees or not telling(targets):
         return bare
     known = {k: float(v) for k, v in numbers_of(rule).items()}
-    name = said(found, program, known) + _at_constant_rate(program, targets, _accuracy(rule))
+    name = said(found, program, known)
+    name += unused(program, found.program, rule, name) + _at_constant_rate(program, targets, _accuracy(rule))
     return replace(bare, name=name, lines=tuple(changed_lines(program, found.program)), confirmed=evidence)
 
 
@@ -254,8 +257,8 @@ def _sought(
     defaults = ours(defaults_of(kind), rule)
     if rounded_state(kind, settings, program, targets, measured=True):
         return narrow_state(program, targets, _accuracy(rule))
-    deaf = ignored(program, targets, rule, defaults, _accuracy(rule))
     switched = list(switches(rule, _shapes(targets)[0]))
+    deaf = ignored(program, targets, rule, defaults, _accuracy(rule), switched)
     single = list(unread(program, rule, defaults, 1))
     return deaf or search(program, targets, seconds, _accuracy(rule), quick, switched, single)
 

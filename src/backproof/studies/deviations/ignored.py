@@ -1,10 +1,11 @@
-"""Settings that a class takes and does not read: its defaults count instead."""
+"""Settings that a class takes and does not read: its defaults count instead, or a flag changes nothing."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 from ...optimizers import Optimizer
@@ -13,17 +14,37 @@ from .program import Program
 from .search import Found
 from .targets import Target, matches
 
-__all__ = ["ignored", "subsets", "unread"]
+__all__ = ["ignored", "subsets", "unread", "unused"]
 
 
 def ignored(
-    program: Program, targets: Sequence[Target], rule: Optimizer, defaults: Mapping[str, Any], accuracy: float
+    program: Program,
+    targets: Sequence[Target],
+    rule: Optimizer,
+    defaults: Mapping[str, Any],
+    accuracy: float,
+    switched: Sequence[Edit] = (),
 ) -> Found | None:
-    """The settings in whose place the defaults of the class count, if that explains where it goes."""
-    for edit in unread(program, rule, defaults):
+    """The settings in whose place the defaults of the class count, or the flag that does nothing, if that explains where it goes."""
+    flags = (e for e in switched if e.how.startswith(f"{e.what} is ignored"))
+    for edit in chain(flags, unread(program, rule, defaults)):
         if matches(edit.program, targets, accuracy):
             return Found((edit,), (None,))
     return None
+
+
+def unused(start: Program, found: Program, rule: Optimizer, said: str) -> str:
+    """Words for the settings that the rule reads and the program with the deviation does not, unless it is said in plain words."""
+    plain = _outside_brackets(said)
+    gone = [n for n in rule.hyper if n in start.names and n not in found.names]
+    untold = [n for n in gone if n not in plain and n.replace("_", " ") not in plain]
+    return f"; {_and(untold)} {'counts' if len(untold) == 1 else 'count'} for nothing" if untold else ""
+
+
+def _outside_brackets(text: str) -> str:
+    while (inner := re.sub(r"\([^()]*\)", "", text)) != text:
+        text = inner
+    return text
 
 
 def unread(program: Program, rule: Optimizer, defaults: Mapping[str, Any], most: int = 9) -> Iterator[Edit]:

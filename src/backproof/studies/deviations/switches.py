@@ -24,9 +24,9 @@ def switches(rule: Optimizer, shape: tuple[int, ...]) -> Iterator[Edit]:
             continue
         if isinstance(value, bool):
             new = _with(rule, name, not value)
-            words = f"{name} is ignored" if value else f"it goes as if {name} were set"
+            words = f"{name} is ignored: it goes as without it" if value else f"it goes as if {name} were set"
         elif isinstance(value, (int, float)) and value == 0:
-            new, words = _with(rule, name, 0.5), f"it goes as if {name} were {{c}} (and not 0)"
+            new, words = _with(rule, name, 0.5), f"it goes as if {name} were {{c}} instead of 0"
         else:
             continue
         if new is None:
