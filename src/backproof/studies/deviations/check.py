@@ -18,7 +18,7 @@ from ..verdicts import Evidence
 from .box import steerable
 from .checked import Deviation, OptimizerChecked
 from .groups import group_deviation, notes_on
-from .ignored import ignored, unread, unused
+from .ignored import ignored, unread, unused, without_flag
 from .plainer import plainer
 from .precision import rounded_state, step_apart
 from .probes import ALIKE, MATRICES, NAMES, SHAPES, TINY, Probes, probes, walked, with_norms
@@ -223,7 +223,9 @@ def deviation_of(
         return bare
     known = {k: float(v) for k, v in numbers_of(rule).items()}
     name = said(found, program, known)
-    name += unused(program, found.program, rule, name) + _at_constant_rate(program, targets, _accuracy(rule))
+    name += unused(program, found.program, rule, name)
+    name += without_flag(rule, _shapes(targets)[0], targets, _accuracy(rule), name)
+    name += _at_constant_rate(program, targets, _accuracy(rule))
     return replace(bare, name=name, lines=tuple(changed_lines(program, found.program)), confirmed=evidence)
 
 
@@ -257,8 +259,8 @@ def _sought(
     defaults = ours(defaults_of(kind), rule)
     if rounded_state(kind, settings, program, targets, measured=True):
         return narrow_state(program, targets, _accuracy(rule))
+    deaf = ignored(program, targets, rule, defaults, _accuracy(rule))
     switched = list(switches(rule, _shapes(targets)[0]))
-    deaf = ignored(program, targets, rule, defaults, _accuracy(rule), switched)
     single = list(unread(program, rule, defaults, 1))
     return deaf or search(program, targets, seconds, _accuracy(rule), quick, switched, single)
 

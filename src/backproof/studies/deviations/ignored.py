@@ -1,33 +1,28 @@
-"""Settings that a class takes and does not read: its defaults count instead, or a flag changes nothing."""
+"""Settings that a class takes and does not read: its defaults count instead."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations
+from itertools import combinations
 from typing import Any
 
 from ...optimizers import Optimizer
 from .edits import Edit, everywhere
 from .program import Program
 from .search import Found
+from .switches import turned_off
 from .targets import Target, matches
 
-__all__ = ["ignored", "subsets", "unread", "unused"]
+__all__ = ["ignored", "subsets", "unread", "unused", "without_flag"]
 
 
 def ignored(
-    program: Program,
-    targets: Sequence[Target],
-    rule: Optimizer,
-    defaults: Mapping[str, Any],
-    accuracy: float,
-    switched: Sequence[Edit] = (),
+    program: Program, targets: Sequence[Target], rule: Optimizer, defaults: Mapping[str, Any], accuracy: float
 ) -> Found | None:
-    """The settings in whose place the defaults of the class count, or the flag that does nothing, if that explains where it goes."""
-    flags = (e for e in switched if e.how.startswith(f"{e.what} is ignored"))
-    for edit in chain(flags, unread(program, rule, defaults)):
+    """The settings in whose place the defaults of the class count, if that explains where it goes."""
+    for edit in unread(program, rule, defaults):
         if matches(edit.program, targets, accuracy):
             return Found((edit,), (None,))
     return None
@@ -39,6 +34,13 @@ def unused(start: Program, found: Program, rule: Optimizer, said: str) -> str:
     gone = [n for n in rule.hyper if n in start.names and n not in found.names]
     untold = [n for n in gone if n not in plain and n.replace("_", " ") not in plain]
     return f"; {_and(untold)} {'counts' if len(untold) == 1 else 'count'} for nothing" if untold else ""
+
+
+def without_flag(rule: Optimizer, shape: tuple[int, ...], targets: Sequence[Target], accuracy: float, said: str) -> str:
+    """Words for a flag that is set and makes no difference."""
+    flags = [n for n, value in rule.hyper.items() if value is True and f"{n} is ignored" not in said]
+    without = (n for n in flags if (e := turned_off(rule, n, shape)) and matches(e, targets, accuracy))
+    return "".join(f": it goes as without {n}" for n in without)
 
 
 def _outside_brackets(text: str) -> str:
