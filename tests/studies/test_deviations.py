@@ -8,7 +8,11 @@ import pytest
 import torch
 
 import backproof as bp
-from backproof.optimizers import RULES
+from backproof.optimizers import RULES, optimizer
+from backproof.studies.deviations.edits import further_edits, plain_edits
+from backproof.studies.deviations.plainer import plainer
+from backproof.studies.deviations.program import program_of, text_of
+from backproof.studies.deviations.search import Found
 
 from .deviants import FIRST, HELD_OUT, THIRD, Own
 from .deviants_around import AROUND, PLAIN_WORDS, RIGHT, TWICE, NoMaximum
@@ -235,3 +239,15 @@ def test_whatever_a_step_raises_is_told(how: str) -> None:
         bp.check_optimizer((Odd, {"how": how}), "sgd")
     with pytest.raises(bp.InputError, match=r"could not take a step on a twin parameter: \w+: '?away"):
         bp.optimizer(Odd, how=how).document()
+
+
+def test_a_detour_is_said_line_by_line() -> None:
+    start = program_of(optimizer("adam"), (3,))
+    ends = ["m_hat = m", "w = w - lr * m_hat / sqrt(v_hat + eps)"]
+    away = next(
+        e for e in further_edits(start) if e.what == "1 - beta1 ** t" and (*e.where, e.how) == ("m_hat", "w", "eps")
+    )
+    back = next(e for e in plain_edits(away.program) if [text_of(x) for x in e.program.lines[-3::2]] == ends)
+    told = plainer(Found((away, back), (None, None)), start)
+    assert [e.kind for e in told.edits] == ["dropped", "moved"] and told.edits[-1].what == "eps"
+    assert [text_of(x) for x in told.program.lines] == [text_of(x) for x in back.program.lines]

@@ -169,6 +169,6 @@ def test_the_median_over_time_ends_at_the_median_of_the_table() -> None:
 
 
 def test_a_run_that_leaves_the_picture_is_said_to() -> None:
-    far = bp.trajectories("himmelblau", optimizers=["sgd", "lbfgs"], updates=60, seeds=3).text()
-    assert "leaves the picture (lbfgs)" in far
-    assert "leaves the picture" not in bp.trajectories([1, 2], optimizers=["sgd"], updates=1, seeds=3).text()
+    far = " ".join(bp.trajectories("himmelblau", optimizers=["sgd", "lbfgs"], updates=60, seeds=3).text().split())
+    assert "leaves the picture (lbfgs)" in far or "leaves the picture (sgd, lbfgs)" in far
+    assert "leaves" not in bp.trajectories([1, 2], optimizers=["sgd"], updates=1, seeds=3).text()
