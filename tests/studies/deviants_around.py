@@ -2,6 +2,7 @@
 deviations at once; and right ones that are written in other ways.
 
 ``AROUND`` and ``TWICE``: the class, the rule, its settings, words of which one must stand in the name of the deviation.
+``PLAIN_WORDS``: besides, words that must not stand there.
 ``RIGHT``: the class, the rule and settings under which there is nothing to name.
 """
 
@@ -14,7 +15,7 @@ import torch
 
 from .deviants import ADAM, Own, moments
 
-__all__ = ["AROUND", "RIGHT", "TWICE"]
+__all__ = ["AROUND", "PLAIN_WORDS", "RIGHT", "TWICE", "NoMaximum"]
 
 DECAYED = {**ADAM, "weight_decay": 0.05}
 PLAIN = {"lr": 0.05, "momentum": 0.0, "weight_decay": 0.0}
@@ -340,12 +341,70 @@ class UphillAndDecaying(Sgd):
         return -h["lr"] / math.sqrt(t)
 
 
+class UncorrectedInside(Own):
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "eps": 1e-3}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        m, v, t = moments(p, g, s, h)
+        p -= h["lr"] * m / (v / (1 - h["betas"][1] ** t) + h["eps"]).sqrt()
+
+
+class ForgetfulAccumulator(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.05, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        s["t"] = s.get("t", 0) + 1
+        s["S"] = s.get("S", torch.zeros_like(p)) + g * g
+        p -= h["lr"] / (1 + s["t"] * h["lr_decay"]) * g / (s["S"].sqrt() + h["eps"])
+
+
+class NoMaximum(Adam):
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "amsgrad": False}
+
+
+class NesterovOfOld(Own):
+    settings: ClassVar[dict[str, Any]] = {"lr": 0.05, "momentum": 0.9, "nesterov": True}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        old = s.get("b", torch.zeros_like(p))
+        s["b"] = h["momentum"] * old + g
+        p -= h["lr"] * (g + h["momentum"] * old)
+
+
+class AverageOfGradients(Sgd):
+    def buffer(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        s["b"] = h["momentum"] * s["b"] + (1 - h["momentum"]) * g if "b" in s else g.clone()
+        return s["b"]
+
+
+class ConstantSchedule(Own):
+    settings: ClassVar[dict[str, Any]] = {**ADAM, "momentum_decay": 4e-3}
+
+    def one(self, p, g, s, h):  # type: ignore[no-untyped-def]
+        m, v, t = moments(p, g, s, h)
+        b1, b2 = h["betas"]
+        d = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+        p -= h["lr"] * d / ((v / (1 - b2**t)).sqrt() + h["eps"])
+
+
+PLAIN_WORDS: list[tuple[type, str, dict[str, Any], tuple[str, ...], tuple[str, ...]]] = [
+    (UncorrectedInside, "adam", {}, ("no bias correction in m_hat", "eps is inside the root"), ("comes at", "instead of in that")),
+    (ForgetfulAccumulator, "adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5},
+     ("initial_accumulator_value is ignored", "count of updates is off by one"), ("buffer",)),
+    (NoMaximum, "adam", {"amsgrad": True}, ("it goes as without amsgrad",), ()),
+    (NesterovOfOld, "sgd", {}, ("before the update", "it goes as without nesterov"), ()),
+    (AverageOfGradients, "sgd", {"momentum": 0.7}, ("m is an average", "multiplied by 1 - momentum", "dampening were 0.7"), ()),
+]  # fmt: skip
+"""What is said, and words that are not: there is a plainer way to say it."""
+
+
 TWICE: list[tuple[type, str, dict[str, Any], tuple[str, str]]] = [
     (ClippedAndUncorrected, "adam", {}, ("clipped", "bias correction")),
     (InsideAndDecoupled, "adam", {}, ("inside the root", "decoupled")),
     (SignAndWarm, "sgd", {}, ("sign", "warm-up")),
     (CentralisedAndAveraged, "sgd", {}, ("centralised", "1 - momentum")),
     (UphillAndDecaying, "sgd", {}, ("uphill", "1/sqrt(t)")),
+    (ConstantSchedule, "nadam", {}, ("missing in mu", "momentum_decay counts for nothing")),
 ]
 
 

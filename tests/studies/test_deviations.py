@@ -8,15 +8,22 @@ import pytest
 import torch
 
 import backproof as bp
-from backproof.optimizers import RULES
+from backproof.optimizers import RULES, optimizer
+from backproof.studies.deviations.edits import further_edits, plain_edits
+from backproof.studies.deviations.plainer import plainer
+from backproof.studies.deviations.program import program_of, text_of
+from backproof.studies.deviations.search import Found
 
 from .deviants import FIRST, HELD_OUT, THIRD, Own
-from .deviants_around import AROUND, RIGHT, TWICE
+from .deviants_around import AROUND, PLAIN_WORDS, RIGHT, TWICE, NoMaximum
 
 QUICK = {"DampedFromTheStart", "RateInside", "NesterovOfBefore", "GrowingWeights", "Uphill", "SharedCount", "EtasSwapped",
          "NoRoot", "Averaged", "DeafToSchedules", "AdagradEpsInside", "HalfCorrected"}  # fmt: skip
 EVERY = [pytest.param(*entry, id=entry[0].__name__) for entry in (*FIRST, *HELD_OUT, *THIRD)]
 SOME = [p for p in EVERY if p.id in QUICK]
+WRAPPED = [pytest.param(*entry, id=entry[0].__name__) for entry in AROUND]
+QUICK_AROUND = {"ClippedByNorm", "Centralised", "ClippedTogether", "WarmUp", "Belief", "Trusting", "Lookahead", "Noisy",
+                "IgnoresEps", "FirstRate", "OneState", "NarrowBuffer", "AlwaysNan"}  # fmt: skip
 UNNAMED = {"MeanNotSquared"}
 """Two changes at once, the one of which alone gives no number: found only when there is time enough."""
 OUTSIDE = {"Noisy", "AlwaysNan", "FirstRate", "NarrowBuffer"}
@@ -46,13 +53,43 @@ def test_every_deviation_is_named(kind: Any, rule: str, settings: dict[str, Any]
     confirmed(named(kind, rule, settings, words))
 
 
-@pytest.mark.parametrize(("kind", "rule", "settings", "words"), [pytest.param(*e, id=e[0].__name__) for e in AROUND])
+@pytest.mark.parametrize(("kind", "rule", "settings", "words"), [p for p in WRAPPED if p.id in QUICK_AROUND])
 def test_what_is_done_around_the_rule_is_named(
     kind: Any, rule: str, settings: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     deviation = named(kind, rule, settings, words)
     if kind.__name__ not in OUTSIDE:
         confirmed(deviation)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("kind", "rule", "settings", "words"), [p for p in WRAPPED if p.id not in QUICK_AROUND])
+def test_all_that_is_done_around_the_rule_is_named(
+    kind: Any, rule: str, settings: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    deviation = named(kind, rule, settings, words)
+    if kind.__name__ not in OUTSIDE:
+        confirmed(deviation)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "settings", "words", "never"), [pytest.param(*e, id=e[0].__name__) for e in PLAIN_WORDS]
+)
+def test_the_plainest_words_are_taken(
+    kind: Any, rule: str, settings: dict[str, Any], words: tuple[str, ...], never: tuple[str, ...]
+) -> None:
+    found = named(kind, rule, settings, words)
+    assert all(w in found.name for w in words) and not any(w in found.name for w in never), found.name
+
+
+def test_a_setting_that_a_class_does_not_have_is_not_held_against_it() -> None:
+    class Without(NoMaximum):
+        def __init__(self, params: Any, **settings: Any) -> None:
+            known = {"lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
+            torch.optim.Optimizer.__init__(self, params, {**known, **settings})
+
+    assert bp.check_optimizer(Without, "adam").ok
+    assert "amsgrad" in (bp.check_optimizer(NoMaximum, "adam").cause or "")  # this one has it among its defaults
 
 
 @pytest.mark.nightly
@@ -202,3 +239,15 @@ def test_whatever_a_step_raises_is_told(how: str) -> None:
         bp.check_optimizer((Odd, {"how": how}), "sgd")
     with pytest.raises(bp.InputError, match=r"could not take a step on a twin parameter: \w+: '?away"):
         bp.optimizer(Odd, how=how).document()
+
+
+def test_a_detour_is_said_line_by_line() -> None:
+    start = program_of(optimizer("adam"), (3,))
+    ends = ["m_hat = m", "w = w - lr * m_hat / sqrt(v_hat + eps)"]
+    away = next(
+        e for e in further_edits(start) if e.what == "1 - beta1 ** t" and (*e.where, e.how) == ("m_hat", "w", "eps")
+    )
+    back = next(e for e in plain_edits(away.program) if [text_of(x) for x in e.program.lines[-3::2]] == ends)
+    told = plainer(Found((away, back), (None, None)), start)
+    assert [e.kind for e in told.edits] == ["dropped", "moved"] and told.edits[-1].what == "eps"
+    assert [text_of(x) for x in told.program.lines] == [text_of(x) for x in back.program.lines]

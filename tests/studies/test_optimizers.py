@@ -12,7 +12,7 @@ import sympy
 import torch
 
 import backproof as bp
-from backproof.optimizers import RULES
+from backproof.optimizers import RULES, optimizer
 from backproof.optimizers.witness import scalars_like, torch_settings
 from backproof.studies.optimizer import constant, kept, recurrence
 
@@ -360,3 +360,11 @@ def test_every_page_compiles_in_latex(name: str, tmp_path: Any) -> None:
 def test_pages_compile_in_latex(name: str, tmp_path: Any) -> None:
     bp.optimizer(name).save(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").stat().st_size > 10_000
+
+
+CLASSES = [k for k in vars(torch.optim).values() if isinstance(k, type) and k is not torch.optim.Optimizer]
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda k: k.__name__)
+def test_a_rule_is_spelled_as_its_class(kind: Any) -> None:
+    assert optimizer(kind).described().partition(",")[0] == kind.__name__

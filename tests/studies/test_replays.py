@@ -192,10 +192,15 @@ def test_a_script_of_lbfgs_gives_the_record(search: Any, tmp_path: Any) -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1)).double()
     x, t = torch.randn(6, 2, dtype=torch.float64), torch.randn(6, 1, dtype=torch.float64)
-    record = bp.trace(net, x, t, loss="mse", optimizer=("lbfgs", {"lr": 0.7, "line_search_fn": search}), steps=3)
+    settings = {
+        "lr": 0.7,
+        "max_iter": 6,
+        "line_search_fn": search,
+    }  # near the minimum rounding grows 1e9-fold in torch too
+    record = bp.trace(net, x, t, loss="mse", optimizer=("lbfgs", settings), steps=3)
     (tmp_path / "record.py").write_text(record.script())
     done = subprocess.run([sys.executable, str(tmp_path / "record.py")], capture_output=True, text=True, check=True)
     for ours, theirs in zip(record.steps, json.loads(done.stdout)["steps"], strict=True):
         for name, parameter in theirs["parameters"].items():
             gap = torch.tensor(parameter["after"], dtype=torch.float64) - ours.parameters[name].after
-            assert float(gap.abs().max()) < 1e-8 and set(parameter["state"]) == set(ours.parameters[name].state)
+            assert float(gap.abs().max()) < 1e-11 and set(parameter["state"]) == set(ours.parameters[name].state)

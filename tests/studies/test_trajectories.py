@@ -160,3 +160,15 @@ def test_lbfgs_step_by_step_is_lbfgs_at_once() -> None:
 
     whole.step(closure)
     assert points.shape == (61, 1, 2) and torch.equal(points[-1, 0], w.detach()) and float(losses[-1]) < 1e-9
+
+
+def test_the_median_over_time_ends_at_the_median_of_the_table() -> None:
+    for seeds in (4, 5):
+        found = bp.trajectories([1, 30], optimizers=["sgd", "adam"], updates=8, seeds=seeds)
+        assert all(c.losses[-1] == c.quantile(0.5) for c in found.contests.values())
+
+
+def test_a_run_that_leaves_the_picture_is_said_to() -> None:
+    far = " ".join(bp.trajectories("himmelblau", optimizers=["sgd", "lbfgs"], updates=60, seeds=3).text().split())
+    assert "leaves the picture (lbfgs)" in far or "leaves the picture (sgd, lbfgs)" in far
+    assert "leaves" not in bp.trajectories([1, 2], optimizers=["sgd"], updates=1, seeds=3).text()

@@ -192,12 +192,18 @@ class Optimizer:
     def described(self) -> str:
         """The rule and the settings that are not torch's defaults: "SGD, lr 0.1, momentum 0.9"."""
         shown = {k: v for k, v in self.hyper.items() if k == "lr" or v != self.rule.hyper.get(k)}
-        return ", ".join(
-            [
-                self.rule.name.upper() if self.rule.name == "sgd" else self.rule.name.capitalize(),
-                *(f"{k} {v}" if not isinstance(v, bool) else k for k, v in shown.items()),
-            ]
-        )
+        settings = (f"{k} {v}" if not isinstance(v, bool) else k for k, v in shown.items())
+        return ", ".join([_spelled(self.rule.name), *settings])
+
+
+SPELLED = {"sgd": "SGD", "asgd": "ASGD", "lbfgs": "LBFGS", "adamw": "AdamW", "nadam": "NAdam", "radam": "RAdam",
+           "rmsprop": "RMSprop", "sparseadam": "SparseAdam"}  # fmt: skip
+"""The names of torch.optim that have more capitals than the first letter."""
+
+
+def _spelled(name: str) -> str:
+    base, slash, form = name.partition("/")
+    return SPELLED.get(base, base.capitalize()) + slash + form
 
 
 _EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}

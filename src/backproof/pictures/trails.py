@@ -29,7 +29,7 @@ class _Frame:
     y: tuple[float, float]
 
     def place(self, point: Point) -> Point:
-        """A point in pixels; what lies far outside is kept at a little beyond the edge."""
+        """A point in pixels; what lies outside is kept at the edge."""
         across = (min(max(point[0], self.x[0]), self.x[1]) - self.x[0]) / (self.x[1] - self.x[0])
         up = (min(max(point[1], self.y[0]), self.y[1]) - self.y[0]) / (self.y[1] - self.y[0])
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)

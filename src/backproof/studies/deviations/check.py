@@ -18,7 +18,8 @@ from ..verdicts import Evidence
 from .box import steerable
 from .checked import Deviation, OptimizerChecked
 from .groups import group_deviation, notes_on
-from .ignored import ignored, unread
+from .ignored import ignored, unread, unused, without_flag
+from .plainer import plainer
 from .precision import rounded_state, step_apart
 from .probes import ALIKE, MATRICES, NAMES, SHAPES, TINY, Probes, probes, walked, with_norms
 from .program import Program, Run, numbers_of, program_of
@@ -216,11 +217,15 @@ def deviation_of(
         name = _still(targets) or unfinite(program, targets) or rounded_state(kind, settings, program, targets)
         name = name or _other_rule(kind, settings, rule)
         return replace(bare, name=name)
+    found = plainer(found, program)
     evidence = _confirmed(kind, settings, rule, found)
     if not evidence.agrees or not telling(targets):
         return bare
     known = {k: float(v) for k, v in numbers_of(rule).items()}
-    name = said(found, program, known) + _at_constant_rate(program, targets, _accuracy(rule))
+    name = said(found, program, known)
+    name += unused(program, found.program, rule, name)
+    name += without_flag(rule, _shapes(targets)[0], targets, _accuracy(rule), name)
+    name += _at_constant_rate(program, targets, _accuracy(rule))
     return replace(bare, name=name, lines=tuple(changed_lines(program, found.program)), confirmed=evidence)
 
 

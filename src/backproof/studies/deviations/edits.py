@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from .program import Line, Path, Program, put, sites
+from .program import Line, Path, Program, counted, put, sites
 
 __all__ = ["Edit", "everywhere", "exchanged_edits", "expression", "further_edits", "plain_edits", "text_of_tree"]
 
@@ -91,23 +91,27 @@ def _places(program: Program) -> Iterator[tuple[int, Path, ast.expr]]:
 
 def _around(line: Line, path: Path) -> str:
     """The innermost function that a place is inside of."""
-    name, tree = "", line.tree
+    calls = [x.func.id for x, _ in _way(line, path) if isinstance(x, ast.Call) and isinstance(x.func, ast.Name)]
+    return calls[-1] if calls else ""
+
+
+def _way(line: Line, path: Path) -> Iterator[tuple[ast.AST, str]]:
+    """The expressions on the way to a place, each with the part of it where the way goes on."""
+    tree: ast.AST = line.tree
     for step, k in path:
-        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
-            name = tree.func.id
+        yield tree, step
         value = getattr(tree, step)
         tree = value if k is None else value[k]
-    return name
 
 
 def _in_exponent(line: Line, path: Path) -> bool:
-    tree: ast.AST = line.tree
-    for step, k in path:
-        if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Pow) and step == "right":
-            return True
-        value = getattr(tree, step)
-        tree = value if k is None else value[k]
-    return False
+    return any(
+        isinstance(x, ast.BinOp) and isinstance(x.op, ast.Pow) and step == "right" for x, step in _way(line, path)
+    )
+
+
+def _in_case(line: Line, path: Path) -> bool:
+    return any(isinstance(x, ast.Compare) for x, _ in _way(line, path))
 
 
 def everywhere(program: Program, name: str, new: ast.expr, only: int | None = None) -> Program:
@@ -137,12 +141,13 @@ COUNTS = {
 
 
 def _counts(program: Program) -> Iterator[Edit]:
-    if "t" in program.names:
-        for text, how in COUNTS.items():
-            yield Edit(everywhere(program, "t", expression(text)), "count", "t", (), how=how)
-            for k, line in enumerate(program.lines):
-                if "t" in {n.id for n in ast.walk(line.tree) if isinstance(n, ast.Name)}:
-                    yield Edit(everywhere(program, "t", expression(text), k), "count", "t", (line.name,), how=how)
+    for text, how in COUNTS.items():
+        new = [counted(line, expression(text)) for line in program.lines]
+        changed = [k for k, line in enumerate(new) if line is not program.lines[k]]
+        if changed:
+            yield Edit(replace(program, lines=tuple(new)), "count", "t", (), how=how)
+        for k in changed:
+            yield Edit(_with(program, k, new[k].tree), "count", "t", (new[k].name,), how=how)
     yield from _cases(program)
     if "lr" in program.names:
         yield Edit(
@@ -311,7 +316,7 @@ def _placed(program: Program, cut: Program, k: int, path: Path, part: ast.expr, 
     before = _around(source, path)
     for to, line in enumerate(cut.lines):
         for way, node in sites(line.tree):
-            if isinstance(node, ast.Constant) or _in_exponent(line, way):
+            if isinstance(node, ast.Constant) or _in_exponent(line, way) or _in_case(line, way):
                 continue
             for join in ops:
                 new = put(line.tree, way, _bin(node, join, part))
@@ -414,7 +419,7 @@ def scaled_by(program: Program, factors: list[ast.expr]) -> Iterator[Edit]:
     """Every expression of the program multiplied and divided by every factor."""
     for k, path, node in _places(program):
         line = program.lines[k]
-        if isinstance(node, ast.Constant) or _in_exponent(line, path):
+        if isinstance(node, ast.Constant) or _in_exponent(line, path) or _in_case(line, path):
             continue
         for factor in factors:
             for op in (ast.Mult(), ast.Div()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -11,9 +12,10 @@ from ...optimizers import Optimizer
 from .edits import Edit, everywhere
 from .program import Program
 from .search import Found
+from .switches import turned_off
 from .targets import Target, matches
 
-__all__ = ["ignored", "subsets", "unread"]
+__all__ = ["ignored", "subsets", "unread", "unused", "without_flag"]
 
 
 def ignored(
@@ -24,6 +26,27 @@ def ignored(
         if matches(edit.program, targets, accuracy):
             return Found((edit,), (None,))
     return None
+
+
+def unused(start: Program, found: Program, rule: Optimizer, said: str) -> str:
+    """Words for the settings that the rule reads and the program with the deviation does not, unless it is said in plain words."""
+    plain = _outside_brackets(said)
+    gone = [n for n in rule.hyper if n in start.names and n not in found.names]
+    untold = [n for n in gone if n not in plain and n.replace("_", " ") not in plain]
+    return f"; {_and(untold)} {'counts' if len(untold) == 1 else 'count'} for nothing" if untold else ""
+
+
+def without_flag(rule: Optimizer, shape: tuple[int, ...], targets: Sequence[Target], accuracy: float, said: str) -> str:
+    """Words for a flag that is set and makes no difference."""
+    flags = [n for n, value in rule.hyper.items() if value is True and f"{n} is ignored" not in said]
+    without = (n for n in flags if (e := turned_off(rule, n, shape)) and matches(e, targets, accuracy))
+    return "".join(f": it goes as without {n}" for n in without)
+
+
+def _outside_brackets(text: str) -> str:
+    while (inner := re.sub(r"\([^()]*\)", "", text)) != text:
+        text = inner
+    return text
 
 
 def unread(program: Program, rule: Optimizer, defaults: Mapping[str, Any], most: int = 9) -> Iterator[Edit]:

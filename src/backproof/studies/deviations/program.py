@@ -20,7 +20,7 @@ from ...optimizers import Optimizer
 from .rounding import ROUNDED
 
 __all__ = [
-    "Line", "Path", "Program", "Run", "broken_into", "jointly", "numbers_of", "program_of", "put", "sites", "text_of",
+    "Line", "Path", "Program", "Run", "broken_into", "counted", "jointly", "numbers_of", "program_of", "put", "sites", "text_of",
 ]  # fmt: skip
 
 Path = tuple[tuple[str, int | None], ...]
@@ -258,6 +258,32 @@ def put(tree: Any, path: Path, new: ast.expr) -> Any:
         items[k] = put(items[k], rest, new)
         setattr(copy, name, items)
     return copy
+
+
+class _Counted(ast.NodeTransformer):
+    def __init__(self, count: ast.expr) -> None:
+        self.count, self.found = count, False
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        if ast.unparse(node) == "t == 1":
+            return node
+        return ast.Compare(self.visit(node.left), node.ops, node.comparators)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        self.found |= node.id == "t"
+        return self.count if node.id == "t" else node
+
+
+def counted(line: Line, count: ast.expr) -> Line:
+    """The line with another count of the updates for t; the line itself where it has none.
+
+    The first update stays the first: a state that is not there yet is made then, whatever is counted.
+    """
+    if "t" not in line.names:
+        return line
+    other = _Counted(count)
+    tree = other.visit(_copied(line.tree))
+    return Line(line.name, tree) if other.found else line
 
 
 def _copied(tree: Any) -> Any:

@@ -137,7 +137,8 @@ def search(
     near: list[Found] = []
     stages: tuple[Callable[[], Found | None], ...] = (
         lambda: hunt.first(plain_edits(program)),
-        lambda: _both_corrections(hunt, program),
+        lambda: _ignored_and_more(hunt, program),
+        lambda: _uncorrected_and_more(hunt, program),
         lambda: hunt.fitted(open_settings(program, known)),
         lambda: hunt.first(iter(around)),
         lambda: hunt.fitted((e, 1.0) for e in around if UNKNOWN in e.program.names),
@@ -171,12 +172,27 @@ def _later(target: Target) -> bool:
     return bool((np.isfinite(target.went) & (target.went != target.probes.start)).any())
 
 
-def _both_corrections(hunt: Hunt, program: Program) -> Found | None:
-    """Two divisions by 1 minus a power left out."""
-    for edit in (e for e in plain_edits(program) if _uncorrected(e)):
-        found = hunt.first((e for e in plain_edits(edit.program) if _uncorrected(e)), _after(None, edit))
+def _ignored_and_more(hunt: Hunt, program: Program) -> Found | None:
+    """A setting that is not read, where that comes nearer, and a plain edit besides."""
+    start = unlike(program, hunt.targets[0])
+    for edit in hunt.unread:
+        score = unlike(edit.program, hunt.targets[0])
+        if start is None or score is None or score[1] >= start[1]:
+            continue
+        found = hunt.first(plain_edits(edit.program), _after(None, edit))
         if found is not None or hunt.over():
             return found
+    return None
+
+
+def _uncorrected_and_more(hunt: Hunt, program: Program) -> Found | None:
+    """A division by 1 minus a power left out, the commonest slip of all, and another one left out or any plain edit."""
+    gone = [e for e in plain_edits(program) if _uncorrected(e)]
+    for choice in (lambda edits: (e for e in edits if _uncorrected(e)), iter):
+        for edit in gone:
+            found = hunt.first(choice(plain_edits(edit.program)), _after(None, edit))
+            if found is not None or hunt.over():
+                return found
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .edits import Edit, everywhere, expression, text_of_tree
-from .program import Program, Run, put, sites
+from .program import Program, Run, counted, put, sites
 from .targets import FAILURES, Target, off
 from .wrappers import UNKNOWN, settings_in
 
@@ -150,7 +150,7 @@ def per_update(
         for only in (None, len(program.lines) - 1):
             if only is not None and (name != "lr" or sum(name in x.names for x in program.lines) < 2):
                 continue
-            new = everywhere(program, name, expression(f"({name} * f_t)"), only)
+            new = _timed(program, name, only)
             factors = _factors(new, target)
             if factors is not None and np.nanmax(factors) - np.nanmin(factors) > 1e-6:
                 where = () if only is None else (program.lines[only].name,)
@@ -165,6 +165,13 @@ def per_update(
                     ),
                     factors,
                 )
+
+
+def _timed(program: Program, name: str, only: int | None) -> Program:
+    factor = expression(f"({name} * f_t)")
+    if name == "t":
+        return replace(program, lines=tuple(counted(line, factor) for line in program.lines))
+    return everywhere(program, name, factor, only)
 
 
 def _values(factors: tuple[float, ...], setting: float | None) -> str:

@@ -45,6 +45,8 @@ def _numbered(text: str, number: float | None, known: Mapping[str, float]) -> st
     if "{c}" not in text:
         return f"{text}: {like}"
     first, rest = text.split("{c}", 1)
+    if first == "it goes as if dampening were " and like.endswith("(also momentum)"):
+        first = f"m is an average: after the first update the gradient is multiplied by 1 - momentum; {first}"
     return f"{first}{like if rest.count('{c}') == 0 else _number(number)}{rest}".replace("{c}", like)
 
 

@@ -309,7 +309,10 @@ def _optimizer(spec: Any) -> Any:
             f"{spec!r} is not an optimizer; give a name, a torch.optim class, (class, settings) or an instance"
         )
     if kind is torch.optim.LBFGS:
-        raise InputError("LBFGS evaluates the loss many times in one step; the memory of that is not predicted")
+        raise InputError(
+            "LBFGS evaluates the loss many times in one step; the memory of that is not predicted. What it keeps between steps, "
+            "2 history_size + 2 numbers per parameter, is in bp.optimizer('lbfgs').state"
+        )
     return kind, dict(settings)
 
 

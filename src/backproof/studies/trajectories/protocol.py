@@ -81,9 +81,16 @@ def compete(surface: Surface, rule: Optimizer, updates: int, search: Sequence[in
     points, losses = _run(surface, final, measured, torch.full((len(seeds), 1), best, dtype=torch.float64), updates)
     edge = best in (min(scores), max(scores))
     return Contest(
-        final, tuple(sorted(scores.items())), tuple(losses[-1].tolist()), tuple(losses.median(1).values.tolist()), points[:, 0],
+        final, tuple(sorted(scores.items())), tuple(losses[-1].tolist()), tuple(_medians(losses)), points[:, 0],
         edge,
     )  # fmt: skip
+
+
+def _medians(losses: Tensor) -> list[float]:
+    """The median of every row; of an even number of runs the mean of the middle two, as in the table."""
+    ordered, last = losses.sort(1).values, losses.shape[1] - 1
+    found: list[float] = ((ordered[:, last // 2] + ordered[:, (last + 1) // 2]) / 2).tolist()
+    return found
 
 
 def _best(scores: dict[float, float]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -104,6 +104,7 @@ class Trajectories(Result):
         seen = (
             "" if plane.axes.shape[1] == 2 else " The runs are projected on this plane; the loss is that on the plane."
         )
+        seen += _leaving(x, y, flat)
         caption = ("One seed, each at its own best rate; the circle is the start." + seen,)
         return Section("The ways", (Figure(drawing, caption, alt, "trails"),), "result", "ways")
 
@@ -193,6 +194,13 @@ def _finite(points: Tensor) -> Tensor:
     alive = torch.isfinite(points).all(1) & (points.abs().amax(1) < 1e12)
     lost = (~alive).nonzero()
     return points[: int(lost[0])] if len(lost) else points
+
+
+def _leaving(x: tuple[float, float], y: tuple[float, float], flat: Mapping[str, Tensor]) -> str:
+    """Words for the runs that leave the picture, whose points there are drawn at its edge."""
+    low, high = torch.tensor([x[0], y[0]]), torch.tensor([x[1], y[1]])
+    gone = [label for label, points in flat.items() if bool(((points < low) | (points > high)).any())]
+    return f" Where a run leaves the picture ({', '.join(gone)}), it is drawn along the edge." if gone else ""
 
 
 def _window(points: Tensor) -> tuple[tuple[float, float], tuple[float, float]]:
