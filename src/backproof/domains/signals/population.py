@@ -42,8 +42,8 @@ class Shared:
     """
 
     generator: torch.Generator
-    basis: Tensor | None = None
-    images: Tensor | None = None
+    basis: _Rows = field(default_factory=lambda: _Rows())
+    images: _Rows = field(default_factory=lambda: _Rows())
     bias: Tensor | None = None
 
     def times(self, x: Tensor, out: int) -> Tensor:
@@ -51,17 +51,42 @@ class Shared:
         count, places, _ = x.shape
         rows = x.transpose(0, 1).reshape(places, -1) / math.sqrt(count)
         found = torch.zeros((places, count * out), dtype=rows.dtype)
-        if self.basis is not None and self.images is not None:
-            for _ in range(2):  # a second time for what rounding left
-                along = rows @ self.basis.T
-                rows = rows - along @ self.basis
-                found = found + along @ self.images
+        if self.basis.count:
+            basis = self.basis.rows
+            along = rows @ basis.T
+            rows = rows - along @ basis
+            left = rows @ basis.T  # a second time for what rounding left
+            rows = rows - left @ basis
+            found = (along + left) @ self.images.rows
         fresh, root = _orthonormal(rows, float((x**2).sum(2).mean()))
         images = torch.randn((len(fresh), count * out), generator=self.generator, dtype=rows.dtype)
-        self.basis = fresh if self.basis is None else torch.cat([self.basis, fresh])
-        self.images = images if self.images is None else torch.cat([self.images, images])
+        self.basis.add(fresh)
+        self.images.add(images)
         found = found + root @ images
         return found.reshape(places, count, out).transpose(0, 1)
+
+
+class _Rows:
+    """A matrix that grows by rows, in a store that doubles."""
+
+    def __init__(self) -> None:
+        self.count, self.store = 0, torch.empty((0, 0), dtype=torch.float64)
+
+    @property
+    def rows(self) -> Tensor:
+        """Those added so far."""
+        return self.store[: self.count]
+
+    def add(self, more: Tensor) -> None:
+        """Put rows behind the last."""
+        total = self.count + len(more)
+        if total > len(self.store):
+            store = torch.empty((2 * total, more.shape[1]), dtype=more.dtype)
+            if self.count:
+                store[: self.count] = self.rows
+            self.store = store
+        self.store[self.count : total] = more
+        self.count = total
 
 
 def _orthonormal(rows: Tensor, size: float) -> tuple[Tensor, Tensor]:
