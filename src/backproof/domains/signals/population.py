@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ...graph import Graph, Node
 from ..fields import Axis, Field, Known, Layout, Unpredictable, drawn, field_of
-from ..numbers import wide_numbers, widened
+from ..numbers import widened
+from .batched import each
 from .layouts import layout_of, plain_layout, uncopied
 
 __all__ = ["Population", "calls_of_one_weight", "populations"]
@@ -80,7 +81,7 @@ class _Rows:
     def add(self, more: Tensor) -> None:
         """Put rows behind the last."""
         total = self.count + len(more)
-        if total > len(self.store):
+        if total > len(self.store) or not self.count:
             store = torch.empty((2 * total, more.shape[1]), dtype=more.dtype)
             if self.count:
                 store[: self.count] = self.rows
@@ -278,7 +279,7 @@ class Population:
                 self.draws[node] = _mapped(node, self.draws[x], self._weights(node), shared)
                 self.layouts[node] = _map_layout(node, self.layouts[x])
             else:
-                self.draws[node] = _each(node, [self.draws[x] for x in node.inputs])
+                self.draws[node] = each(node, [self.draws[x] for x in node.inputs])
                 self.layouts[node] = layout_of(node, [self.layouts[x] for x in node.inputs])
         return {n: self._field(n, self.draws[n]) for n in self.inside}
 
@@ -326,7 +327,7 @@ class Population:
         wanted = [self._varies(x) for x in node.inputs]
         leaves = [self.draws[x].detach() for x in node.inputs]
         leaves = [t.clone().requires_grad_() if w else t for t, w in zip(leaves, wanted, strict=True)]
-        out, ends = _each(node, leaves), [t for t, w in zip(leaves, wanted, strict=True) if w]
+        out, ends = each(node, leaves), [t for t, w in zip(leaves, wanted, strict=True) if w]
         cut = not (out.requires_grad and ends)
         grads = iter([] if cut else torch.autograd.grad(out, ends, delta.reshape(out.shape), allow_unused=True))
         return [next(grads, None) if w else None for w in wanted]
@@ -334,15 +335,6 @@ class Population:
     def _varies(self, x: Node) -> bool:
         known = x in self.edge and isinstance(self.value(x), Known)
         return not known and self.draws[x].is_floating_point()
-
-
-def _each(node: Node, operands: Sequence[Tensor]) -> Tensor:
-    """An operation on each draw by itself: all at once where it can be, else one by one."""
-    try:
-        found: Tensor = torch.vmap(lambda *here: wide_numbers.apply(node, *here))(*operands)
-        return found
-    except (RuntimeError, ValueError, TypeError):
-        return torch.stack([wide_numbers.apply(node, *here) for here in zip(*operands, strict=True)])
 
 
 def _add(found: dict[Node, Tensor], node: Node, part: Tensor) -> None:

@@ -16,11 +16,12 @@ from ...graph import Graph, Node
 from ...progress import task
 from ..caveats import caveats, require_forward_gradient, require_numbers
 from .diagnosis import diagnose
-from .facts import at_rest, facts_of, saturated, weight_of
+from .facts import facts_of, weight_of
 from .layers import Layer, Propagation
 from .measuring import Measured, Network, Pool, Sizes, redrawn
 from .predicting import Predicted, function_behind, gains_of
 from .remedies import Trials
+from .units import at_rest, saturated
 
 __all__ = ["Layer", "Propagation", "propagate"]
 
