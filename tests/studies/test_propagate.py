@@ -360,6 +360,40 @@ def test_remedies_for_softmax_norm_and_memory() -> None:
         assert bp.propagate(net, x, seeds=0).verdict == "healthy"
 
 
+def test_a_remedy_is_offered_if_the_copy_is_healthy_with_it() -> None:
+    """The next that is tried is taken instead; where none does, that is said, and there are no lines to paste."""
+    from backproof.studies.propagation.diagnosis import Remedy, diagnose
+    from backproof.studies.propagation.facts import Facts
+    from backproof.studies.propagation.layers import Layer, Propagation
+
+    layers = [Layer(str(k), "", "relu", (1, 1), (1, 10.0 ** (-2 * k)), (1, 1), None, 0.0) for k in range(9)]
+    bad = Remedy("Use the first", "bad", 1e9, 1e8, after="exploding", left="It grows.")
+    for second in (Remedy("Use the second", "good", 1, 1.1, after="healthy"), bad):
+        tried = {"gains": bad, "normalise": second, "skip": None}
+        found = diagnose(layers, Facts(spreads={}, biases={}), tried.__getitem__)
+        whole = Propagation(tuple(layers), found)
+        cured = second is not bad
+        assert found.verdict == "exploding" and found.remedies == ((second, bad) if cured else (bad, bad))
+        assert (
+            found.remedy.startswith("Use the second." if cured else "None of what was tried")
+            and whole.code == "good" * cured
+        )
+        assert ("exploding: It grows." in found.remedy) is not cured
+        assert "exploding" in [str(row[3]) for row in whole._remedies()[0].rows[1:]]
+
+
+def test_the_remedy_for_dropout_and_embeddings_cures() -> None:
+    """Its lines, run, make the network healthy, and the copy showed it."""
+    for name in ("a large embedding before a GRU", "a dropout of 0.99"):
+        case = BROKEN[name]
+        torch.manual_seed(0)
+        net, x = case.make(), case.inputs()
+        found = bp.propagate(net, x, seeds=0)
+        assert found.diagnosis.remedies[0].after == "healthy", found.remedy
+        exec(found.code, {"model": net})
+        assert bp.propagate(net, x, seeds=0).verdict == "healthy"
+
+
 def test_narrow_slopes_under_wide_pre_activations() -> None:
     """E[σ'(s)²] for a deviation of 5,000: 1/(6 sqrt(2 pi) 5000), the integral of σ'² being 1/6."""
     from backproof.graph import Builder
