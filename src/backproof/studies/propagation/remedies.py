@@ -322,7 +322,9 @@ def _seen(network: Network, leaves: Leaves, run: Measured) -> tuple[list[Layer],
         pairs = (nothing, run.forward[n]), (nothing, run.backward[n]), (1.0, 1.0)
         layers.append(Layer(n.name, n.module, function.op.name if function else "", *pairs, None, *rest, size=n.size))
     facts = facts_of(copied, run, network.watched)
-    return layers, replace(facts, dropouts=tuple(d for d in facts.dropouts if d.mask not in leaves))  # others were put there
+    return layers, replace(
+        facts, dropouts=tuple(d for d in facts.dropouts if d.mask not in leaves)
+    )  # others were put there
 
 
 # --- changed graphs ---------------------------------------------------------------------------------------------------
