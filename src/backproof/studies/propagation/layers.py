@@ -254,9 +254,9 @@ class Propagation(Result):
         points = [(k + 1.0, getattr(x, way), x.bands[which]) for k, x in enumerate(self.layers)]
         series = [
             _series("predicted", [(k, p) for k, (p, _), _ in points]),
+            _series("band, upper end", [(k, p * b) for k, (p, _), b in points], "area"),
+            _series("band, lower end", [(k, p / b) for k, (p, _), b in points], "area"),
             _series("measured", [(k, m) for k, (_, m), _ in points], "points"),
-            _series("band, upper end", [(k, p * b) for k, (p, _), b in points]),
-            _series("band, lower end", [(k, p / b) for k, (p, _), b in points]),
         ]
         if self.seeds:
             over = [(k + 1.0, x.seeds[which].mean) for k, x in enumerate(self.layers) if x.seeds is not None]
@@ -270,7 +270,7 @@ def _number(value: float) -> Part | Parts | None:
     return Num(value) if math.isfinite(value) else None
 
 
-def _series(label: str, points: list[Pair], style: Literal["line", "points"] = "line") -> Series | None:
+def _series(label: str, points: list[Pair], style: Literal["line", "points", "area"] = "line") -> Series | None:
     """One curve on a logarithmic axis: what is 0 or not finite is left out."""
     kept = [(a, b) for a, b in points if math.isfinite(b) and b > 0]
     if not kept:
