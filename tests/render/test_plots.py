@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -76,3 +77,24 @@ def test_long_and_scattered_data() -> None:
     scattered = plot(Series("s", (1.0, 1.0), (2.0, 3.0), "points"))
     assert [row[0] for row in numbers(scattered).rows] == ["s", "s"]
     assert str(render(Document("T", (scattered,)), "html")).count("<circle") == 2
+
+
+def test_an_area_is_filled_between_its_two_ends() -> None:
+    """Once in the legend, in the colour of the line before it, without marks; both ends among the numbers."""
+    whole = plot(
+        falling("told", 0.5), Series("band, upper end", X, tuple(2 * 0.5**i for i in X), "area"),
+        Series("band, lower end", X, (math.nan, *(0.5 * 0.5**i for i in X[1:])), "area"),
+        Series("seen", X, tuple(0.6**i for i in X), "points"), log_y=True,
+    )  # fmt: skip
+    shapes = plot_drawing(whole).shapes
+    area, sample = (s for s in shapes if isinstance(s, Path) and "area" in s.role)
+    assert len(area.points) == 2 * 29 + 1 and area.role == sample.role == "area series0"  # one end is missing at 1
+    assert area.points[0] == area.points[-1] and area.points[28][0] == area.points[29][0]
+    assert area.points[0][1] < area.points[-2][1]  # the upper end is above the lower
+    texts = [s.content for s in shapes if isinstance(s, Label) and isinstance(s.content, str)]
+    assert [t for t in texts if "band" in t] == ["band"]
+    assert not [s for s in shapes if "series1" in s.role or "series2" in s.role]
+    assert [h[0] for h in numbers(whole).columns][2:4] == ["band, upper end", "band, lower end"]
+    page = render(Document("Bands", (whole,)), "html")
+    assert "role-area role-series0" in page and ".role-area.role-series0{fill:var(--series0)" in page
+    assert r"\fill[bp-series0,fill opacity=0.16]" in render(Document("Bands", (whole,)), "latex")

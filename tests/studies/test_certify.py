@@ -178,3 +178,31 @@ def test_hostile_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(bp.BackproofError) as caught:
         solve(**settings)
     assert "\n" not in str(caught.value)
+
+
+class Pooled(nn.Module):
+    """The largest of four sums, which tie where all weights are at an end of the box."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(1, 2, 2), nn.Linear(2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.max_pool2d(self.conv(x), 2).flatten(1))[0, 0]
+
+
+def test_a_witness_at_a_tie_is_moved_off_it() -> None:
+    """At a tie no derivative is certain (the exact reading gives an interval), and autograd takes one side."""
+    torch.manual_seed(0)
+    found = bp.certify(
+        Pooled(), torch.randn(1, 1, 3, 3), wrt="conv.weight[0, 0, 0, 0]", weights=(0, 1), inputs_in=(-1, 1)
+    )
+    assert 0.99 < found.lower <= 1 <= found.upper and len(found.evidence) == 3 and not found.finding
+
+
+def test_a_softmax_behind_a_norm_of_one_sample() -> None:
+    """A vector without a batch axis: its mean has no axes left."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(-1))
+    found = bp.certify(net, torch.tensor([0.5, -1.0, 2.0]), wrt="3.weight[0, 0]", weights=(0.2, 0.3))
+    assert 0 < found.lower <= found.upper and not found.finding

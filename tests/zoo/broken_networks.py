@@ -157,6 +157,35 @@ class Last(nn.Module):
         return self.head(self.layer(x)[0][:, -1])
 
 
+class Tagger(nn.Module):
+    """An embedding before a recurrent layer."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.table, self.layer = nn.Embedding(50, 32), Last("GRU")
+        self.layer.layer = nn.GRU(32, 64, batch_first=True)
+        nn.init.normal_(self.table.weight, std=size)
+
+    def forward(self, i: Tensor) -> Tensor:
+        return self.layer(self.table(i))
+
+
+def open_gates() -> nn.Module:
+    """Forget gates held open by their biases, for long sequences: saturated on purpose."""
+    net = Last("LSTM")
+    nn.init.constant_(net.layer.bias_hh_l0[64:128], 8.0)
+    return net
+
+
+def dropping(p: float, gain: float = 1.5) -> nn.Module:
+    layers = (m for _ in range(8) for m in (nn.Linear(64, 64), nn.GELU(), nn.Dropout(p)))
+    net = nn.Sequential(*layers, nn.Linear(64, 4))
+    for m in net:
+        if isinstance(m, nn.Linear):
+            normal(gain)(m)
+    return net
+
+
 def scale_of_zero(f: type[nn.Module], norm: type[nn.Module]) -> nn.Module:
     net = nn.Sequential(*(m for _ in range(3) for m in (nn.Linear(64, 64), norm(64), f())), nn.Linear(64, 4))
     nn.init.zeros_(net[4].weight)
@@ -264,6 +293,14 @@ BROKEN = {
     ),
 }
 
+BROKEN |= {
+    "a large embedding before a GRU": Case(
+        lambda: Tagger(80.0), lambda: torch.randint(0, 50, (4, 5)), ("saturated", "vanishing"), ("table.weight",)),
+    "a dropout of 0.99": Case(lambda: dropping(0.99), verdicts=("exploding", "vanishing"), words=("p = 0.99",)),
+    "a dropout of 0.95 and small weights": Case(lambda: dropping(0.95, 0.3), verdicts=("noisy", "vanishing"), words=("p = 0.95",)),
+    "a dropout of 0.86 in each of 8 layers": Case(lambda: dropping(0.86), verdicts=("exploding",), words=("p = 0.86",)),
+}  # fmt: skip
+
 HEALTHY = {
     "He, ReLU": Case(lambda: mlp(nn.ReLU, start=normal(2**0.5))),
     "tanh, gain 5/3": Case(lambda: mlp(nn.Tanh, start=normal(5 / 3))),
@@ -280,5 +317,8 @@ HEALTHY = {
         lambda: mlp(nn.Sigmoid, 1, last=4), more={"loss": "cross_entropy", "targets": torch.zeros(32, dtype=torch.long)}),
     "scaled, causal attention": Case(lambda: Attention(1 / 8), lambda: torch.randn(4, 8, 64)),
     "a GRU over 12 steps": Case(lambda: Last("GRU"), lambda: torch.randn(4, 12, 64)),
+    "gates held open by their biases": Case(open_gates, lambda: torch.randn(2, 5, 64)),
+    "an embedding of deviation 1 before a GRU": Case(lambda: Tagger(1.0), lambda: torch.randint(0, 50, (4, 5))),
+    "dropout of 0.1": Case(lambda: dropping(0.1)),
     "a narrow net": Case(lambda: mlp(nn.Tanh, 3, 4), lambda: torch.randn(8, 4)),
 }  # fmt: skip

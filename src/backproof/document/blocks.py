@@ -129,12 +129,16 @@ class Glance:
 
 @dataclass(frozen=True)
 class Series:
-    """One data series of a plot: style "line" | "points" | "dotted" (a limit); ``x`` and ``y`` of equal length."""
+    """One data series of a plot: style "line" | "points" | "dotted" (a limit) | "area"; ``x`` and ``y`` of equal length.
+
+    Two series of style "area" in a row, at the same ``x``, are the ends of a filled area that belongs to the series before
+    them; a legend names it by the first one's label up to its comma.
+    """
 
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
-    style: Literal["line", "points", "dotted"] = "line"
+    style: Literal["line", "points", "dotted", "area"] = "line"
 
 
 @dataclass(frozen=True)

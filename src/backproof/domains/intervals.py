@@ -219,14 +219,16 @@ def summed(box: Box, axes: tuple[int, ...], scale: Any = 1) -> Box:
         return Box.filled(box.one[0] * many, box.one[1] * many, kept)
     lo, hi = thin(box.lo, box.hi)
     many = math.prod(box.shape[i] // max(lo.shape[i], 1) for i in axes) * scale
-    return _spread(_sum_of(lo, axes) * many, _sum_of(hi, axes) * many, kept)
+    return _spread(_sum_of(lo, axes, many), _sum_of(hi, axes, many), kept)
 
 
-def _sum_of(array: Array, axes: tuple[int, ...]) -> Array:
+def _sum_of(array: Array, axes: tuple[int, ...], many: Any) -> Array:
     found = np.add.reduce(array, axis=axes) if axes else array
-    if not isinstance(found, np.ndarray):
-        return scalar(flint.fmpq(found))
-    return found if found.size and math.prod(array.shape[i] for i in axes) else np.full(found.shape, flint.fmpq(0))
+    if not isinstance(found, np.ndarray) or found.ndim == 0:
+        return scalar(flint.fmpq(found if not isinstance(found, np.ndarray) else found.item()) * many)
+    return (
+        found * many if found.size and math.prod(array.shape[i] for i in axes) else np.full(found.shape, flint.fmpq(0))
+    )
 
 
 def contracted(a: Box, b: Box) -> Box:

@@ -29,7 +29,7 @@ from .base import Domain
 from .curves import curve
 from .numbers import numbers
 
-__all__ = ["Moments", "breaks", "function_values", "gaussian", "kurtosis", "quadrature", "read_variances", "variances"]
+__all__ = ["Moments", "breaks", "function_values", "gaussian", "kurtosis", "quadratures", "read_variances", "variances"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 _WIDTH, _NODES = 12.0, 48
@@ -70,6 +70,7 @@ def _with(mean: Array, variance: Array) -> Moments:
 
 
 _BENDS = (-64.0, -16.0, -4.0, 0.0, 4.0, 16.0, 64.0)
+_ENDS = tuple(map(float, np.arange(-_WIDTH, _WIDTH + 1, 3.0)))
 
 
 # --- functions --------------------------------------------------------------------------------------------------------
@@ -107,12 +108,25 @@ def breaks(kinks: tuple[float, ...], mean: float, sigma: float) -> tuple[float, 
 def quadrature(kinks: tuple[float, ...] = ()) -> tuple[Array, Array]:
     """Points z and weights w with Σ w f(z) = E[f(z)] for z standard normal and f smooth between the kinks."""
     inside = [k for k in kinks if abs(k) < _WIDTH]
-    ends = np.array(sorted({*inside, *map(float, np.arange(-_WIDTH, _WIDTH + 1, 3.0))}))[:, None]
+    return _between(np.array(sorted({*inside, *_ENDS})))
+
+
+def quadratures(kinks: tuple[float, ...], mean: Array, sigma: Array) -> tuple[Array, Array]:
+    """The same for many functions z ↦ f(m + σ z) at once, a row each; what lies between two equal ends has weight 0."""
+    own = [(k - mean) / sigma for k in kinks]
+    bends = [np.where(sigma > 2, (k - mean) / sigma, _WIDTH) for k in _BENDS] if bool((sigma > 2).any()) else []
+    ends = np.stack([*np.clip([*own, *bends], -_WIDTH, _WIDTH), *(np.full(mean.shape, e) for e in _ENDS)], axis=-1)
+    return _between(np.sort(ends, axis=-1))
+
+
+def _between(ends: Array) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes between neighbours, weighted by the normal density."""
     nodes, weights = _rule()
-    half = (ends[1:] - ends[:-1]) / 2
-    z = (ends[1:] + ends[:-1]) / 2 + half * nodes
+    half = ((ends[..., 1:] - ends[..., :-1]) / 2)[..., None]
+    z = ((ends[..., 1:] + ends[..., :-1]) / 2)[..., None] + half * nodes
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return z.reshape(-1), (half * weights * density).reshape(-1)
+    flat = (*ends.shape[:-1], -1)
+    return z.reshape(flat), (half * weights * density).reshape(flat)
 
 
 def function_values(node: Node, x: Array) -> Array:

@@ -158,7 +158,7 @@ def _ends_apart(plot: Plot, y: Axis) -> tuple[float, ...]:
 def plot_drawing(plot: Plot) -> Drawing:
     """Return a plot as a drawing of 480 pixels' width."""
     place = frame(plot)
-    shapes: list[Shape] = [*_y_axis(place), *_x_axis(place), *_titles(plot, place)]
+    shapes: list[Shape] = [*_areas(plot, place), *_y_axis(place), *_x_axis(place), *_titles(plot, place)]
     for number, series in enumerate(plot.series):
         shapes += _drawn(plot, series, number, place)
     if place.named:
@@ -205,7 +205,34 @@ def _titles(plot: Plot, place: Frame) -> Iterator[Shape]:
 # --- series ----------------------------------------------------------------------------------------------
 
 
+def _areas(plot: Plot, place: Frame) -> Iterator[Shape]:
+    """What lies between two ends, filled; where one of them cannot be shown, there is a gap."""
+    for number in _pairs(plot):
+        upper, lower = (usable(plot, plot.series[i]) for i in (number, number + 1))
+        both = list(zip(upper, lower, strict=False))
+        edges = ([(place.x(e[i][0]), place.y(e[i][1])) if all(e) else None for e in both] for i in (0, 1))  # type: ignore[index]
+        for top, base in zip(*map(_runs, edges), strict=True):
+            yield Path((*top, *reversed(base), top[0]), role=_area_role(plot, number), width=0)
+
+
+def _area_role(plot: Plot, number: int) -> str:
+    """The colour of the series that an area belongs to."""
+    before = max(number - 1, 0)
+    return f"area {_role(plot.series[before], before)}"
+
+
+def _pairs(plot: Plot) -> list[int]:
+    """The places of the first ends of areas."""
+    found: list[int] = []
+    for number, (a, b) in enumerate(pairwise(plot.series)):
+        if a.style == b.style == "area" and number - 1 not in found:
+            found.append(number)
+    return found
+
+
 def _drawn(plot: Plot, series: Series, number: int, place: Frame) -> Iterator[Shape]:
+    if series.style == "area":
+        return
     role = _role(series, number)
     points = [(place.x(point[0]), place.y(point[1])) if point else None for point in usable(plot, series)]
     if series.style != "points":
@@ -254,17 +281,30 @@ def _names(plot: Plot, place: Frame) -> Iterator[Shape]:
 
 def _legend(plot: Plot, left: float) -> Iterator[Shape]:
     """The names below the plot, as many in a row as have room."""
-    x, y = left, _HEIGHT + 8
+    x, y, areas = left, _HEIGHT + 8, _pairs(plot)
     for number, series in enumerate(plot.series):
-        wide = 33 + _wide(series.label) + 16
+        if series.style == "area" and number not in areas:
+            continue
+        label = series.label.partition(",")[0] if series.style == "area" else series.label
+        wide = 33 + _wide(label) + 16
         if x > left and x + wide > _WIDTH:
             x, y = left, y + _LEGEND_ROW
-        if series.style != "points":
-            yield Path(((x, y), (x + 26, y)), role=_role(series, number), width=2)
-        if series.style != "dotted":
-            yield _mark((x + 13, y), number)
-        yield Label(x + 33, y, series.label, "start", 13)
+        yield from _sample(plot, number, x, y)
+        yield Label(x + 33, y, label, "start", 13)
         x += wide
+
+
+def _sample(plot: Plot, number: int, x: float, y: float) -> Iterator[Shape]:
+    """A piece of a series, before its name."""
+    series = plot.series[number]
+    if series.style == "area":
+        corners = ((x, y - 6), (x + 26, y - 6), (x + 26, y + 6), (x, y + 6), (x, y - 6))
+        yield Path(corners, role=_area_role(plot, number), width=0)
+        return
+    if series.style != "points":
+        yield Path(((x, y), (x + 26, y)), role=_role(series, number), width=2)
+    if series.style != "dotted":
+        yield _mark((x + 13, y), number)
 
 
 # --- characters ------------------------------------------------------------------------------------------

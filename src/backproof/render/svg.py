@@ -171,5 +171,6 @@ def drawing_css() -> str:
         dash = f"stroke-dasharray:{' '.join(str(length) for length in DASHES[role])}" if role in DASHES else ""
         rules.append(f".stroke.role-{role}{{stroke:var(--{role});{dash}}}")
         rules.append(f".head.role-{role},.role-{role}.role-solid{{fill:var(--{role})}}")
+        rules.append(f".stroke.role-area.role-{role}{{fill:var(--{role});fill-opacity:.16;stroke:none}}")
         rules.append(f".shape.role-{role}{{stroke:var(--{role})}}.label.role-{role}{{fill:var(--{role})}}")
     return "\n".join(rules)

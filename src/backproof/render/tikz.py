@@ -50,6 +50,8 @@ def _dash(role: str) -> str:
 def _path(path: Path, scale: float) -> str:
     if not path.points:
         return ""
+    if "area" in path.role.split():
+        return rf"\fill[{_color(path.role)},fill opacity=0.16] {_route(path)};"
     arrow = ",-latex" if path.arrow and len(path.points) > 1 else ""
     width = f"line width={_n(path.width * scale)}pt"
     style = f"[draw={_color(path.role)},{width}{_dash(path.role)}{arrow},line join=round]"

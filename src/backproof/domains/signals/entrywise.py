@@ -16,7 +16,7 @@ from ...ops import Elementwise, derivative
 from ..balls import formula
 from ..curves import curve
 from ..fields import Field, Known, Unpredictable, aligned, seen_from
-from ..variances import breaks, function_values, quadrature
+from ..variances import Array, function_values, quadratures
 from . import errors, signals
 
 __all__ = ["kernel_of", "scales"]
@@ -37,46 +37,48 @@ def _plain(op: Elementwise, attrs: tuple[tuple[str, Any], ...]) -> Node:
     return Builder().emit(op, Builder().leaf("x", "input", (1,), "float64"), **dict(attrs))
 
 
-@lru_cache(maxsize=20_000)
-def _expansion(op: Elementwise, attrs: tuple[tuple[str, Any], ...], mean: float, sigma: float) -> tuple[Tensor, float]:
-    """a_k = E[f(m + σ z) h_k(z)] for the normalised Hermite polynomials h_k, and E[f²]."""
+def _expansions(op: Elementwise, attrs: tuple[tuple[str, Any], ...], pairs: Array) -> tuple[Array, Array]:
+    """For each (mean m, deviation σ) a_k = E[f(m + σ z) h_k(z)] with the normalised Hermite polynomials h_k, and E[f²]."""
     node = _plain(op, attrs)
-    if sigma <= 1e-15 * max(abs(mean), 1e-300):
-        value = float(function_values(node, np.array([mean]))[0])
-        alone = torch.zeros(TERMS, dtype=torch.float64)
-        alone[0] = value
-        return alone, value**2
-    z, weights = quadrature(breaks(_kinks(op, attrs), mean, sigma))
-    values = function_values(node, mean + sigma * z)
-    found, before, h = np.empty(TERMS), np.zeros_like(z), np.ones_like(z)
+    mean, sigma = pairs.T
+    still = sigma <= 1e-15 * np.maximum(abs(mean), 1e-300)
+    z, weights = quadratures(_kinks(op, attrs), mean, np.where(still, 1.0, sigma))
+    z, weights = (np.where(still[:, None], w, v) for v, w in ((z, 0.0), (weights, 1 / z.shape[1])))
+    found, before, h = np.empty((len(pairs), TERMS)), np.zeros_like(z), np.ones_like(z)
     with np.errstate(over="ignore", invalid="ignore"):  # of a function that overflows: what is not finite is not used
+        values = np.where(weights > 0, function_values(node, mean[:, None] + sigma[:, None] * z), 0.0)
+        weighted = weights * values
         for k in range(TERMS):
-            found[k] = (weights * values * h).sum()
+            found[:, k] = np.einsum("ij,ij->i", weighted, h)
             before, h = h, (z * h - math.sqrt(k) * before) / math.sqrt(k + 1)
-        return torch.from_numpy(found), float((weights * values**2).sum())
+        found[still, 1:] = 0.0
+        return found, np.einsum("ij,ij->i", weighted, values)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")
+def _rounded(values: Tensor) -> Array:
+    """To five digits: what differs by less is integrated once."""
+    found: Array = values.numpy()
+    size = 10.0 ** (np.floor(np.log10(np.maximum(abs(found), 1e-300))) - 4)
+    return np.where(found == 0, 0.0, np.round(found / size) * size)
 
 
 def kernel_of(node: Node, x: Field) -> Field:
     """E[f(u)] and E[f(u) f(v)] = Σ a_k(u) a_k(v) ρ^k; what the terms leave out counts as one more, of the next order."""
     assert isinstance(node.op, Elementwise)
-    attrs = tuple(sorted(node.attrs.items()))
     sigma = x.variance.sqrt()
-    pairs = [(_rounded(m), _rounded(s)) for m, s in zip(x.mean.tolist(), sigma.tolist(), strict=True)]
-    known = {pair: _expansion(node.op, attrs, *pair) for pair in dict.fromkeys(pairs)}
-    terms = torch.stack([known[pair][0] for pair in pairs])
-    second = torch.tensor([known[pair][1] for pair in pairs], dtype=torch.float64)
+    pairs = np.stack([_rounded(x.mean), _rounded(sigma)], axis=1)
+    distinct, place = np.unique(pairs, axis=0, return_inverse=True)
+    expanded = _expansions(node.op, tuple(sorted(node.attrs.items())), distinct)
+    terms, second = (torch.from_numpy(v[place.reshape(-1)]) for v in expanded)
     safe = sigma.clamp_min(1e-300)
-    rho = ((x.kernel - torch.outer(x.mean, x.mean)) / safe / safe[:, None]).clamp(-1, 1)
+    rho = torch.addr(x.kernel, x.mean, x.mean, alpha=-1).div_(safe).div_(safe[:, None]).clamp_(-1, 1)
     rest = (second - (terms**2).sum(1)).clamp_min(0).sqrt()
     kernel = torch.outer(rest, rest)
+    columns = terms.T.contiguous()
     for k in reversed(range(TERMS)):
-        kernel = kernel * rho + torch.outer(terms[:, k], terms[:, k])
+        kernel.mul_(rho).addr_(columns[k], columns[k])
     kernel.diagonal().copy_(second)
-    return Field(x.layout, terms[:, 0].clone(), kernel)
+    return Field(x.layout, columns[0].clone(), kernel)
 
 
 @signals.rule("elementwise")

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ...graph import Graph, Node
 from ..fields import Axis, Field, Known, Layout, Unpredictable, drawn, field_of
-from ..numbers import wide_numbers, widened
+from ..numbers import widened
+from .batched import each
 from .layouts import layout_of, plain_layout, uncopied
 
 __all__ = ["Population", "calls_of_one_weight", "populations"]
@@ -42,8 +43,8 @@ class Shared:
     """
 
     generator: torch.Generator
-    basis: Tensor | None = None
-    images: Tensor | None = None
+    basis: _Rows = field(default_factory=lambda: _Rows())
+    images: _Rows = field(default_factory=lambda: _Rows())
     bias: Tensor | None = None
 
     def times(self, x: Tensor, out: int) -> Tensor:
@@ -51,17 +52,42 @@ class Shared:
         count, places, _ = x.shape
         rows = x.transpose(0, 1).reshape(places, -1) / math.sqrt(count)
         found = torch.zeros((places, count * out), dtype=rows.dtype)
-        if self.basis is not None and self.images is not None:
-            for _ in range(2):  # a second time for what rounding left
-                along = rows @ self.basis.T
-                rows = rows - along @ self.basis
-                found = found + along @ self.images
+        if self.basis.count:
+            basis = self.basis.rows
+            along = rows @ basis.T
+            rows = rows - along @ basis
+            left = rows @ basis.T  # a second time for what rounding left
+            rows = rows - left @ basis
+            found = (along + left) @ self.images.rows
         fresh, root = _orthonormal(rows, float((x**2).sum(2).mean()))
         images = torch.randn((len(fresh), count * out), generator=self.generator, dtype=rows.dtype)
-        self.basis = fresh if self.basis is None else torch.cat([self.basis, fresh])
-        self.images = images if self.images is None else torch.cat([self.images, images])
+        self.basis.add(fresh)
+        self.images.add(images)
         found = found + root @ images
         return found.reshape(places, count, out).transpose(0, 1)
+
+
+class _Rows:
+    """A matrix that grows by rows, in a store that doubles."""
+
+    def __init__(self) -> None:
+        self.count, self.store = 0, torch.empty((0, 0), dtype=torch.float64)
+
+    @property
+    def rows(self) -> Tensor:
+        """Those added so far."""
+        return self.store[: self.count]
+
+    def add(self, more: Tensor) -> None:
+        """Put rows behind the last."""
+        total = self.count + len(more)
+        if total > len(self.store) or not self.count:
+            store = torch.empty((2 * total, more.shape[1]), dtype=more.dtype)
+            if self.count:
+                store[: self.count] = self.rows
+            self.store = store
+        self.store[self.count : total] = more
+        self.count = total
 
 
 def _orthonormal(rows: Tensor, size: float) -> tuple[Tensor, Tensor]:
@@ -253,7 +279,7 @@ class Population:
                 self.draws[node] = _mapped(node, self.draws[x], self._weights(node), shared)
                 self.layouts[node] = _map_layout(node, self.layouts[x])
             else:
-                self.draws[node] = _each(node, [self.draws[x] for x in node.inputs])
+                self.draws[node] = each(node, [self.draws[x] for x in node.inputs])
                 self.layouts[node] = layout_of(node, [self.layouts[x] for x in node.inputs])
         return {n: self._field(n, self.draws[n]) for n in self.inside}
 
@@ -301,7 +327,7 @@ class Population:
         wanted = [self._varies(x) for x in node.inputs]
         leaves = [self.draws[x].detach() for x in node.inputs]
         leaves = [t.clone().requires_grad_() if w else t for t, w in zip(leaves, wanted, strict=True)]
-        out, ends = _each(node, leaves), [t for t, w in zip(leaves, wanted, strict=True) if w]
+        out, ends = each(node, leaves), [t for t, w in zip(leaves, wanted, strict=True) if w]
         cut = not (out.requires_grad and ends)
         grads = iter([] if cut else torch.autograd.grad(out, ends, delta.reshape(out.shape), allow_unused=True))
         return [next(grads, None) if w else None for w in wanted]
@@ -309,15 +335,6 @@ class Population:
     def _varies(self, x: Node) -> bool:
         known = x in self.edge and isinstance(self.value(x), Known)
         return not known and self.draws[x].is_floating_point()
-
-
-def _each(node: Node, operands: Sequence[Tensor]) -> Tensor:
-    """An operation on each draw by itself: all at once where it can be, else one by one."""
-    try:
-        found: Tensor = torch.vmap(lambda *here: wide_numbers.apply(node, *here))(*operands)
-        return found
-    except (RuntimeError, ValueError, TypeError):
-        return torch.stack([wide_numbers.apply(node, *here) for here in zip(*operands, strict=True)])
 
 
 def _add(found: dict[Node, Tensor], node: Node, part: Tensor) -> None:

@@ -16,6 +16,7 @@ from ...graph import Graph, Node
 from ..fields import Field, Known, Layout, Unpredictable, aligned, drawn, field_of
 from ..numbers import tensor_of, wide_numbers, widened
 from . import errors, signals
+from .batched import each
 from .layouts import layout_of, plain_layout, uncopied
 from .maps import is_map
 from .norms import statistics_of
@@ -225,8 +226,9 @@ class Reading:
         """The moments of a node, averaged over draws of the Gaussian fields that it starts from."""
         inside, edge = self.cones[node] = self._cone(node)
         layout = self._layout(node, inside)
-        outputs = [out.detach() for _, out in self._runs(node, inside, edge, layout)]
-        found = field_of(torch.stack(outputs), layout)
+        with torch.no_grad():
+            _, out = self._runs(node, inside, edge, layout)
+        found = field_of(out, layout)
         if not bool(found.kernel.isfinite().all()):
             raise Unpredictable("its moments are not finite")
         return found
@@ -248,22 +250,20 @@ class Reading:
 
     def _runs(
         self, node: Node, inside: list[Node], edge: list[Node], layout: Layout
-    ) -> Iterable[tuple[list[Tensor], Tensor]]:
-        """Draws of the starts, and what comes of them."""
+    ) -> tuple[dict[Node, Tensor], Tensor]:
+        """Draws of the starts, and what comes of them: [count, *shape] each."""
         generator = torch.Generator().manual_seed(self.seed + self._place[node])
         values = {x: self.value(x) for x in edge}
         if any(v is None for v in values.values()):
             raise Unpredictable("what comes before it is not known")
         starts = [x for x in edge if isinstance(values[x], Field)]
         count = _enough([*inside, *starts], layout)
-        draws = {x: self.draws_of(x, count, generator) for x in starts}
-        held = {x: widened(v.values) for x, v in values.items() if isinstance(v, Known)}
-        for i in range(count):
-            here = {x: draws[x][i].detach().clone().requires_grad_() for x in starts}
-            found: dict[Node, Tensor] = {**held, **here}
-            for x in inside:
-                found[x] = wide_numbers.apply(x, *(found[y] for y in x.inputs))
-            yield [here[x] for x in starts], found[node]
+        draws = {x: self.draws_of(x, count, generator).detach().clone().requires_grad_() for x in starts}
+        known = {x: widened(v.values) for x, v in values.items() if isinstance(v, Known)}
+        found: dict[Node, Tensor] = {**{x: t.expand(count, *t.shape) for x, t in known.items()}, **draws}
+        for x in inside:
+            found[x] = each(x, [found[y] for y in x.inputs])
+        return draws, found[node]
 
     # --- backwards ------------------------------------------------------------------------------------------------------
     def backward(self, start: Node, delta: Field) -> None:
@@ -347,24 +347,21 @@ class Reading:
             self.deltas[node] = Field(a.layout, a.mean + b.mean, a.kernel + b.kernel + cross + cross.T, True)
 
     def _back_through(self, node: Node, delta: Field, inside: list[Node], edge: list[Node]) -> None:
-        starts = [x for x in edge if isinstance(self.value(x), Field)]
-        found: dict[Node, list[Tensor]] = {x: [] for x in starts}
         generator = torch.Generator().manual_seed(self.seed + 7919 + self._place[node])
         layout = delta.layout if node not in self.cones else self._layout(node, inside)
-        arriving = drawn(delta, _enough([*inside, *starts], layout), generator)
-        for (leaves, out), signal in zip(self._runs(node, inside, edge, layout), arriving, strict=True):
-            cut = not out.requires_grad  # an index of the largest, a comparison
-            grads = (
-                [None] * len(leaves)
-                if cut
-                else torch.autograd.grad(out, leaves, signal.reshape(out.shape), allow_unused=True)
-            )
-            for x, leaf, g in zip(starts, leaves, grads, strict=True):
-                found[x].append(torch.zeros_like(leaf) if g is None else g)
-        for x in starts:
+        leaves, out = self._runs(node, inside, edge, layout)
+        arriving = drawn(delta, len(out), generator)
+        cut = not (out.requires_grad and leaves)  # an index of the largest, a comparison
+        ends = tuple(leaves.values())
+        grads = (
+            (None,) * len(ends)
+            if cut
+            else torch.autograd.grad(out, ends, arriving.reshape(out.shape), allow_unused=True)
+        )
+        for (x, leaf), g in zip(leaves.items(), grads, strict=True):
             value = self.values[x]
             assert isinstance(value, Field)
-            self._give(x, field_of(torch.stack(found[x]), uncopied(value.layout), True))
+            self._give(x, field_of(torch.zeros_like(leaf) if g is None else g, uncopied(value.layout), True))
 
 
 def _enough(nodes: list[Node], layout: Layout) -> int:

@@ -30,7 +30,7 @@ from ..verdicts import Evidence, summary
 from ..writing.worked import evidence_section
 from .boxes import Region, Target, region_of, targets_of
 from .confirming import confirm
-from .extremes import Extreme, derivatives_at, drawn_from, quick, search
+from .extremes import Extreme, derivatives_at, drawn_from, nudged, quick, search
 from .proving import as_fraction, decimal, number, proof_of
 from .upper import CUTS, at_point, only, worst
 
@@ -293,7 +293,7 @@ def certify_graph(
         target, upper = bounded.target, bounded.upper
         advance(note="proved")
         found = (search if effort == "full" else quick)(target, region, graph, seed)
-        lower = _attained(target, region, found)
+        lower = _attained(target, region, found, seed)
         advance(note="searched")
         typical, largest, count = sampled_rms(target, region, seed, samples)
     entry = "" if target.index is None else f"[{', '.join(map(str, target.index))}]"
@@ -338,12 +338,20 @@ def _end(value: Any, sign: int) -> str:
     return near if float(near) == float(as_fraction(value)) else decimal(as_fraction(value), sign)
 
 
-def _attained(target: Target, region: Region, found: Extreme) -> Lower:
-    """The witness's derivative in exact arithmetic; where it is no fraction, a float rounded down."""
-    weights = {n: found.weights[n] if n in found.weights else region.clamped(n) for n in region.free}
-    point = region.point(weights)
-    box = at_point(target, only(point, target))
-    cut = tuple(slice(i, i + 1) for i in found.index)
+def _attained(target: Target, region: Region, found: Extreme, seed: int = 0) -> Lower:
+    """The witness's derivative in exact arithmetic; where it lies on a tie or a kink, of the best point near it."""
+    made = _exactly(target, region, found.weights, found.index)
+    if float(made) >= found.size * (1 - 1e-9) or not region.free:
+        return made
+    near = (_exactly(target, region, w, found.index) for w in nudged(region, found.weights, seed))
+    return max([made, *near], key=float)
+
+
+def _exactly(target: Target, region: Region, given: Mapping[Node, Tensor], index: tuple[int, ...]) -> Lower:
+    """The derivative at a point; where it is no fraction, a float rounded down."""
+    weights = {n: given[n] if n in given else region.clamped(n) for n in region.free}
+    box = at_point(target, only(region.point(weights), target))
+    cut = tuple(slice(i, i + 1) for i in index)
     lo, hi = box.lo[cut].reshape(-1)[0], box.hi[cut].reshape(-1)[0]
     size = flint.fmpq(0) if lo <= 0 <= hi else min(abs(lo), abs(hi))
     witness = {n.name: t for n, t in weights.items()}

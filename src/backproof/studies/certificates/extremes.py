@@ -22,7 +22,7 @@ from ...ops import Elementwise, derivative
 from ...progress import track
 from .boxes import Region, Target
 
-__all__ = ["Extreme", "derivative_at", "derivatives_at", "drawn_from", "quick", "search"]
+__all__ = ["Extreme", "derivative_at", "derivatives_at", "drawn_from", "nudged", "quick", "search"]
 
 Weights = dict[Node, Tensor]
 WORK = 120_000_000
@@ -119,6 +119,13 @@ def drawn_from(region: Region, node: Node, count: int, generator: torch.Generato
     """Uniform draws of a leaf from its box, ``count`` of them along a new first axis."""
     lo, hi = region.ends(node)
     return lo + (hi - lo) * torch.rand((count, *node.shape), generator=generator, dtype=torch.float64)
+
+
+def nudged(region: Region, weights: Mapping[Node, Tensor], seed: int = 0) -> Iterable[Weights]:
+    """Points of the box a little beside one, ever farther off: where two entries are equal, or a unit is at a kink."""
+    generator = torch.Generator().manual_seed(seed + 3)
+    for reach in (2.0**-20, 2.0**-20, 2.0**-10, 2.0**-10, 2.0**-5, 2.0**-3):
+        yield {n: w + reach * (drawn_from(region, n, 1, generator)[0] - w) for n, w in weights.items()}
 
 
 def _affordable(starts: int, steps: int, size: int) -> tuple[int, int]:

@@ -11,10 +11,11 @@ from typing import Any
 from .facts import Facts
 from .softmaxes import Soft
 
-__all__ = ["Diagnosis", "Remedy", "diagnose"]
+__all__ = ["Diagnosis", "Remedy", "diagnose", "first_finding"]
 
 FADED, GROWN = 1e-3, 1e3
 QUIET, LOUD = 1e-6, 1e4
+NOISE = 9.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Remedy:
             where there is nothing to measure.
         effect: what else it is predicted to do and did to the copy, in a sentence.
         over: between which maps the two norms are compared, in words.
+        after: the verdict on that copy, "" where nothing was tried.
+        left: what is still wrong with it, in words.
     """
 
     words: str
@@ -37,6 +40,13 @@ class Remedy:
     measured: float = math.nan
     effect: str = ""
     over: str = "all layers"
+    after: str = ""
+    left: str = ""
+
+    @property
+    def cures(self) -> bool:
+        """Whether the copy has nothing wrong with it (or nothing could be tried)."""
+        return self.after in ("", "healthy", "frozen")
 
     def to_dict(self) -> dict[str, Any]:
         """The remedy as plain data."""
@@ -46,6 +56,7 @@ class Remedy:
             "code": self.code,
             "effect": self.effect,
             "over": self.over,
+            "after": self.after,
             **{k: v if math.isfinite(v) else None for k, v in numbers.items()},
         }
 
@@ -56,12 +67,12 @@ class Diagnosis:
 
     Args:
         verdict: "healthy", "vanishing", "exploding", "dead", "saturated", "symmetric", "disconnected", "not finite",
-            "loss scale" or "frozen".
+            "noisy", "loss scale" or "frozen".
         sentence: the measured fact behind it.
         cause, remedy: in words, "" where nothing is wrong.
         ratio: the norm of the error signal at the first layer over that at the last, measured.
         predicted: the same by the theory.
-        remedies: the one that fits the cause first; what cures what was predicted and tried.
+        remedies: what was predicted and tried, what cures before what does not, among equals what fits the cause first.
     """
 
     verdict: str
@@ -93,19 +104,21 @@ def diagnose(layers: Sequence[Any], facts: Facts, tried: Callable[[str], Remedy 
         f"The norm of the error signal is {layers[0].norms[1]:.3g} at {layers[0].name} and {layers[-1].norms[1]:.3g} at "
         f"{layers[-1].name}, a factor of {ratio:.3g} over {len(layers)} layers."
     )
-    verdict, cause, names = next(_findings(layers, facts, ratio), ("healthy", "", ()))
+    verdict, cause, names = first_finding(layers, facts)
     remedies = tuple(r for r in map(tried, names) if r is not None)
-    best = sorted(remedies, key=_cures, reverse=True)  # stable: the one that fits the cause first among equals
+    best = sorted(remedies, key=lambda r: r.cures, reverse=True)  # stable
     words = _in_words(best[0]) if best else ""
     return Diagnosis(verdict, sentence, cause, words, ratio, predicted, tuple(best))
 
 
+def first_finding(layers: Sequence[Any], facts: Facts) -> Finding:
+    """The most certain of what may be wrong."""
+    ratio = _over(layers[0].norms[1], layers[-1].norms[1])
+    return next(_findings(layers, facts, ratio), ("healthy", "", ()))
+
+
 def _over(first: float, last: float) -> float:
     return first / last if last > 0 else 0.0
-
-
-def _cures(r: Remedy) -> bool:
-    return math.isnan(r.measured) or FADED < r.measured < GROWN
 
 
 def _in_words(r: Remedy) -> str:
@@ -115,7 +128,13 @@ def _in_words(r: Remedy) -> str:
         f"the theory predicts {r.predicted:.3g} for" if math.isfinite(r.predicted) else "there is no prediction for"
     )
     effect = f" {r.effect}" if r.effect else ""
-    return f"{r.words}. With it {foreseen} the factor over {r.over}, and a copy to which it was applied has {r.measured:.3g}.{effect}"
+    seen = f"{foreseen} the factor over {r.over}, and a copy to which it was applied has {r.measured:.3g}.{effect}"
+    if r.cures:
+        return f"{r.words}. With it {seen}"
+    return (
+        f"None of what was tried on a copy makes the network healthy. First was: {r.words}; with it {seen} That copy is "
+        f"{r.after}: {r.left}"
+    )
 
 
 # --- what may be wrong, the most certain first ------------------------------------------------------------------------
@@ -142,12 +161,46 @@ def _findings(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Fin
         yield "vanishing", (
             f"The scale of a normalisation, {_listed(facts.scales)}, is 0, and it is the only way: its output is constant, and "
             "nothing before it gets a gradient."), ("scale of the norm",)  # fmt: skip
+    yield from _drops(facts, ratio)
     yield from _units(layers, facts, ratio)
+    yield from _gates(facts, ratio)
     yield from _softs(layers, facts, ratio)
     yield from _times(facts)
     if not FADED <= ratio <= GROWN and len(layers) > 1:
         yield _flow("vanishing" if ratio < FADED else "exploding", layers, facts, ratio)
     yield from _scales(layers, facts)
+
+
+def _drops(facts: Facts, ratio: float) -> Iterator[Finding]:
+    """A dropout that leaves nearly nothing, or dropouts that make up most of an explosion."""
+    if not facts.dropouts:
+        return
+    factor = math.prod(1 / d.keep for d in facts.dropouts)
+    grown = ratio > GROWN and math.log(factor) > math.log(ratio)  # the norm's factor is the root
+    heavy = [d for d in facts.dropouts if d.noise > NOISE] or [d for d in facts.dropouts if grown]
+    if not heavy:
+        return
+    least = min(d.keep for d in heavy)
+    yield "exploding" if ratio > GROWN else "vanishing" if ratio < FADED else "noisy", (
+        f"The dropout of p = {1 - least:.3g} behind {_listed([d.name for d in heavy])} keeps {100 * least:.3g} % of the "
+        f"entries and multiplies the mean square of the signal and of the error signal by 1/(1 - p) = {1 / least:.3g} each "
+        f"time ({factor:.3g} for all {len(facts.dropouts)} dropouts together); the noise that it adds has "
+        f"{1 / least - 1:.3g} times the mean square of the signal."), ("dropout",)  # fmt: skip
+
+
+def _gates(facts: Facts, ratio: float) -> Iterator[Finding]:
+    shut = [g for g in facts.gates if g.share >= 0.5]
+    if shut:
+        worst = max(shut, key=lambda g: g.share)
+        yield "vanishing" if ratio < FADED else "saturated", (
+            f"The gates of {_listed([g.name for g in shut])} are saturated: {100 * worst.share:.0f} % of the entries of its "
+            f"{' and '.join(worst.functions)} lie where they have less than 1/20 of their largest slope (what goes in has root "
+            f"mean square {worst.size:.3g}).{_input_words(facts)}"), (*_sources(facts), "gains")  # fmt: skip
+
+
+def _sources(facts: Facts) -> tuple[str, ...]:
+    """The remedies for what goes into the network too large."""
+    return (*(["standardise"] if facts.input_scale > 30 else []), *(["embeddings"] if facts.tables else []))
 
 
 def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
@@ -172,7 +225,7 @@ def _units(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Findin
             f"{full[0].activation} is saturated: {100 * max(x.saturated for x in full):.0f} % of the entries behind "
             f"{_listed([x.name for x in full])} lie where it has less than 1/20 of its largest slope (the pre-activations' "
             f"root mean square is {math.sqrt(full[0].forward[1]):.3g}).{_input_words(facts)}"
-        ), ("standardise", "gains", "normalise") if facts.input_scale > 30 else ("gains", "normalise")  # fmt: skip
+        ), (*_sources(facts), "gains", "normalise")  # fmt: skip
 
 
 def _softs(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Finding]:
@@ -188,7 +241,7 @@ def _softs(layers: Sequence[Any], facts: Facts, ratio: float) -> Iterator[Findin
         f"{worst.keys} entries of a row (about 1 is usual), so that one entry takes nearly all, and "
         f"{100 * worst.open:.0f} % of the slope that equal shares would have is left. "
         f"{_why_grown(layers, facts) if grown else _why_shut(worst)}{_input_words(facts)}"
-    ), (*(["standardise"] if facts.input_scale > 30 else []), *(["branches"] if grown and facts.skips else []), "scores")  # fmt: skip
+    ), (*_sources(facts), *(["branches"] if grown and facts.skips else []), "scores")  # fmt: skip
 
 
 def _why_grown(layers: Sequence[Any], facts: Facts) -> str:
@@ -224,7 +277,7 @@ def _times(facts: Facts) -> Iterator[Finding]:
 def _for_dead(layer: Any, facts: Facts) -> tuple[str, ...]:
     if layer.name in facts.flat:
         return ("scale of the norm",)
-    return ("gains", "standardise" if facts.input_scale > 30 else "leaky")
+    return ("gains", *(_sources(facts) or ("leaky",)))
 
 
 def _why_dead(layer: Any, facts: Facts) -> str:
@@ -238,11 +291,11 @@ def _why_dead(layer: Any, facts: Facts) -> str:
 
 
 def _input_words(facts: Facts) -> str:
-    return (
-        f" The inputs have root mean square {facts.input_scale:.3g}: they are not standardised."
-        if facts.input_scale > 30
-        else ""
+    inputs = f" The inputs have root mean square {facts.input_scale:.3g}: they are not standardised."
+    tables = (
+        f" The embedding {n} has root mean square {size:.3g}; about 1 is usual." for n, size in facts.tables.items()
     )
+    return (inputs if facts.input_scale > 30 else "") + "".join(tables)
 
 
 def _flow(verdict: str, layers: Sequence[Any], facts: Facts, ratio: float) -> Finding:
@@ -301,7 +354,7 @@ def _scales(layers: Sequence[Any], facts: Facts) -> Iterator[Finding]:
         yield "loss scale", (
             f"The loss itself is scaled: its gradient is too {size} already at {layers[-1].name} (norm "
             f"{layers[-1].norms[1]:.3g}), and about the same in every layer.{_input_words(facts)}"
-        ), ("standardise", "loss scale") if facts.input_scale > 30 else ("loss scale",)  # fmt: skip
+        ), (*_sources(facts), "loss scale")  # fmt: skip
     if facts.frozen:
         yield "frozen", (
             f"{_listed(facts.frozen)} {'is' if len(facts.frozen) == 1 else 'are'} held fixed (requires_grad is False) "

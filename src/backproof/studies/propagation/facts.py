@@ -5,26 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from ...domains.numbers import numbers
 from ...domains.signals.norms import statistics_of
-from ...domains.variances import function_values
-from ...graph import Builder, Graph, Node
-from ...ops import Elementwise
+from ...graph import Graph, Node
 from ...ops.shapes import axes_of
+from .gates import Dropout, Gates, dropouts_of, gates_of
 from .measuring import Measured, Network
-from .predicting import function_behind, gains_of, slope
+from .predicting import function_behind, gains_of
 from .softmaxes import Soft, softmaxes
 from .through_time import Through, through_time
 
-__all__ = ["Facts", "Weight", "at_rest", "facts_of", "saturated", "weight_of"]
+__all__ = ["Facts", "Weight", "facts_of", "weight_of"]
 
-_BOUNDED = ("sigmoid", "tanh", "hardtanh", "softsign", "hardsigmoid", "atan", "erf")
+TABLE_SIZE = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,9 @@ class Facts:
         scales: all scales of normalisations that are 0.
         softs: the softmaxes.
         times: the weights that are applied again and again.
+        gates: the bounded functions of each module that stand behind no linear map directly.
+        dropouts: the dropouts.
+        tables: the root mean squares of large embeddings behind which no normalisation follows at once.
     """
 
     not_finite: str = ""
@@ -72,6 +70,9 @@ class Facts:
     scales: tuple[str, ...] = ()
     softs: tuple[Soft, ...] = ()
     times: tuple[Through, ...] = ()
+    gates: tuple[Gates, ...] = ()
+    dropouts: tuple[Dropout, ...] = ()
+    tables: Mapping[str, float] = field(default_factory=dict)
 
 
 def weight_of(graph: Graph, node: Node) -> Weight | None:
@@ -126,7 +127,21 @@ def facts_of(network: Network, run: Measured, maps: Sequence[Node]) -> Facts:
         tuple(x.name for n in graph.nodes for x in _scales_at_zero(network, n)),
         softmaxes(graph, run.values),
         through_time(graph, run.backward),
+        gates_of(graph, run.values, {f for n in maps if (f := function_behind(graph, n)) is not None}),
+        dropouts_of(graph),
+        _large_tables(network, graph),
     )
+
+
+def _large_tables(network: Network, graph: Graph) -> dict[str, float]:
+    """The embeddings whose entries have root mean square above 3, unless a normalisation follows at once."""
+    found = {}
+    for node in graph.nodes:
+        if node.op.name == "embedding" and node.inputs[0].role == "parameter" and not _normed(graph, node):
+            size = _rms(network.given[node.inputs[0]])
+            if size > TABLE_SIZE:
+                found[node.inputs[0].name] = size
+    return found
 
 
 def _flat(network: Network, graph: Graph, node: Node) -> str:
@@ -229,33 +244,3 @@ def _meant(graph: Graph, node: Node) -> bool:
     return node.op.name in ("where", "add", "mul", "cat", "expand", "reshape", "select", "slice") and any(
         "softmax" in u.op.name or _meant(graph, u) for u in graph.users[node]
     )
-
-
-# --- units ------------------------------------------------------------------------------------------------------------
-def at_rest(graph: Graph, node: Node, values: Mapping[Node, Tensor]) -> float:
-    """The share of units whose activation has slope 0 for every input."""
-    function = function_behind(graph, node)
-    if function is None or function.inputs[0] not in values:
-        return 0.0
-    slopes = numbers.apply(slope(function), values[function.inputs[0]]).abs()
-    axis = 1 if node.op.name.startswith("conv") else slopes.ndim - 1
-    units = slopes.movedim(axis, -1).reshape(-1, slopes.shape[axis])
-    return float((units.amax(0) < 1e-12).double().mean())
-
-
-def saturated(graph: Graph, node: Node, values: Mapping[Node, Tensor]) -> float:
-    """The share of entries where a bounded activation has less than 1/20 of its largest slope."""
-    function = function_behind(graph, node)
-    if function is None or function.op.name not in _BOUNDED or function.inputs[0] not in values:
-        return 0.0
-    if function.op.name == "hardtanh" and function.attrs["min_val"] >= 0:
-        return 0.0  # ReLU6: half of it is flat where nothing is wrong
-    slopes = numbers.apply(slope(function), values[function.inputs[0]]).abs()
-    assert isinstance(function.op, Elementwise)
-    return float((slopes < _steepest(function.op, tuple(sorted(function.attrs.items()))) / 20).double().mean())
-
-
-@lru_cache(maxsize=64)
-def _steepest(op: Elementwise, attrs: tuple[tuple[str, Any], ...]) -> float:
-    node = Builder().emit(op, Builder().leaf("x", "input", (1,), "float64"), **dict(attrs))
-    return float(np.abs(function_values(slope(node), np.linspace(-10, 10, 2001))).max())

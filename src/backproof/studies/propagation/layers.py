@@ -152,8 +152,9 @@ class Propagation(Result):
 
     @property
     def code(self) -> str:
-        """The remedy as lines to paste, "" where there are none."""
-        return self.diagnosis.remedies[0].code if self.diagnosis.remedies else ""
+        """The remedy as lines to paste, "" where there are none, or none that cures."""
+        best = self.diagnosis.remedies[:1]
+        return best[0].code if best and best[0].cures else ""
 
     @property
     def chi(self) -> float | None:
@@ -204,7 +205,7 @@ class Propagation(Result):
         if self.disagreements:
             said.append(Callout("finding", (self._apart(),), "Prediction and measurement disagree"))
         if self.diagnosis.remedies:
-            said.append(Section("What would help", tuple(self._remedies()), "result", "remedies"))
+            said.append(Section("What was tried", tuple(self._remedies()), "result", "remedies"))
         blocks = (*said, self.plot("backward"), self.plot("forward"), self._table())
         return Document(f"Signal and gradient through {self.title}", blocks, record=self.to_dict())
 
@@ -226,21 +227,15 @@ class Propagation(Result):
         )
 
     def _remedies(self) -> list[Block]:
-        head = (("what",), ("predicted",), ("on a copy",))
+        head = (("what",), ("predicted",), ("on a copy",), ("the copy is",))
         whole = "all layers"
         rows = tuple(
-            (r.words if r.over == whole else f"{r.words}; over {r.over}", Num(r.predicted), Num(r.measured))
+            (r.words if r.over == whole else f"{r.words}; over {r.over}", Num(r.predicted), Num(r.measured), r.after)
             for r in self.diagnosis.remedies
         )
-        now = ("as it is", Num(self.diagnosis.predicted), Num(self.diagnosis.ratio))
-        blocks: list[Block] = [
-            Table(
-                head,
-                (now, *rows),
-                "The gradient's norm at the first layer over that at the last: predicted, and applied to a copy",
-                (1, 2),
-            )
-        ]
+        now = ("as it is", Num(self.diagnosis.predicted), Num(self.diagnosis.ratio), self.verdict)
+        caption = "The gradient's norm at the first layer over that at the last: predicted, and applied to a copy"
+        blocks: list[Block] = [Table(head, (now, *rows), caption, (1, 2))]
         return blocks + ([Code(self.code, "python")] if self.code else [])
 
     def _table(self) -> Table:
@@ -259,9 +254,9 @@ class Propagation(Result):
         points = [(k + 1.0, getattr(x, way), x.bands[which]) for k, x in enumerate(self.layers)]
         series = [
             _series("predicted", [(k, p) for k, (p, _), _ in points]),
+            _series("band, upper end", [(k, p * b) for k, (p, _), b in points], "area"),
+            _series("band, lower end", [(k, p / b) for k, (p, _), b in points], "area"),
             _series("measured", [(k, m) for k, (_, m), _ in points], "points"),
-            _series("band, upper end", [(k, p * b) for k, (p, _), b in points]),
-            _series("band, lower end", [(k, p / b) for k, (p, _), b in points]),
         ]
         if self.seeds:
             over = [(k + 1.0, x.seeds[which].mean) for k, x in enumerate(self.layers) if x.seeds is not None]
@@ -275,7 +270,7 @@ def _number(value: float) -> Part | Parts | None:
     return Num(value) if math.isfinite(value) else None
 
 
-def _series(label: str, points: list[Pair], style: Literal["line", "points"] = "line") -> Series | None:
+def _series(label: str, points: list[Pair], style: Literal["line", "points", "area"] = "line") -> Series | None:
     """One curve on a logarithmic axis: what is 0 or not finite is left out."""
     kept = [(a, b) for a, b in points if math.isfinite(b) and b > 0]
     if not kept:

@@ -16,15 +16,16 @@ from ...graph import Graph, Node
 from ...progress import task
 from ..caveats import caveats, require_forward_gradient, require_numbers
 from .diagnosis import diagnose
-from .facts import at_rest, facts_of, saturated, weight_of
+from .facts import facts_of, weight_of
 from .layers import Layer, Propagation
 from .measuring import Measured, Network, Pool, Sizes, redrawn
 from .predicting import Predicted, function_behind, gains_of
 from .remedies import Trials
+from .units import at_rest, saturated
 
 __all__ = ["Layer", "Propagation", "propagate"]
 
-POSITIONS, SEEDS = 1024, 8
+POSITIONS, SEEDS = 640, 8
 
 
 def propagate(
@@ -49,7 +50,7 @@ def propagate(
     Args:
         model: a network (or its Graph).
         *inputs: a batch of inputs. Of a large batch of pictures or texts as many are used as can be correlated with each
-            other (about 1,024 pixels or tokens in a layer).
+            other (about 640 pixels or tokens in a layer).
         loss, targets: the loss that the backward pass starts from; without it, from a unit Gaussian at the output.
         seed: of all draws.
         seeds: with how many other draws of the weights the measurement is repeated (0: none).
@@ -121,9 +122,14 @@ def _batch(inputs: Any) -> int | None:
 
 
 def _positions(graph: Graph) -> int:
-    """The most samples x pixels (or tokens) that any linear map puts out."""
-    found = [n.size // max(n.shape[1 if n.op.name.startswith("conv") else -1], 1) for n in _maps(graph) if n.shape]
-    return max(found, default=0)
+    """The most samples x pixels (or tokens) that any weight's linear maps put out, all its calls together."""
+    found: dict[Node | None, int] = {}
+    for node in _maps(graph):
+        w = weight_of(graph, node)
+        places = node.size // max(node.shape[1 if node.op.name.startswith("conv") else -1], 1) if node.shape else 1
+        key = None if w is None else w.node
+        found[key] = max(found.get(key, 0), places) if key is None else found.get(key, 0) + places
+    return max(found.values(), default=0)
 
 
 def _maps(graph: Graph) -> list[Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,16 +13,19 @@ from torch import Tensor
 
 from ...errors import BackproofError
 from ...graph import Builder, Graph, Node
-from .diagnosis import Remedy
-from .facts import Facts, Weight, weight_of
-from .measuring import Network
+from .diagnosis import Remedy, first_finding
+from .facts import Facts, Weight, facts_of, weight_of
+from .layers import Layer
+from .measuring import Measured, Network
 from .predicting import Predicted, function_behind, gains_of
 from .softmaxes import openness, softmaxes
+from .units import at_rest, saturated
 
 __all__ = ["Trials"]
 
 Leaves = dict[Node, Tensor]
 _REPEATS = 3
+_KEEP = 0.9
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,11 @@ class Trials:
         start = change.moved.get(self.network.start, self.network.start)
         told = Predicted(graph, leaves, [maps[0], maps[-1]], start, network.cotangent is not None)
         runs = [network.run(change.leaves, self.generator, 8) for _ in range(_REPEATS)]
+        after, left, _ = first_finding(*_seen(network, change.leaves, runs[0]))
         norms = [[math.sqrt(sum(r.backward[n] for r in runs) / _REPEATS * n.size) for n in (maps[0], maps[-1])]]
         foreseen = [math.sqrt(told.backward(n) * n.size) for n in (maps[0], maps[-1])]
         predicted, measured = (a / b if b > 0 else 0.0 for a, b in (foreseen, norms[0]))
-        return Remedy(words, code, predicted, measured, effect)
+        return Remedy(words, code, predicted, measured, effect, after=after, left=left)
 
     # --- weights drawn anew ---------------------------------------------------------------------------------------------
     @cached_property
@@ -263,6 +268,32 @@ class Trials:
         words = "Standardise the inputs: (x - x.mean()) / x.std(), with the mean and deviation of the training data"
         return self._tried(words, "x = (x - mean) / std", _Change(self.network.graph, {}, leaves)) if leaves else None
 
+    def _embeddings(self) -> Remedy:
+        sizes = self.facts.tables
+        leaves = {n: t / sizes[n.name] for n, t in self.network.given.items() if n.name in sizes}
+        words = f"Start the embedding ({_few(list(sizes))}) with entries of standard deviation 1"
+        rows = "\n".join(f"    model.get_parameter({n!r}).div_({size:.5g})" for n, size in sizes.items())
+        return self._tried(
+            words, f"import torch\n\nwith torch.no_grad():\n{rows}", _Change(self.network.graph, {}, leaves)
+        )
+
+    def _dropout(self) -> Remedy:
+        """p = 0.1 in the place of what is larger; with weights drawn anew where that alone does not do."""
+        masks = {}
+        for d in self.facts.dropouts:
+            if d.keep < _KEEP:
+                kept = torch.rand(d.mask.shape, generator=self.generator, dtype=torch.float64) < _KEEP
+                masks[d.mask] = kept.double() * (d.keep / _KEEP)
+        words = f"Use a dropout of p = {1 - _KEEP:.2g}"
+        code = "\n".join(["for m in model.modules():", f"    if isinstance(m, torch.nn.Dropout) and m.p > {1 - _KEEP:.2g}:",
+                          f"        m.p = {1 - _KEEP:.2g}"])  # fmt: skip
+        alone = self._tried(words, f"import torch\n\n{code}", _Change(self.network.graph, {}, masks))
+        if alone.cures:
+            return alone
+        words += ", and draw the weights with the gain of the activation behind each, over sqrt(fan_in)"
+        both = _Change(self.network.graph, {}, {**masks, **self._redrawn()})
+        return self._tried(words, f"{self._init_code()}\n\n{code}", both)
+
     def _loss_scale(self) -> Remedy:
         return Remedy("Leave the loss at its own scale (the mean over samples), and put the factor into the learning rate; "
                       "for half precision use torch.amp.GradScaler, which divides it out again before the step")  # fmt: skip
@@ -278,6 +309,22 @@ class Trials:
     def _unfreeze(self) -> Remedy:
         names = "\n".join(f"model.get_parameter({n!r}).requires_grad_(True)" for n in self.facts.frozen)
         return Remedy("Let them learn with requires_grad_(True), and give them to the optimizer", names)
+
+
+def _seen(network: Network, leaves: Leaves, run: Measured) -> tuple[list[Layer], Facts]:
+    """What one run of a changed copy shows, without a prediction."""
+    copied, nothing = copy(network), math.nan
+    copied.given = {**network.given, **leaves}
+    layers = []
+    for n in network.watched:
+        function = function_behind(network.graph, n)
+        rest = at_rest(network.graph, n, run.values), saturated(network.graph, n, run.values)
+        pairs = (nothing, run.forward[n]), (nothing, run.backward[n]), (1.0, 1.0)
+        layers.append(Layer(n.name, n.module, function.op.name if function else "", *pairs, None, *rest, size=n.size))
+    facts = facts_of(copied, run, network.watched)
+    return layers, replace(
+        facts, dropouts=tuple(d for d in facts.dropouts if d.mask not in leaves)
+    )  # others were put there
 
 
 # --- changed graphs ---------------------------------------------------------------------------------------------------
