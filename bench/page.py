@@ -29,8 +29,8 @@ import backproof as bp
 
 TARGETS = {
     "uva-dl-1/relu-tanh-net": {"bytes": 1e6, "ready": 0.3, "step": 0.016},
-    "transformer, 12 layers": {"bytes": 5e6, "ready": 2.0, "step": 0.016},
-    "ResNet-50": {"bytes": 5e6, "ready": 2.0, "step": 0.016},
+    "transformer, 12 layers": {"bytes": 5e6, "ready": 1.0, "step": 0.016},
+    "ResNet-50": {"bytes": 5e6, "ready": 1.0, "step": 0.016},
 }
 SHORTER = """() => {
     const sections = document.querySelectorAll('main > section section');

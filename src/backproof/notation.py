@@ -16,6 +16,8 @@ __all__ = ["GREEK", "delta_of", "layer_symbols", "named", "symbol"]
 GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega".split()
 )
+HAT = "\u0302"
+"""Behind the letter that it stands on, where a symbol's name is part of another symbol."""
 _PARTS = re.compile(r"^([A-Za-z]+?)(\d+)$")
 _PLACES = re.compile(r"^([A-Z])(out|in|hid)$|^([a-z])(out)$")
 _ROLES = {"weight": "W", "bias": "b", "target": "t", "input": "x"}
@@ -101,5 +103,5 @@ def layer_symbols(graph: Graph) -> dict[str, str]:
 def delta_of(node: Node, symbols: Mapping[str, str] | None = None, step: int = 0) -> Sym:
     """The error signal of a value: delta with the value's symbol above, as in delta^(s)."""
     own = named(node.name, symbols=symbols)
-    words = own.name + own.accent + "".join(f"_{s}" for s in own.sub)
+    words = own.name + (own.accent and HAT) + "".join(f"_{s}" for s in own.sub)
     return Sym("delta", (), (words, *own.sup), "", Ref(node.name, (), "gradient", step))

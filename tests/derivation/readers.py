@@ -44,9 +44,11 @@ def drawn(name: str) -> float:
 def plain_name(name: str) -> str:
     """A name without what formats write differently: lowered and raised letters, spaces, signs of one meaning."""
     text = unicodedata.normalize("NFKC", name).replace("−", "-").replace("′", "'").replace("×", "x")
+    text, hats = text.replace("\u0302", ""), "hat" * text.count("\u0302")
     text = "".join(character(w) for w in re.split(r"(?<![A-Za-z])([A-Za-z]+)(?![A-Za-z])", text))
     return (
         re.sub(r"[\s{}\[\]_,()^:.#⁠]", "", text).replace("ε", "ϵ").replace("ϵ", "ε").replace("ϕ", "φ").replace("ϱ", "ρ")
+        + hats
     )
 
 
@@ -534,7 +536,9 @@ class _Latex:
                 break
             if token != r"\,":
                 found += (
-                    _MACROS.get(token, "") if token.startswith("\\") and len(token) > 2 else token.removeprefix("\\")
+                    {r"\hat": "\u0302", **_MACROS}.get(token, "")
+                    if token.startswith("\\") and len(token) > 2
+                    else token.removeprefix("\\")
                 )
         return found
 
@@ -728,7 +732,7 @@ def _scripted(node: ElementTree.Element) -> list[Item]:
     if node.tag == "msup" and not (_all(last).startswith("(") and len(last) and last[0].text == "("):
         return [("group", _of(base)), ("power", _of(last))]
     name, accent = _base(base)
-    return [("symbol", name, sub, _all(last) if node.tag != "msub" else "", accent)]
+    return [("symbol", name, sub, _all(last).replace("^", "\u0302") if node.tag != "msub" else "", accent)]
 
 
 def _base(node: ElementTree.Element) -> tuple[str, str]:

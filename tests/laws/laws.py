@@ -157,6 +157,7 @@ def _anywhere(*point: float, **attrs: Any) -> bool:
 
 # where a loss takes any number at all: probabilities lie between 0 and 1, their logarithms below 0
 _INSIDE: dict[str, Any] = {
+    "root": lambda x: x >= 0,
     "bernoulli_error": lambda y, t: 0 < y < 1 and 0 <= t <= 1,
     "kl_error": lambda y, t, log_target=False: t < 0 if log_target else t > 0,
 }

@@ -83,6 +83,20 @@ def test_all_at_once(open_page: Open, uri: str) -> None:
     assert (count(page), title(page)) == (FOLDED, "Update 2 · error signals of 7")
 
 
+def test_what_is_far_below_is_laid_out_when_it_is_asked_for(open_page: Open, uri: str) -> None:
+    """Until then it costs nothing; then the contents lead to its very beginning."""
+    page = open_page(uri)
+    seen = "document.getElementById('losses').checkVisibility({contentVisibilityAuto: true})"
+    assert not page.evaluate(seen)
+    for name in ("backward", "update-2", "losses", "forward"):
+        page.click(f".contents a[href='#{name}']")
+        page.wait_for_timeout(300)
+        top = page.evaluate(f"document.getElementById('{name}').getBoundingClientRect().top")
+        at_end = page.evaluate("scrollY + innerHeight >= document.documentElement.scrollHeight - 2")
+        assert abs(top) < 2 or (top > 0 and at_end), (name, top)
+        assert name != "losses" or page.evaluate(seen)
+
+
 def test_a_link_to_a_part_opens_its_module(open_page: Open, uri: str) -> None:
     page = open_page(f"{uri}#update-2/update/3.down")
     assert title(page) == "Update 2 · update of 3.down"

@@ -157,3 +157,40 @@ def test_choices_that_do_not_exist_are_refused(wrong: dict[str, Any]) -> None:
 def test_not_a_number_in_the_data_is_refused() -> None:
     with pytest.raises(bp.InputError, match=r"'input' contains nan at \[1, 0\]"):
         bp.trace(nn.Linear(2, 1), torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]))
+
+
+class Deviation(nn.Module):
+    """A linear layer that starts constant, and the deviation of its row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(2, 3), nn.Linear(3, 1)
+        nn.init.zeros_(self.layer.weight)
+        nn.init.constant_(self.layer.bias, 0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.layer(x)
+        other: torch.Tensor = torch.std_mean(h, 1, keepdim=True)[0]
+        return self.last(h) + h.std(1, keepdim=True) + other  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("evidence", ["full", "sampled"])
+def test_the_deviation_of_a_constant_has_slope_zero_as_in_torch(evidence: str) -> None:
+    torch.manual_seed(0)
+    record = bp.trace(Deviation(), torch.ones(4, 2), torch.ones(4, 1), loss="mse", optimizer="sgd", evidence=evidence)
+    assert not record.finding
+    assert any("a kink, with slope" in e.note for e in record.evidence)
+    assert all(torch.isfinite(p.after).all() for p in record.steps[0].parameters.values())
+
+
+@pytest.mark.parametrize("name", ["det", "inv", "slogdet"])
+def test_a_singular_matrix_is_refused_in_a_paragraph(name: str) -> None:
+    """Where the program itself stops, and where it runs and the gradient alone asks for the inverse."""
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = getattr(torch.linalg, name)(x)
+        return found[1].clamp(min=-3) if name == "slogdet" else found.sum()
+
+    with pytest.raises(bp.BackproofError, match=r"(?s)singular.*multiple of the identity") as refused:
+        bp.trace(loss, torch.ones(3, 3).requires_grad_())
+    assert "\n" not in str(refused.value) and "test_trace.py" in str(refused.value)

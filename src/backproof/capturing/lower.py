@@ -421,7 +421,7 @@ def _var(call: Call) -> Node:
     unbiased = call["unbiased"]
     correction = call["correction"] if call["correction"] is not None else int(unbiased is not False)
     var = call.emit("var", call["self"], dim=_plain(call["dim"]), keepdim=bool(call["keepdim"]), correction=correction)
-    return var if call.overload.startswith("var") else call.emit("sqrt", var)
+    return var if call.overload.startswith("var") else call.emit("root", var)
 
 
 # --- softmax family, activations with structure ----------------------------------------------------------------------

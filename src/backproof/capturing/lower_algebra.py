@@ -184,7 +184,7 @@ def _var_mean(call: Call) -> tuple[Node, Node]:
     }
     correction = call["correction"] if call["correction"] is not None else int(call["unbiased"] is not False)
     var = call.emit("var", x, **attrs, correction=correction)
-    return (call.emit("sqrt", var) if call.overload.startswith("std") else var), call.emit("mean", x, **attrs)
+    return (call.emit("root", var) if call.overload.startswith("std") else var), call.emit("mean", x, **attrs)
 
 
 @lowering(

@@ -45,7 +45,7 @@ def _length(call: Call, x: Node, p: float, dim: Sequence[int], keepdim: bool) ->
     """The p-norm."""
     along = {"dim": tuple(dim), "keepdim": keepdim}
     if p == 2:
-        return call.emit("sqrt", call.emit("sum", call.emit("square", x), **along))
+        return call.emit("root", call.emit("sum", call.emit("square", x), **along))
     size = call.emit("abs", x)
     if p == math.inf:
         return call.emit("amax", size, **along)

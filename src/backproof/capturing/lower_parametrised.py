@@ -14,7 +14,7 @@ def _weight_norm(call: Call) -> Node:
     v, g, dim = call["v"], call["g"], call["dim"]
     rank = len(v.shape)
     dims = tuple(i for i in range(rank) if dim == -1 or i != dim % rank)
-    norm = call.emit("sqrt", call.emit("sum", call.emit("square", v), dim=dims, keepdim=True))
+    norm = call.emit("root", call.emit("sum", call.emit("square", v), dim=dims, keepdim=True))
     return call.emit("mul", v, call.emit("div", g, norm))
 
 

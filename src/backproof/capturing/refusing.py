@@ -49,7 +49,8 @@ def why_it_does_not_run(error: Exception, wrapped: Wrapped, call: Call) -> str:
         if said := _loss_alone(wrapped, call):
             return said
     where = _module(error, wrapped) + user_frame(error)
-    return f"the model does not run on these inputs{where}: {type(error).__name__}: {first_line(error)}. {_hint(error, wrapped, call)}"
+    what = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
+    return f"the model does not run on these inputs{where}: {what}. {_hint(error, wrapped, call)}"
 
 
 # --- how it is called -------------------------------------------------------------------------------------------------
@@ -157,6 +158,8 @@ def _short(dtype: torch.dtype) -> str:
 def _hint(error: Exception, wrapped: Wrapped, call: Call) -> str:
     if "'dict'" in str(error) or "'tuple'" in str(error):
         return "If the model returns several tensors, say with output= which of them the loss takes"
+    if isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+        return "Start from other numbers, or add a small multiple of the identity to the matrix"
     given = [t for t in tree_leaves(call) if isinstance(t, Tensor)]
     own = [*wrapped.parameters(), *wrapped.buffers()]
     devices = ({str(t.device) for t in own}, {str(t.device) for t in given})

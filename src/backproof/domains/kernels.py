@@ -16,6 +16,7 @@ KERNELS: dict[str, str] = {
     "identity": "x.clone()",
     "neg": "-x",
     "square": "x.square()",
+    "root": "torch.sqrt(x.masked_fill(x == 0, 0))",
     "clamp": "torch.clamp(x, min, max)",
     **{name: f"torch.{name}(x)" for name in (
         "exp", "log", "log2", "log10", "log1p", "expm1", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "asin",
@@ -145,6 +146,7 @@ SLOPES: dict[str, str] = {
     "log1p'": "1 / (1 + x)",
     "expm1'": "torch.exp(x)",
     "sqrt'": "1 / (2 * torch.sqrt(x))",
+    "root'": "torch.where(x > 0, 1 / (2 * torch.sqrt(x)), 0).to(x.dtype)",
     "rsqrt'": "-torch.rsqrt(x) / (2 * x)",
     "reciprocal'": "-1 / x**2",
     "square'": "2 * x",

@@ -22,7 +22,7 @@ ranges = Domain("ranges", "intervals of reals that hold every entry, for all val
 
 _BOUNDED: dict[str, Range] = {
     "sin": (-1, 1), "cos": (-1, 1), "tanh": (-1, 1), "sigmoid": (0, 1), "relu": (0, math.inf), "relu6": (0, 6),
-    "abs": (0, math.inf), "square": (0, math.inf), "sqrt": (0, math.inf), "exp": (0, math.inf), "softmax": (0, 1),
+    "abs": (0, math.inf), "square": (0, math.inf), "sqrt": (0, math.inf), "root": (0, math.inf), "exp": (0, math.inf), "softmax": (0, 1),
     "hardtanh": (-1, 1), "hardsigmoid": (0, 1), "softplus": (0, math.inf), "softsign": (-1, 1), "erf": (-1, 1),
     "atan": (-math.pi / 2, math.pi / 2), "logsigmoid": (-math.inf, 0), "sign": (-1, 1), "cosh": (1, math.inf),
     "log_softmax": (-math.inf, 0), "squared_error": (0, math.inf), "absolute_error": (0, math.inf),

@@ -121,7 +121,7 @@ def _reduce(reader: _Reader, args: list[Node], keywords: dict[str, Any]) -> Node
 
 
 def _norm(reader: _Reader, args: list[Node], keywords: dict[str, Any]) -> Node:
-    return reader.emit("sqrt", _folding("sum")(reader, [reader.emit("square", args[0])], keywords))
+    return reader.emit("root", _folding("sum")(reader, [reader.emit("square", args[0])], keywords))
 
 
 def _product(name: str, op: str = "matmul") -> _Builtin:

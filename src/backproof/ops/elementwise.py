@@ -145,6 +145,15 @@ unary("log10", lambda x: log(x) / log(10), "log10.default", latex=r"\log_{10}", 
 unary("log1p", lambda x: log(1 + x), "log1p.default", region=(-0.8, 3), doc="ln(1 + x).")
 unary("expm1", lambda x: exp(x) - 1, "expm1.default", doc="e^x - 1.")
 unary("sqrt", sqrt, "sqrt.default", latex=r"\sqrt", region=(0.1, 4))
+unary(
+    "root",
+    lambda x: Piecewise((sqrt(x), x > 0), (0, True)),
+    text="sqrt",
+    latex=r"\sqrt",
+    kinks=at(0),
+    region=(0.1, 4),
+    doc="The root in a standard deviation or a length: at 0 its slope is taken to be 0, as torch.std does.",
+)
 unary("rsqrt", lambda x: 1 / sqrt(x), "rsqrt.default", region=(0.2, 4), doc="1 / sqrt(x).")
 unary("reciprocal", lambda x: 1 / x, "reciprocal.default", region=(0.2, 3), doc="1 / x.")
 unary("square", lambda x: x**2, "square.default", doc="x squared.")

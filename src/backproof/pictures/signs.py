@@ -108,7 +108,7 @@ def fits(content: str | Expr, size: float, room: float) -> bool:
 
 # --- operations ----------------------------------------------------------------------------------------
 _SIGNS = {
-    "add": "+", "sub": "−", "div": "÷", "neg": "−( )", "square": "( )²", "sqrt": "√", "reciprocal": "1/( )",
+    "add": "+", "sub": "−", "div": "÷", "neg": "−( )", "square": "( )²", "sqrt": "√", "root": "√", "reciprocal": "1/( )",
     "pow": "( )^( )", "sum": "Σ", "abs": "|·|", "identity": "=", "ge": "≥", "le": "≤", "ne": "≠",
     "squared_error": "(a−b)²", "absolute_error": "|a−b|", "stop_gradient": "stop",
     "scaled_dot_product_attention": "attention",

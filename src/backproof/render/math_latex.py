@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from backproof.document.math import BigSum, Call, Cases, Div, Expr, Matrix, Partial, Rel, Sym
 
 from .escape import latex as escape
-from .notation import Script, character, macro, script_parts
+from .notation import Script, character, macro, numbered, script_parts
 from .printer import Level, Printer, is_tall
 
 __all__ = ["UPRIGHT", "LatexPrinter", "latex_of"]
@@ -122,10 +122,14 @@ def _letter(name: str) -> str:
 
 
 def _script(text: str) -> str:
+    if (own := numbered(text)) is not None:
+        return f"{_script(own[0])}_{{{own[1]}}}"
     return " ".join(_script_part(part) for part in script_parts(text))
 
 
 def _script_part(part: Script) -> str:
+    if part.kind == "hat":
+        return rf"\hat{{{_script(part.text)}}}"
     if part.kind in ("letter", "word") and (found := macro(part.text)):
         return found
     if part.kind == "word" or part.kind == "text":

@@ -11,7 +11,7 @@ from dataclasses import replace
 from backproof.document.math import BigSum, Call, Cases, Div, Expr, Matrix, Num, Partial, Ref, Rel, Sym
 
 from .escape import xml
-from .notation import Script, character, full, is_rounded, ref_key, script_parts
+from .notation import Script, character, full, is_rounded, numbered, ref_key, script_parts
 from .printer import RELATIONS, Level, Printer, is_tall
 
 __all__ = ["MathMLPrinter", "attributes", "math", "mathml_of", "reference", "wrap"]
@@ -164,11 +164,15 @@ _SCRIPT_TAGS = {"letter": "mi", "word": "mi", "number": "mn", "sign": "mo", "tex
 
 
 def _script(text: str) -> str:
+    if (own := numbered(text)) is not None:
+        return f"<msub>{_script(own[0])}<mn>{own[1]}</mn></msub>"
     pieces = [_script_part(part) for part in script_parts(text)]
     return pieces[0] if len(pieces) == 1 else f"<mrow>{''.join(pieces)}</mrow>"
 
 
 def _script_part(part: Script) -> str:
+    if part.kind == "hat":
+        return f'<mover accent="true">{_script(part.text)}<mo stretchy="false">^</mo></mover>'
     tag = _SCRIPT_TAGS[part.kind]
     return f"<{tag}>{xml(part.text)}</{tag}>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from unicodedata import combining
 
@@ -116,8 +117,11 @@ def _has_words(name: str) -> bool:
     return any(part.kind in ("word", "text") for part in script_parts(name))
 
 
+_HATTED = re.compile(r"([A-Za-z]+)(?=\u0302)")
+
+
 def _raised(parts: tuple[str, ...]) -> str:
-    text = ",".join(clean(character(part)) for part in parts)
+    text = ",".join(clean(_HATTED.sub(lambda word: character(word[1]), character(part))) for part in parts)
     return scripted(f"({text})", raised=True) or f"^({text})"
 
 

@@ -17,7 +17,7 @@ from .leaf import Digits
 
 __all__ = [
     "GREEK", "Script", "character", "decimal", "full", "is_plain", "is_rounded", "macro", "negative",
-    "number_tree",
+    "number_tree", "numbered",
     "ref_key", "script_parts", "scripted",
 ]  # fmt: skip
 
@@ -67,12 +67,13 @@ _PLAIN = "0123456789+−=()aehijklmnoprstuvxβγρφχ"
 _SUBSCRIPT = dict(zip(_PLAIN, "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓᵦᵧᵨᵩᵪ", strict=True))
 _RAISABLE = "0123456789+−=()abcdefghijklmnoprstuvwxyzβγδθφχT"
 _SUPERSCRIPT = dict(zip(_RAISABLE, "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻᵝᵞᵟᶿᵠᵡᵀ", strict=True))
-_SCRIPT_TOKENS = re.compile(r"[^\W\d_]+|\d+(?:\.\d+)?|[-+−=<>/*(),:]")
+_NUMBERED = re.compile(r"^([^\W\d_]\u0302?)_(\d+)$")
+_SCRIPT_TOKENS = re.compile(r"[^\W\d_]+\u0302?|\d+(?:\.\d+)?|[-+−=<>/*(),:]")
 
 
 @dataclass(frozen=True)
 class Script:
-    """A piece of a subscript: kind "letter", "word", "number", "sign" or "text" (anything else)."""
+    """A piece of a subscript: kind "letter", "word", "number", "sign", "hat" (a letter with one) or "text" (anything else)."""
 
     kind: str
     text: str
@@ -93,11 +94,19 @@ def script_parts(text: str) -> list[Script]:
     return [_script(token) for token in tokens]
 
 
+def numbered(text: str) -> tuple[str, str] | None:
+    """The letter and the number of a symbol's name in another symbol's script: y and 2 of y_2; None for any other text."""
+    found = _NUMBERED.match(text)
+    return (found[1], found[2]) if found else None
+
+
 def _script(token: str) -> Script:
     if token[0].isdigit():
         return Script("number", token)
     if not token[0].isalpha():
         return Script("sign", token.replace("-", "−"))
+    if token.endswith("\u0302"):
+        return Script("hat", character(token[:-1]))
     return Script("letter" if len(character(token)) == 1 else "word", character(token))
 
 

@@ -13,6 +13,7 @@ from ..capturing.origin import device_of
 from ..domains.entries import Array
 from ..domains.exact import TooLarge, exact
 from ..domains.numbers import evaluate
+from ..errors import InputError
 from ..graph import Graph, Node
 from ..progress import task
 from .keeping import Keeping, all_finite
@@ -215,7 +216,10 @@ def run(
     with task(_announced(keeping), program.steps * len(program.batches())) as advance:
         for _ in range(program.steps):
             for sample in program.batches():
-                step = state.step(len(steps) + 1, sample)
+                try:
+                    step = state.step(len(steps) + 1, sample)
+                except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+                    raise InputError(_singular(program.graph_for(sample, None), len(steps) + 1, error)) from None
                 steps.append(step)
                 advance(note="" if step.loss is None else f"loss {step.loss:.6g}")
                 if not _finite(step):
@@ -235,6 +239,16 @@ def _announced(keeping: Keeping | None) -> str:
     """What the progress says; a run that takes much memory says how much before it begins."""
     much = keeping is not None and keeping.predicted > 1e9
     return f"training ({spelled(keeping.predicted)} at most)" if keeping is not None and much else "training"
+
+
+def _singular(graph: Graph, number: int, error: Exception) -> str:
+    """Which lines take the inverse of a matrix, where one of them has none: also in the backward pass of det."""
+    of_matrix = [n for n in graph.nodes if n.op.family == "matrix"]
+    lines = ", ".join(dict.fromkeys(f"{n.op.name} at {n.source}" if n.source else n.op.name for n in of_matrix))
+    return (
+        f"update {number} needs the inverse of a singular matrix ({lines}; its gradient is written with the inverse): "
+        f"{str(error).splitlines()[0].rstrip('.')}. Start from other numbers, or add a small multiple of the identity"
+    )
 
 
 def _finite(step: Step) -> bool:

@@ -37,7 +37,9 @@ from .unknown import gaps
 __all__ = ["Backward", "Line", "Phase"]
 
 Phase = Literal["forward", "backward", "gradient", "expanded"]
-_NO_ACTIVATIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "abs", "cast", "log", "exp"})
+_NO_ACTIVATIONS = frozenset(
+    {"identity", "neg", "square", "sqrt", "root", "rsqrt", "reciprocal", "abs", "cast", "log", "exp"}
+)
 _TWICE = frozenset({"softmax_grad", "standardise_grad", "rms_standardise_grad"})
 _DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 MOST_ENTRIES = 256

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["at_kinks", "functions_section"]
 
-_NO_FUNCTIONS = frozenset({"identity", "neg", "square", "sqrt", "rsqrt", "reciprocal", "exp", "log", "cast"})
+_NO_FUNCTIONS = frozenset({"identity", "neg", "square", "sqrt", "root", "rsqrt", "reciprocal", "exp", "log", "cast"})
 X = Sym("x")
 
 

@@ -38,7 +38,21 @@ def function_behind(graph: Graph, node: Node) -> Node | None:
 
 
 _PASSES = ("batch_norm", "layer_norm", "reshape", "permute", "add", "identity", "cast", "mul")
-_STRAIGHT = ("identity", "neg", "cast", "sqrt", "rsqrt", "square", "exp", "log", "abs", "reciprocal", "clamp", "erf")
+_STRAIGHT = (
+    "identity",
+    "neg",
+    "cast",
+    "sqrt",
+    "root",
+    "rsqrt",
+    "square",
+    "exp",
+    "log",
+    "abs",
+    "reciprocal",
+    "clamp",
+    "erf",
+)
 
 
 def _curved(node: Node) -> bool:
