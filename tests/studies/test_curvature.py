@@ -79,7 +79,22 @@ def test_training_comes_to_the_edge_of_stability() -> None:
     assert found.limit is not None and found.edge is not None and found.steps[0].value < found.limit.value
     late = [s.value for s in found.steps[-8:]]
     assert all(0.5 * found.limit.value < v < 1.5 * found.limit.value for v in late)
-    assert "edge of stability" in found.text() and "dotted" in found.html()
+    assert "at the edge of stability" in " ".join(found.text().split()) and "dotted" in found.html()
+
+
+def test_a_limit_crossed_once_is_not_the_edge_of_stability() -> None:
+    class Steep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([2.0, 0.1]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (torch.cosh(2 * self.w[0] * x) + self.w[1] ** 2).sum()
+
+    model = Steep()
+    found = bp.curvature(model, torch.ones(1), optimizer=torch.optim.SGD(model.parameters(), lr=0.02), steps=20)
+    text = " ".join(found.text().split())
+    assert found.edge is not None and "but does not stay there" in text and "edge of stability" not in text
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad", "adamax", "nadam", "sparseadam"])

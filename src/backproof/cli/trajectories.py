@@ -86,6 +86,6 @@ def _optimizer(text: str) -> Any:
 
 
 def _count(text: str) -> int:
-    if not (text.isdecimal() and len(text) < 6 and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"a whole number from 1 to 99999, not {text!r}")
+    if not (text.isdecimal() and len(text) < 6 and 1 <= int(text) <= 10_000):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to 10000, not {text!r}")
     return int(text)

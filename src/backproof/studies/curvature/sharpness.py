@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import sympy
@@ -29,6 +31,8 @@ from .product import Eigenvalue, HessianProduct, lanczos
 
 __all__ = ["Curvature", "Sharpness", "curvature", "largest_rate"]
 
+ABOUT = 0.75
+"""A median of so much of the limit counts as staying about it: at the edge the sharpness swings to both sides."""
 FAR = 20.0
 """Curvatures so many times apart are drawn on a logarithmic scale."""
 MEASURED = 60
@@ -133,6 +137,24 @@ class Curvature(Result):
         text = f"{self.rule.described()} is stable up to the curvature{of}:"
         return Section("Which rates are stable", (Paragraph((text,)), Derivation(tuple(rows))), "result", "rates")
 
+    def _said(self) -> str:
+        """Whether the sharpness comes to the limit in training, and whether it stays there."""
+        assert self.limit is not None
+        if not math.isfinite(self.limit.value):
+            return "The rule has no limit that the sharpness could reach."
+        if self.edge is None:
+            return "The sharpness stays below the limit."
+        later = [s for s in self.steps if s.update >= self.edge]
+        typical = median(s.value / self.limit.value for s in later)
+        rises = sum(after.loss > before.loss for before, after in pairwise(later))
+        counted = (
+            f"of the {len(later)} measurements from there on the median is {typical:.3g} of the limit, and the loss rises "
+            f"from one to the next {rises} times."
+        )
+        if len(later) > 1 and typical >= ABOUT:
+            return f"The sharpness reaches the limit before update {self.edge} and stays about it, at the edge of stability: {counted}"
+        return f"The sharpness is over the limit before update {self.edge} but does not stay there: {counted}"
+
     def _training(self) -> tuple[Block, ...]:
         if not self.steps or self.limit is None:
             return ()
@@ -156,21 +178,15 @@ class Curvature(Result):
             "the loss over the updates",
             log_y=all(s.loss > 0 for s in self.steps),
         )
-        said = (
-            f"The sharpness reaches the limit before update {self.edge}: from there on training is at the edge of stability, where "
-            "the loss no longer falls in every update."
-            if self.edge is not None
-            else "The sharpness stays below the limit."
-            if bounded
-            else "The rule has no limit that the sharpness could reach."
-        )
         share = (("over the limit",),) if bounded else ()
         rows = tuple(
             (str(s.update), Num(s.loss), Num(s.value), *((Num(s.value / limit),) if bounded else ()))
             for s in _few(self.steps)
         )
         table = Table((("update",), ("loss",), (name,), *share), rows, "", tuple(range(1, 3 + len(share))))
-        return (Section("Along training", (Callout("note", (said,)), sharp, loss, table), "result", "training"),)
+        return (
+            Section("Along training", (Callout("note", (self._said(),)), sharp, loss, table), "result", "training"),
+        )
 
 
 def _few(steps: tuple[Sharpness, ...]) -> tuple[Sharpness, ...]:
