@@ -116,7 +116,7 @@ def test_other_problems(open_page: Open, make: Make, problem: str, settings: Any
 def test_reset_brings_the_record_back(open_page: Open, make: Make) -> None:
     made = make()
     page = open_page(f"{made.uri}#update-1/forward/s")
-    before, text = numbers(page), page.locator("main").inner_text()
+    before, text = numbers(page), page.locator("main").text_content()
     fill(page, "W 1, 1", -0.25)
     assert numbers(page) != before
     assert "original numbers, not" in page.evaluate(
@@ -124,7 +124,7 @@ def test_reset_brings_the_record_back(open_page: Open, make: Make) -> None:
     )
     page.click(".changed button")
     assert numbers(page) == before
-    assert page.locator("main").inner_text() == text
+    assert page.locator("main").text_content() == text
     assert not page.locator(".changed").is_visible()
 
 
